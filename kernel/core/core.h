@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The protection core: who may do what. Pure C over tables indexed by number;
+ * no assembler, no pointer made from an integer, no recursion, every loop bounded.
+ * The same files are built into the kernel (platform.h from kernel/x86), for the
+ * host (unit tests, fuzzers) and for Frama-C (platform.h from tests/host).
+ *
+ * Memory, as core sees it: one array an object type, indexed by frame number. In
+ * the kernel each is a virtual window onto all of RAM; a frame's word says through
+ * which of them it may be looked at.
+ *
+ *   words[f]      frame word: bindings, type, owner (abi/exo.h)
+ *   blocks2m[f >> 9], blocks1g[f >> 18]
+ *                 large bindings of a block, typed frames in it: one excludes the other
+ *   tables[f]     page table (EXO_FT_PT1..4)
+ *   envs[f]       env        (EXO_FT_ENV)
+ *   threads[f]    thread     (EXO_FT_THREAD)
+ *   caps[r]       capability r = frame * 64 + i of a table frame (EXO_FT_CAPS)
+ *   upcalls[f]    upcall page of a thread   (plain, registered: one binding)
+ *   vectors[f]    repossession vector of an env (plain, registered: one binding)
+ *
+ * An env is 3 + n consecutive frames: env, top page table, vector, n table frames;
+ * so selector s of env e is capability (e + 3) * 64 + s.
+ *
+ * Locks (order: tree, then env; at most two envs, lower frame number first):
+ *   tree     derivation links, depth, flags of capabilities; making and destroying
+ *            objects; reaping
+ *   env      the env's capability contents and binding counts; its page tables;
+ *            slots and irqs bound through it need the tree lock too
+ *   words    change by compare-and-swap only
+ *   threads  a thread's run state belongs to its CPU alone, which works with
+ *            interrupts off; other CPUs leave it requests (thread.h)
+ * No lock is held while a CPU waits for a quiesce round. What a call holds across
+ * a round is protected by counts that it gives back only afterwards (cpu.pend).
+ */
+#ifndef CORE_H
+#define CORE_H
+
+#include "../../abi/exo.h"
+#include "platform.h"
+
+typedef uint32_t frame_t; /* physical page number; 0 is never a valid object */
+typedef uint32_t cref_t;  /* capability: table frame * 64 + index; 0 none */
+
+/* ---- capability ------------------------------------------------------------- */
+#define CAP_DYING 1 /* marked by a revocation: no derive, bind or delete through it */
+#define CAP_OWNER 2 /* the capability that an object was made with */
+#define CAP_ASKED 4 /* an EXO_ASKED record was written for it */
+
+struct cap {
+    uint8_t kind;
+    uint8_t rights;
+    uint8_t flags;
+    uint8_t spare;
+    uint16_t depth; /* of derivation; the list below is in depth-first order */
+    uint16_t spare2;
+    uint32_t bindings; /* counted through it (env lock) */
+    uint32_t seq;      /* changes whenever the contents do: the fast path's check */
+    cref_t prev, next; /* derivation list (tree lock) */
+    cref_t hint;       /* revoke: how far the marking came */
+    cref_t mark_root;  /* revoke: which revocation marked this one */
+    uint64_t base;     /* first name; object: its frame; gate, event: thread's frame */
+    uint64_t count;    /* names; gate: entry; event: bits */
+    uint64_t badge;    /* gate: badge; frames: cache type */
+    frame_t env;       /* holder */
+    uint32_t spare3;
+};
+_Static_assert(sizeof(struct cap) == 64, "capability");
+
+/* ---- page table ---------------------------------------------------------------- */
+struct table {
+    uint64_t e[512];
+};
+
+/* ---- env ------------------------------------------------------------------------- */
+#define ENV_VM 1
+#define ENV_DYING 2
+
+struct env {
+    uint32_t lock;
+    uint32_t flags;
+    frame_t root; /* top page table: frame + 1 */
+    uint32_t tables;
+    uint32_t nsel; /* tables * 64 */
+    cref_t owner;  /* the capability it was made with */
+    frame_t revoker;  /* thread told of records, 0 none */
+    uint32_t threads; /* thread objects of this env (tree lock) */
+    /* sweeping: where the next step of a sweep starts; a detached subtree being drained */
+    uint64_t sweep_va;
+    uint32_t sweep_turns; /* full turns made */
+    frame_t doomed;       /* table detached from the tree, 0 none */
+    uint32_t doomed_level;
+    uint32_t doomed_sel;
+    /* reaping (tree lock): envs being destroyed form a queue */
+    uint32_t reap_state;
+    uint32_t reap_sel;
+    frame_t reap_next;
+    uint32_t spare;
+};
+_Static_assert(sizeof(struct env) <= 4096, "a frame");
+
+/* ---- thread: fields below `regs` belong to the thread's CPU unless marked ------------- */
+struct kregs { /* pushed by entry.S, top first; the CPU itself pushes the last five */
+    uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
+    uint64_t vector, error;
+    uint64_t rip, cs, rflags, rsp, ss;
+};
+_Static_assert(sizeof(struct kregs) == 176, "ends 16-byte aligned: the CPU's stack");
+
+#define THREAD_REQ_WAKE 1  /* requests of other CPUs */
+#define THREAD_REQ_START 2
+#define THREAD_REQ_STOP 4
+#define THREAD_REQ_QUEUED 8 /* on its CPU's request list */
+
+struct thread {
+    struct kregs regs; /* offset 0 */
+    /* what the fast paths read together */
+    frame_t self;
+    frame_t env;       /* constant */
+    uint64_t cap_first; /* (env + 3) * 64 */
+    uint32_t nsel;
+    uint32_t state; /* EXO_T_* */
+    frame_t caller; /* whose reply it owes, 0 none (void or none) */
+    frame_t callee; /* CALLING, QUEUED: by whom it is or will be served */
+    uint32_t depth; /* calls above it in its chain */
+    uint32_t in_handler;
+    frame_t queue_head; /* callers waiting for it, in order */
+    frame_t upcall;     /* frame of its upcall page: self + 1 */
+    uint32_t on_ring;   /* it is a base: in its CPU's ring of threads with idle time */
+    uint32_t cpu;       /* constant */
+    uint64_t upcall_entry, upcall_sp;
+    uint64_t cr3; /* physical address of its env's top table */
+    uint64_t fs_base, gs_base;
+    uint64_t wait_mask; /* EVENT, WAIT: events that end the wait */
+    /* slow paths */
+    frame_t queue_tail, queue_next, queue_prev;
+    frame_t ring_next, ring_prev;
+    uint32_t requests;    /* THREAD_REQ_*, atomic, any CPU */
+    frame_t request_next; /* list of threads with requests */
+    uint32_t fault_call;  /* its call was made for it by the kernel: a fault */
+    uint32_t fault_sel, receive_sel;
+    uint32_t slots; /* time slots bound to it (tree lock) */
+    uint32_t credit_slot; /* 1 + slot that it owes, 0 none */
+    uint32_t slice_warning; /* TSC ticks */
+    uint64_t timer;       /* deadline of timer_set, 0 off */
+    uint64_t timer_bits;
+    uint64_t timeout;     /* deadline of what it waits for, 0 none */
+    uint64_t heap_key;    /* min(timer, timeout) */
+    frame_t heap_up, heap_left, heap_right; /* its CPU's timer heap */
+    uint32_t heap_in;
+    cref_t owner; /* the capability it was made with (tree lock) */
+    uint32_t spare0;
+    _Alignas(1024) uint8_t fpu[3072]; /* XSAVE area, standard format */
+};
+_Static_assert(offsetof(struct thread, fpu) == 1024 && sizeof(struct thread) == 4096, "a frame");
+
+/* ---- per CPU ------------------------------------------------------------------------------ */
+#define PEND_MAX EXO_RANGE_MAX
+struct pend { /* a binding taken out of its table, its counts not yet given back */
+    uint64_t entry; /* the page-table entry */
+    frame_t env;
+    uint32_t level; /* 1..3: leaf of that level; | PEND_TABLE: a page table */
+};
+#define PEND_TABLE 8
+
+struct cpu {
+    frame_t cur;  /* running thread, 0 idle */
+    frame_t base; /* whose time it uses: the slot's owner or a member of the ring */
+    uint32_t id;
+    uint32_t pos;      /* position in the slot vector */
+    uint64_t slot_end; /* TSC */
+    uint64_t next_event; /* TSC the hardware timer is set to */
+    frame_t ring;      /* a member of the ring of runnable bases, 0 empty */
+    frame_t heap;      /* root of the timer heap */
+    uint32_t heap_count;
+    uint32_t resched; /* a better thread became runnable */
+    frame_t requests; /* threads with requests, atomic LIFO list, any CPU */
+    uint32_t pend_count;
+    uint32_t pend_all; /* the round must reach every CPU, not only the env's */
+    uint32_t spare;
+    /* credit: the slot that was displaced and by how much (see sched.c) */
+    uint64_t debt[EXO_SLOTS_PER_CPU];        /* TSC ticks owed in this slot ... */
+    frame_t debt_to[EXO_SLOTS_PER_CPU];      /* ... to this thread */
+    struct pend pend[PEND_MAX];
+};
+
+/* ---- the tables (platform.h places them) ----------------------------------------------------
+ * words, blocks2m, blocks1g, tables, envs, threads, caps, upcalls, vectors,
+ * slots[EXO_MAX_CPUS * EXO_SLOTS_PER_CPU], irqs[EXO_IRQ_COUNT], cpus[EXO_MAX_CPUS],
+ * and the sizes nframes (frame words), ncpus.
+ *
+ * platform.h also gives:
+ *   bool word_cas(uint64_t *w, uint64_t expected, uint64_t desired)
+ *   void lock_tree(void), unlock_tree(void), lock_env(frame_t), unlock_env(frame_t)
+ *   struct cpu *this_cpu(void)      uint64_t now(void)  the time-stamp counter
+ *   uint64_t or_shared(uint64_t *p, uint64_t bits)   atomic, returns the old value
+ *   uint64_t clear_shared(uint64_t *p, uint64_t bits) atomic and-not, returns the old value
+ *   uint64_t fetch(const uint64_t *p)    one volatile load (shared pages)
+ *   void ipi_cpu(unsigned cpu)      makes that CPU look at its requests and resched
+ *   void table_clear(frame_t), page_clear(frame_t)
+ *   void root_init(frame_t table)   puts the kernel's own entries into a new top table
+ *   void irq_mask(unsigned irq), irq_unmask(unsigned irq)
+ *   void fpu_forget(frame_t thread) drops the FPU registers if they are this thread's
+ *   void fpu_init(frame_t thread)
+ *   uint32_t port_read(port, size), void port_write(port, size, value)
+ *   KASSERT(cond)                   debug builds only
+ */
+
+/* The first capability of an env's table, and a selector's capability. */
+static inline cref_t env_caps(frame_t env) { return (env + 3) * EXO_TAB_CAPS; }
+
+/* words.c ------------------------------------------------------------------------------------
+ * All return 0 or a negative error and change nothing on error. */
+
+/* One more binding of frame f; writable demands EXO_FT_PLAIN, else page tables and
+ * exposed tables do too. Frames at or above nframes and EXO_FT_DEVICE are not counted.
+ * Errors: -EXO_E_TYPE, -EXO_E_LIMIT, -EXO_E_AGAIN (another CPU won the race). */
+long word_bind(frame_t f, bool writable);
+/* One binding less. */
+void word_unbind(frame_t f);
+/* A plain, unbound frame in no large binding becomes `type`, owned by env.
+ * Errors: -EXO_E_TYPE, -EXO_E_BUSY, -EXO_E_AGAIN. */
+long word_type(frame_t f, unsigned type, frame_t owner);
+/* A typed frame becomes plain again; it may still be bound read-only. */
+void word_untype(frame_t f);
+/* Large binding (level 2 or 3) at aligned frame f. Errors as word_bind, -EXO_E_BUSY. */
+long word_bind_large(frame_t f, unsigned level);
+void word_unbind_large(frame_t f, unsigned level);
+
+/* cap.c --------------------------------------------------------------------------------------- */
+
+/* Finds selector sel of env e, kind `kind` with all of `rights`: 0 or a negative error. */
+long cap_find(frame_t e, uint64_t sel, unsigned kind, unsigned rights, cref_t *out);
+/* Resolves an env argument of the current thread: EXO_SELF or a selector of an env
+ * capability with `rights`. */
+long env_find(uint64_t sel, unsigned rights, frame_t *out);
+/* Resolves a thread argument (0: the caller). */
+long thread_find(uint64_t sel, unsigned rights, frame_t *out);
+/* Resolves a ref to (env, selector), the selector within the table. */
+long ref_find(uint64_t ref, unsigned rights, frame_t *env, uint32_t *sel);
+/* Tree and holder's env locks held: makes `dst`, which must be empty, a child of
+ * `src` (or a sibling), contents given; -EXO_E_FULL, -EXO_E_DYING, -EXO_E_DEPTH. */
+long cap_insert(cref_t src, cref_t dst, frame_t holder, bool sibling, const struct cap *contents);
+bool cap_has_children(cref_t c);
+/* The derivation that an item in a call makes: `src` of env `from` as a child at
+ * selector `dst` of env `to`. Takes the locks. */
+long cap_hand_over(frame_t from, uint64_t src, frame_t to, uint64_t dst);
+
+/* thread.c ---------------------------------------------------------------------------------------
+ * Called with the tree lock held. */
+
+/* Initialises threads[f] as a stopped thread. */
+void thread_init(frame_t f, frame_t env, unsigned cpu, cref_t owner);
+/* Takes a thread out of everything that its CPU knows of it: ring, timers, calls,
+ * queues (callers get -EXO_E_DEAD, at most EXO_LIST_MAX a step), FPU, slots, irqs.
+ * 0 when it is stopped and unknown; -EXO_E_AGAIN after a step, or when it is another
+ * CPU's, which was asked to stop it; -EXO_E_STATE if it is the caller itself. */
+long thread_detach(frame_t t);
+/* event.c: ORs bits into the thread's events and wakes it. Any CPU, any lock state. */
+void event_raise(frame_t t, uint64_t bits);
+
+/* Two-phase calls: every function that took bindings away has recorded them in
+ * this_cpu()->pend. x86 then makes a quiesce round and calls core_commit, which
+ * gives the counts back. */
+void core_commit(void);
+
+/* invariants.c: 0 if all tables are consistent, else the line of the first one broken. */
+int core_invariants(void);
+
+#endif

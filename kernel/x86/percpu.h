@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What each CPU keeps for itself, reached through GS in the kernel, and the map of
+ * the kernel's part of the address space (top-level slots 256..271).
+ */
+#ifndef PERCPU_H
+#define PERCPU_H
+
+/* Windows: each is one top-level slot and shows all of RAM from physical 0 on, so
+ * that core can index one array an object type by frame number. */
+#define WINDOW_TABLES 0xffff800000000000 /* slot 256; also the plain direct map */
+#define WINDOW_ENVS 0xffff808000000000   /* 257 */
+#define WINDOW_THREADS 0xffff810000000000
+#define WINDOW_CAPS 0xffff818000000000
+#define WINDOW_UPCALLS 0xffff820000000000
+#define WINDOW_VECTORS 0xffff828000000000
+#define KERNEL_MMIO 0xffff870000000000  /* slot 270: local APIC, I/O APICs */
+#define KERNEL_IMAGE 0xffff878000000000 /* slot 271: where the kernel is linked */
+
+/* Interrupt vectors: interrupt name n has vector VECTOR_IRQ + n. */
+#define VECTOR_IRQ 0x20
+#define VECTOR_TIMER 0xe0
+#define VECTOR_IPI 0xe1     /* look at requests and resched */
+#define VECTOR_QUIESCE 0xe2 /* take part in a quiesce round */
+#define VECTOR_SPURIOUS 0xff
+
+#define SEL_KERNEL_CODE 0x08
+#define SEL_KERNEL_DATA 0x10
+#define SEL_USER_DATA 0x1b /* STAR wants data before code for SYSRET */
+#define SEL_USER_CODE 0x23
+#define SEL_TSS 0x28
+
+#ifndef __ASSEMBLER__
+#include "../core/core.h"
+
+struct tss { /* Intel SDM vol. 3, 8.7 */
+    uint32_t reserved0;
+    uint64_t rsp[3];
+    uint64_t reserved1;
+    uint64_t ist[7]; /* 1 NMI, 2 #DF, 3 #MC, 4 #DB */
+    uint64_t reserved2;
+    uint16_t reserved3, iopb;
+} __attribute__((packed));
+
+struct percpu {
+    struct percpu *self;
+    uint64_t scratch;      /* the user's stack pointer, while the entry path runs */
+    struct thread *cur;    /* running thread, NULL idle; mirrors core->cur */
+    uint64_t stack_top;    /* of this CPU's one kernel stack */
+    uint64_t cr3;          /* the address space loaded; read by other CPUs */
+    struct thread *fpu_owner;
+    struct cpu *core;      /* cpus[id] */
+    uint32_t id, apic_id;
+    uint32_t ts_set;       /* CR0.TS is set */
+    uint32_t spare;
+    uint64_t round_seen;   /* the last quiesce round this CPU took part in */
+    uint64_t switches, crossings; /* counting builds */
+    uint64_t tss_pad;
+    struct tss tss;
+    uint64_t gdt[7];
+};
+#endif
+#endif
