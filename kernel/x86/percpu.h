@@ -1,21 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * What each CPU keeps for itself, reached through GS in the kernel, and the map of
- * the kernel's part of the address space (top-level slots 256..271).
+ * What each CPU keeps for itself, reached through GS in the kernel. The map of the
+ * kernel's part of the address space is in platform.h.
  */
 #ifndef PERCPU_H
 #define PERCPU_H
 
-/* Windows: each is one top-level slot and shows all of RAM from physical 0 on, so
- * that core can index one array an object type by frame number. */
-#define WINDOW_TABLES 0xffff800000000000 /* slot 256; also the plain direct map */
-#define WINDOW_ENVS 0xffff808000000000   /* 257 */
-#define WINDOW_THREADS 0xffff810000000000
-#define WINDOW_CAPS 0xffff818000000000
-#define WINDOW_UPCALLS 0xffff820000000000
-#define WINDOW_VECTORS 0xffff828000000000
-#define KERNEL_MMIO 0xffff870000000000  /* slot 270: local APIC, I/O APICs */
-#define KERNEL_IMAGE 0xffff878000000000 /* slot 271: where the kernel is linked */
+#include "platform.h"
 
 /* Interrupt vectors: interrupt name n has vector VECTOR_IRQ + n. */
 #define VECTOR_IRQ 0x20
@@ -59,5 +50,7 @@ struct percpu {
     struct tss tss;
     uint64_t gdt[7];
 };
+_Static_assert(offsetof(struct percpu, core) == PERCPU_CORE, "this_cpu()");
+_Static_assert(offsetof(struct env, lock) == 0, "lock_env()");
 #endif
 #endif
