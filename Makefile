@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: MIT
+#
+# `make help` says what there is to make. Everything made lies in build/.
+
+CC := gcc
+LD := ld
+PYTHON := python3
+BUDGET := 6000
+
+# What `make run` starts.
+CPUS ?= 1
+MEMORY ?= 512M
+VARIANTS := debug release counting
+
+warnings := -Wall -Wextra -Werror
+common := -std=c11 -O2 -g -ffreestanding -fno-stack-protector -fcf-protection=none \
+          -fno-asynchronous-unwind-tables -fno-strict-aliasing -MMD -MP $(warnings)
+kernel_flags := $(common) -mno-red-zone -mgeneral-regs-only -fpie -fno-plt \
+                -Ikernel/x86 -Ikernel/core -Ibuild/gen
+user_flags := $(common) -fno-pie -ffunction-sections -fdata-sections -Iabi -Ilib/exo -Ibuild/gen
+user_link := -static -nostdlib -no-pie --gc-sections -z max-page-size=4096 -z separate-code \
+             -z noexecstack -Ttext-segment=0x400000 -e _start
+
+flags_debug := -DEXO_DEBUG
+flags_release :=
+flags_counting := -DEXO_COUNTING
+
+generated := $(addprefix build/gen/,exo_calls.h exo_errors.h exo_stubs.h call_table.h \
+               call_names.h call_grammar.h)
+
+.PHONY: all run test test-long bench iso proof fuzz check size format clean help
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(VARIANTS:%=build/%/kernel.elf) images size
+
+help:
+	@echo 'exovisor: an exokernel for x86-64'
+	@echo
+	@echo '  make            both kernels, all programs, and the size of the kernel'
+	@echo '  make run        boots it in QEMU; CPUS=n and MEMORY=size choose the machine'
+	@echo '  make test       installs what is missing, then all tests (a few minutes)'
+	@echo '  make test-long  the same with more machines, and long fuzzing'
+	@echo '  make bench      measures in executed instructions'
+	@echo '  make iso        build/exovisor.iso, for BIOS and UEFI'
+	@echo '  make proof      proves the core with Frama-C'
+	@echo '  make fuzz       fuzzes the core on this machine'
+	@echo '  make check      formatting, static analysis, size'
+	@echo '  make clean      removes build/'
+
+# ---- generated headers ------------------------------------------------------------
+
+$(generated) &: abi/calls.list abi/exo.h tools/calls.py
+	@mkdir -p build/gen docs
+	$(PYTHON) tools/calls.py abi/calls.list build/gen docs/reference.md
+
+# ---- kernels: build/VARIANT/kernel.elf -----------------------------------------------
+
+core_c := $(wildcard kernel/core/*.c)
+x86_c := $(filter-out kernel/x86/offsets.c,$(wildcard kernel/x86/*.c))
+x86_s := $(wildcard kernel/x86/*.S)
+offsets := $(wildcard kernel/x86/offsets.c)
+
+define kernel_rules
+objects_$(1) := $$(patsubst %.c,build/$(1)/%.o,$(core_c) $(x86_c)) \
+                $$(patsubst %.S,build/$(1)/%.o,$(x86_s))
+
+build/$(1)/%.o: %.c | $(generated)
+	@mkdir -p $$(@D)
+	$(CC) $(kernel_flags) $(flags_$(1)) -c -o $$@ $$<
+
+build/$(1)/%.o: %.S build/$(1)/gen/offsets.h | $(generated)
+	@mkdir -p $$(@D)
+	$(CC) $(kernel_flags) $(flags_$(1)) -Ibuild/$(1)/gen -c -o $$@ $$<
+
+# Constants of the C structures for the assembler: lines "->NAME value".
+build/$(1)/gen/offsets.s: $(offsets) | $(generated)
+	@mkdir -p $$(@D)
+	$(if $(offsets),$(CC) $(kernel_flags) $(flags_$(1)) -S -o $$@ $$<,touch $$@)
+
+build/$(1)/gen/offsets.h: build/$(1)/gen/offsets.s
+	sed -n 's/^[[:space:]]*->\([A-Za-z0-9_]*\)[[:space:]]*[$$$$]*\(-*[0-9]*\).*/#define \1 \2/p' \
+	  $$< > $$@
+
+build/$(1)/kernel.elf: kernel/x86/kernel.ld $$(objects_$(1))
+	$(LD) -static -nostdlib -no-pie -z max-page-size=4096 -z noexecstack --build-id=none \
+	  -T kernel/x86/kernel.ld -o $$@ $$(objects_$(1))
+
+-include $$(objects_$(1):.o=.d) $(if $(offsets),build/$(1)/gen/offsets.d)
+endef
+$(foreach v,$(VARIANTS),$(eval $(call kernel_rules,$(v))))
+
+# ---- programs: build/user/DIRECTORY/NAME.elf --------------------------------------------
+
+sources = $(wildcard $(1)/*.c $(1)/*.S)
+objects = $(patsubst %,build/user/%.o,$(basename $(call sources,$(1))))
+program_dirs = $(patsubst %/,%,$(dir $(wildcard $(1)/*/*.c)))
+lib := $(call objects,lib/exo)
+apps := $(sort $(call program_dirs,apps))
+boot_tests := $(sort $(call program_dirs,tests/boot))
+benches := $(sort $(call program_dirs,bench))
+programs := root $(apps) $(boot_tests) $(benches)
+
+build/user/lib/exo/%.o: user_extra := -mgeneral-regs-only
+
+build/user/%.o: %.c | $(generated)
+	@mkdir -p $(@D)
+	$(CC) $(user_flags) $(user_extra) -c -o $@ $<
+
+build/user/%.o: %.S | $(generated)
+	@mkdir -p $(@D)
+	$(CC) $(user_flags) -c -o $@ $<
+
+define program_rule
+build/user/$(1).elf: $(call objects,$(1)) $(lib)
+	@mkdir -p $$(@D)
+	$(LD) $(user_link) -o $$@ $$^
+endef
+$(foreach p,$(programs),$(eval $(call program_rule,$(p))))
+-include $(patsubst %.o,%.d,$(lib) $(foreach p,$(programs),$(call objects,$(p))))
+
+# ---- boot archives: root, config and programs, a cpio each ---------------------------------
+
+# archive NAME, CONFIG, PROGRAM DIRECTORIES
+define archive_rule
+build/$(1).cpio: $(2) build/user/root.elf $(3:%=build/user/%.elf) tools/archive.sh
+	tools/archive.sh $$@ root=build/user/root.elf config=$(2) \
+	  $(foreach p,$(3),$(notdir $(p))=build/user/$(p).elf)
+endef
+images :=
+ifneq ($(wildcard root/config),)
+$(eval $(call archive_rule,run,root/config,$(apps)))
+images += build/run.cpio
+endif
+ifneq ($(wildcard tests/boot/config),)
+$(eval $(call archive_rule,test,tests/boot/config,$(boot_tests)))
+images += build/test.cpio
+endif
+ifneq ($(wildcard bench/config),)
+$(eval $(call archive_rule,bench,bench/config,$(benches)))
+images += build/bench.cpio
+endif
+
+.PHONY: images
+images: $(images) $(programs:%=build/user/%.elf)
+
+build/exovisor.iso: build/release/kernel.elf build/run.cpio tools/iso.sh
+	tools/iso.sh $@ build/release/kernel.elf build/run.cpio
+
+build/test.iso: build/debug/kernel.elf build/test.cpio tools/iso.sh
+	tools/iso.sh $@ build/debug/kernel.elf build/test.cpio
+
+# ---- what to do with it -----------------------------------------------------------------------
+
+run: build/debug/kernel.elf build/run.cpio
+	$(PYTHON) tools/emu.py --kernel build/debug/kernel.elf --archive build/run.cpio \
+	  --cpus $(CPUS) --memory $(MEMORY) --interactive
+
+iso: build/exovisor.iso
+
+# The last line printed is the verdict: "N passed, N failed".
+test:
+	@tools/deps.sh
+	@$(MAKE) --no-print-directory all build/test.iso
+	@$(PYTHON) tools/suite.py
+
+test-long:
+	@tools/deps.sh
+	@$(MAKE) --no-print-directory all build/test.iso
+	@$(PYTHON) tools/suite.py --long
+
+bench: build/release/kernel.elf build/counting/kernel.elf images
+	$(PYTHON) bench/run.py
+
+proof:
+	$(MAKE) -C tests/proof
+
+fuzz: $(generated)
+	$(MAKE) -C tests/fuzz run
+
+# Everything that runs privileged, and the ABI headers that it is made from.
+size:
+	@tools/size.sh $(BUDGET)
+
+formatted = $(wildcard abi/*.h kernel/*/*.[ch] lib/*/*.[ch] root/*.[ch] apps/*/*.[ch] \
+              tests/*/*.[ch] tests/*/*/*.[ch] bench/*/*.[ch])
+
+check: size $(generated)
+	clang-format --dry-run --Werror $(formatted)
+	clang-tidy --quiet $(core_c) $(x86_c) -- $(filter-out -fno-plt -MMD -MP,$(kernel_flags)) -DEXO_DEBUG
+
+format:
+	clang-format -i $(formatted)
+
+clean:
+	rm -rf build
