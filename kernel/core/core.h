@@ -45,7 +45,6 @@ typedef uint32_t cref_t;  /* capability: table frame * 64 + index; 0 none */
 /* ---- capability ------------------------------------------------------------- */
 #define CAP_DYING 1 /* marked by a revocation: no derive, bind or delete through it */
 #define CAP_OWNER 2 /* the capability that an object was made with */
-#define CAP_ASKED 4 /* an EXO_ASKED record was written for it */
 
 struct cap {
     uint8_t kind;
@@ -62,8 +61,8 @@ struct cap {
     uint64_t base;     /* first name; object: its frame; gate, event: thread's frame */
     uint64_t count;    /* names; gate: entry; event: bits */
     uint64_t badge;    /* gate: badge; frames: cache type */
-    frame_t env;       /* holder */
-    uint32_t spare3;
+    frame_t env;    /* holder */
+    uint32_t asked; /* low half of the deadline that its holder was asked with */
 };
 _Static_assert(sizeof(struct cap) == 64, "capability");
 
@@ -87,15 +86,14 @@ struct env {
     uint32_t threads; /* thread objects of this env (tree lock) */
     /* sweeping: where the next step of a sweep starts; a detached subtree being drained */
     uint64_t sweep_va;
-    uint32_t sweep_turns; /* full turns made */
-    frame_t doomed;       /* table detached from the tree, 0 none */
+    frame_t doomed; /* table detached from the tree, 0 none */
     uint32_t doomed_level;
     uint32_t doomed_sel;
     /* reaping (tree lock): envs being destroyed form a queue */
-    uint32_t reap_state;
+    uint32_t reap_state; /* REAP_* in revoke.c, 0 alive */
     uint32_t reap_sel;
     frame_t reap_next;
-    uint32_t spare;
+    uint32_t spare[2];
 };
 _Static_assert(sizeof(struct env) <= 4096, "a frame");
 
@@ -111,6 +109,12 @@ _Static_assert(sizeof(struct kregs) == 176, "ends 16-byte aligned: the CPU's sta
 #define THREAD_REQ_START 2
 #define THREAD_REQ_STOP 4
 #define THREAD_REQ_QUEUED 8 /* on its CPU's request list */
+#define THREAD_REQ_DETACH 16 /* make it unknown: sets `gone` when done */
+
+/* thread.slow: why the assembly paths may not resume it */
+#define SLOW_EVENT 1 /* an event upcall is due */
+#define SLOW_CALL 2  /* its call has a deadline or takes an item */
+#define SLOW_FAULT 4 /* its call was made for it by the kernel: a fault */
 
 struct thread {
     struct kregs regs; /* offset 0 */
@@ -118,8 +122,10 @@ struct thread {
     frame_t self;
     frame_t env;       /* constant */
     uint64_t cap_first; /* (env + 3) * 64 */
-    uint32_t nsel;
-    uint32_t state; /* EXO_T_* */
+    uint64_t nsel;
+    uint32_t state; /* EXO_T_*; state, cpu, slow are one word to the assembly */
+    uint16_t cpu;   /* constant */
+    uint16_t slow;  /* SLOW_* */
     frame_t caller; /* whose reply it owes, 0 none (void or none) */
     frame_t callee; /* CALLING, QUEUED: by whom it is or will be served */
     uint32_t depth; /* calls above it in its chain */
@@ -127,7 +133,7 @@ struct thread {
     frame_t queue_head; /* callers waiting for it, in order */
     frame_t upcall;     /* frame of its upcall page: self + 1 */
     uint32_t on_ring;   /* it is a base: in its CPU's ring of threads with idle time */
-    uint32_t cpu;       /* constant */
+    uint32_t gone;      /* detached: its CPU knows nothing of it any more */
     uint64_t upcall_entry, upcall_sp;
     uint64_t cr3; /* physical address of its env's top table */
     uint64_t fs_base, gs_base;
@@ -137,7 +143,7 @@ struct thread {
     frame_t ring_next, ring_prev;
     uint32_t requests;    /* THREAD_REQ_*, atomic, any CPU */
     frame_t request_next; /* list of threads with requests */
-    uint32_t fault_call;  /* its call was made for it by the kernel: a fault */
+    uint32_t item;        /* selector that its call or reply hands over, 0 none */
     uint32_t fault_sel, receive_sel;
     uint32_t slots; /* time slots bound to it (tree lock) */
     uint32_t credit_slot; /* 1 + slot that it owes, 0 none */
@@ -148,20 +154,28 @@ struct thread {
     uint64_t heap_key;    /* min(timer, timeout) */
     frame_t heap_up, heap_left, heap_right; /* its CPU's timer heap */
     uint32_t heap_in;
+    uint64_t call_entry, call_badge; /* QUEUED: the gate's, as at the call */
+    uint64_t fault_addr; /* of its last exception; vector and error are in regs */
     cref_t owner; /* the capability it was made with (tree lock) */
     uint32_t spare0;
     _Alignas(1024) uint8_t fpu[3072]; /* XSAVE area, standard format */
 };
+_Static_assert(offsetof(struct thread, slow) == offsetof(struct thread, state) + 6, "one word");
 _Static_assert(offsetof(struct thread, fpu) == 1024 && sizeof(struct thread) == 4096, "a frame");
 
 /* ---- per CPU ------------------------------------------------------------------------------ */
+#define RESCHED_CHOOSE 1 /* decide anew who runs */
+#define RESCHED_EXIT 2   /* leave the kernel by the slow path: an upcall, a new deadline */
 #define PEND_MAX EXO_RANGE_MAX
 struct pend { /* a binding taken out of its table, its counts not yet given back */
-    uint64_t entry; /* the page-table entry */
+    uint64_t va;    /* where it was bound */
+    uint64_t entry; /* the page-table entry; 0: only rights were taken, nothing to give back */
     frame_t env;
-    uint32_t level; /* 1..3: leaf of that level; | PEND_TABLE: a page table */
+    uint32_t level; /* 1..3: leaf of that level; | PEND_TABLE: a page table of that level */
 };
 #define PEND_TABLE 8
+#define PEND_THREAD 16 /* a thread, an env: entry holds its frame */
+#define PEND_ENV 32
 
 struct cpu {
     frame_t cur;  /* running thread, 0 idle */
@@ -173,14 +187,24 @@ struct cpu {
     frame_t ring;      /* a member of the ring of runnable bases, 0 empty */
     frame_t heap;      /* root of the timer heap */
     uint32_t heap_count;
-    uint32_t resched; /* a better thread became runnable */
     frame_t requests; /* threads with requests, atomic LIFO list, any CPU */
-    uint32_t pend_count;
     uint32_t pend_all; /* the round must reach every CPU, not only the env's */
+    uint32_t resched; /* RESCHED_*; with pend_count one word: work when a leaf call ends */
+    uint32_t pend_count;
+    uint64_t armed;     /* what the hardware timer was last set to */
+    /* time (see sched.c) */
+    frame_t urgent;     /* has the rest of this slot: by credit, or given by a yield */
+    frame_t credit_to;  /* the owner whose slot urgent uses on credit, 0 none */
+    uint32_t credit_pos; /* the slot that will pay for it */
+    uint32_t warned;    /* EXO_EVENT_SLICE was raised in this slot */
+    uint64_t credit_from; /* TSC */
+    uint64_t part_end;  /* TSC until which this slot pays a debt */
+    frame_t part_to;    /* ... to this thread, 0 none */
     uint32_t spare;
     /* credit: the slot that was displaced and by how much (see sched.c) */
     uint64_t debt[EXO_SLOTS_PER_CPU];        /* TSC ticks owed in this slot ... */
     frame_t debt_to[EXO_SLOTS_PER_CPU];      /* ... to this thread */
+    frame_t debt_by[EXO_SLOTS_PER_CPU];      /* ... by this one */
     struct pend pend[PEND_MAX];
 };
 
@@ -191,6 +215,10 @@ struct cpu {
  *
  * platform.h also gives:
  *   bool word_cas(uint64_t *w, uint64_t expected, uint64_t desired)
+ *   void word_add(uint64_t *w, uint64_t delta)       atomic, wraps
+ *   uint64_t entry_swap(uint64_t *p, uint64_t v)     atomic exchange, returns the old value
+ *   void barrier(void)              the compiler moves no access across it
+ *   uint32_t fetch32(const uint32_t *p)              one volatile load
  *   void lock_tree(void), unlock_tree(void), lock_env(frame_t), unlock_env(frame_t)
  *   struct cpu *this_cpu(void)      uint64_t now(void)  the time-stamp counter
  *   uint64_t or_shared(uint64_t *p, uint64_t bits)   atomic, returns the old value
@@ -203,6 +231,7 @@ struct cpu {
  *   void fpu_forget(frame_t thread) drops the FPU registers if they are this thread's
  *   void fpu_init(frame_t thread)
  *   uint32_t port_read(port, size), void port_write(port, size, value)
+ *   uint64_t slot_ticks             length of a time slot in TSC ticks
  *   KASSERT(cond)                   debug builds only
  */
 
@@ -229,8 +258,11 @@ void word_unbind_large(frame_t f, unsigned level);
 
 /* cap.c --------------------------------------------------------------------------------------- */
 
-/* Finds selector sel of env e, kind `kind` with all of `rights`: 0 or a negative error. */
+/* Finds selector sel of env e, kind `kind` with all of `rights`: 0 or a negative error.
+ * Tree lock or e's lock held. */
 long cap_find(frame_t e, uint64_t sel, unsigned kind, unsigned rights, cref_t *out);
+/* The same without a lock: a copy of the contents. -EXO_E_AGAIN if they changed meanwhile. */
+long cap_read(frame_t e, uint64_t sel, unsigned kind, unsigned rights, struct cap *out);
 /* Resolves an env argument of the current thread: EXO_SELF or a selector of an env
  * capability with `rights`. */
 long env_find(uint64_t sel, unsigned rights, frame_t *out);
@@ -242,9 +274,62 @@ long ref_find(uint64_t ref, unsigned rights, frame_t *env, uint32_t *sel);
  * `src` (or a sibling), contents given; -EXO_E_FULL, -EXO_E_DYING, -EXO_E_DEPTH. */
 long cap_insert(cref_t src, cref_t dst, frame_t holder, bool sibling, const struct cap *contents);
 bool cap_has_children(cref_t c);
+/* Tree and holder's env locks held: empties a selector without children or bindings. */
+void cap_remove(cref_t c);
 /* The derivation that an item in a call makes: `src` of env `from` as a child at
  * selector `dst` of env `to`. Takes the locks. */
 long cap_hand_over(frame_t from, uint64_t src, frame_t to, uint64_t dst);
+
+/* page.c: page-table entries, native format (Intel SDM vol. 3, 4.5; AMD64 APM vol. 2, 5.4) ------
+ * A present entry remembers the selector it was bound through in the bits that the
+ * hardware ignores: 9..11 (low 3 bits of the selector) and 52..62 (the other 11). */
+#define PTE_P 0x001ull
+#define PTE_W 0x002ull
+#define PTE_U 0x004ull
+#define PTE_A 0x020ull
+#define PTE_D 0x040ull
+#define PTE_PS 0x080ull
+#define PTE_NX (1ull << 63)
+#define CACHE_WB 0ull     /* capability's cache type: the entry's PWT and PCD bits */
+#define CACHE_UC 0x018ull
+/* rights 0: present, but not the user's. level 1..3 (2, 3: large). */
+uint64_t pte_leaf(frame_t f, unsigned rights, uint32_t sel, unsigned level, uint64_t cache);
+uint64_t pte_table(frame_t f, uint32_t sel);
+frame_t pte_frame(uint64_t e);
+uint32_t pte_sel(uint64_t e);
+unsigned pte_rights(uint64_t e);
+static inline unsigned va_index(uint64_t va, unsigned level)
+{
+    return (unsigned)(va >> (12 + 9 * (level - 1))) & 511u;
+}
+/* Is [va, va + bytes) the user's? bytes > 0. */
+bool va_user(uint64_t va, uint64_t bytes);
+/* The first present entry of table t below `end`, or `end`. */
+unsigned table_next(frame_t t, unsigned end);
+/* Records one binding taken out. */
+void pend_add(frame_t env, uint64_t va, uint64_t entry, unsigned level);
+
+/* sweep.c: tree and env lock held; each needs this_cpu()->pend empty ------------------------ */
+/* One bounded step (at most one leaf table) of taking away what is bound in env e through
+ * dying capabilities. Going round and round: all of it is gone after two turns at most. */
+void sweep_step(frame_t e);
+/* One bounded step of taking away everything in a dying env: true when nothing is left. */
+bool sweep_all_step(frame_t e);
+
+/* revoke.c, env.c, bind.c ------------------------------------------------------------------------ */
+/* Tree lock held: appends a record to e's repossession vector and raises its event. */
+void vector_record(frame_t e, unsigned what, const struct cap *c, uint32_t sel, uint64_t amount,
+                   uint64_t deadline);
+/* Tree lock held: forget every time slot or interrupt of a thread, or of a capability. */
+void slots_forget(frame_t thread);
+void irqs_forget(frame_t thread);
+void slots_forget_cap(cref_t c);
+void irqs_forget_cap(cref_t c);
+/* Tree lock held: initialises envs[f] (its frames typed and cleared), one step of reaping. */
+void env_init(frame_t f, uint32_t tables, cref_t owner);
+/* Gives a detached thread's or a reaped env's frames back, after the round (pend). */
+void thread_free(frame_t t);
+void env_free(frame_t e);
 
 /* thread.c ---------------------------------------------------------------------------------------
  * Called with the tree lock held. */
