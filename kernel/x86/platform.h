@@ -59,6 +59,26 @@ static inline bool word_cas(uint64_t *w, uint64_t expected, uint64_t desired)
                                        __ATOMIC_RELAXED);
 }
 
+static inline void word_add(uint64_t *w, uint64_t delta)
+{
+    __atomic_fetch_add(w, delta, __ATOMIC_SEQ_CST);
+}
+
+static inline uint64_t entry_swap(uint64_t *p, uint64_t v)
+{
+    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);
+}
+
+static inline void barrier(void)
+{
+    __asm__ volatile("" : : : "memory");
+}
+
+static inline uint32_t fetch32(const uint32_t *p)
+{
+    return *(const volatile uint32_t *)p;
+}
+
 static inline uint64_t or_shared(uint64_t *p, uint64_t bits)
 {
     return __atomic_fetch_or(p, bits, __ATOMIC_SEQ_CST);

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Bindings other than pages: time slots to threads, interrupts to events; and I/O
+ * ports, which are checked at each access instead: a native thread's port access is a
+ * call, because the processor's permission bitmap would have to be exchanged at each
+ * switch of address spaces (8 KiB), which costs everybody for what few use.
+ *
+ * Each entry of slots[] and irqs[] remembers the (env, selector) it was bound through
+ * and is counted there.
+ * Locking: the tree lock and the env's lock for entries and counts; the scheduler and the
+ * interrupt path read single fields without a lock (thread last set, first cleared).
+ */
+#include "core.h"
+
+static frame_t cur_env(void) { return threads[this_cpu()->cur].env; }
+
+/* Tree lock held: the caller's capability of a kind that covers one name, not dying. */
+static long name_find(unsigned kind, uint64_t sel, uint64_t name, uint64_t n, cref_t *out)
+{
+    long r = cap_find(cur_env(), sel, kind, EXO_USE, out);
+    if (r != 0)
+        return r;
+    const struct cap *c = &caps[*out];
+    if (name < c->base || name - c->base >= c->count || n > c->count - (name - c->base))
+        return -EXO_E_RANGE;
+    if ((c->flags & CAP_DYING) != 0 || (envs[cur_env()].flags & ENV_DYING) != 0)
+        return -EXO_E_DYING;
+    return 0;
+}
+
+static void count_add(cref_t c, uint32_t delta)
+{
+    frame_t e = caps[c].env;
+    lock_env(e);
+    caps[c].bindings += delta;
+    unlock_env(e);
+}
+
+/* ---- time slots ------------------------------------------------------------------------- */
+
+static void slot_clear(struct exo_slot *s)
+{
+    frame_t t = s->thread;
+    cref_t c = env_caps(s->env) + s->sel;
+    s->thread = 0;
+    s->env = s->sel = s->flags = 0;
+    threads[t].slots--;
+    count_add(c, UINT32_MAX);
+}
+
+static long slot_bind(uint64_t sel, uint64_t slot, uint64_t thread, uint32_t flags)
+{
+    cref_t c, tc;
+    frame_t t = this_cpu()->cur;
+    long r = name_find(EXO_SLOTS, sel, slot, 1, &c);
+    if (r == 0 && thread != 0) {
+        r = cap_find(cur_env(), thread, EXO_THREAD, EXO_THREAD_SLOT, &tc);
+        if (r == 0 && (caps[tc].flags & CAP_DYING) != 0)
+            r = -EXO_E_DYING;
+        if (r == 0)
+            t = (frame_t)caps[tc].base;
+    }
+    if (r != 0)
+        return r;
+    if (threads[t].cpu != slot / EXO_SLOTS_PER_CPU)
+        return -EXO_E_CPU;
+    struct exo_slot *s = &slots[slot];
+    if (s->thread != 0)
+        return -EXO_E_BOUND;
+    s->env = cur_env();
+    s->sel = (uint32_t)sel;
+    s->flags = flags;
+    barrier();
+    s->thread = t;
+    threads[t].slots++;
+    count_add(c, 1);
+    return 0;
+}
+
+long sys_slot_bind(uint64_t sel, uint64_t slot, uint64_t thread, uint64_t flags)
+{
+    if ((flags & ~(uint64_t)EXO_SLOT_FIRM) != 0)
+        return -EXO_E_ARG;
+    lock_tree();
+    long r = slot_bind(sel, slot, thread, (uint32_t)flags);
+    unlock_tree();
+    return r;
+}
+
+long sys_slot_unbind(uint64_t sel, uint64_t slot)
+{
+    cref_t c;
+    lock_tree();
+    long r = name_find(EXO_SLOTS, sel, slot, 1, &c);
+    if (r == 0) {
+        struct exo_slot *s = &slots[slot];
+        if (s->thread == 0 || s->env != cur_env() || s->sel != sel)
+            r = -EXO_E_NONE;
+        else
+            slot_clear(s);
+    }
+    unlock_tree();
+    return r;
+}
+
+void slots_forget(frame_t thread)
+{
+    struct exo_slot *s = &slots[threads[thread].cpu * EXO_SLOTS_PER_CPU];
+    for (unsigned i = 0; i < EXO_SLOTS_PER_CPU; i++)
+        if (s[i].thread == thread)
+            slot_clear(&s[i]);
+}
+
+void slots_forget_cap(cref_t c)
+{
+    frame_t e = caps[c].env;
+    for (unsigned i = 0; i < ncpus * EXO_SLOTS_PER_CPU; i++)
+        if (slots[i].thread != 0 && slots[i].env == e && env_caps(e) + slots[i].sel == c)
+            slot_clear(&slots[i]);
+}
+
+/* ---- interrupts --------------------------------------------------------------------------- */
+
+static void irq_clear(unsigned irq)
+{
+    struct exo_irq *i = &irqs[irq];
+    cref_t c = env_caps(i->env) + i->sel;
+    irq_mask(irq);
+    i->thread = 0;
+    i->env = i->sel = i->masked = 0;
+    i->bits = 0;
+    count_add(c, UINT32_MAX);
+}
+
+static long irq_bind(uint64_t sel, uint64_t irq, uint64_t event)
+{
+    cref_t c, ev;
+    long r = name_find(EXO_IRQS, sel, irq, 1, &c);
+    if (r != 0)
+        return r;
+    r = cap_find(cur_env(), event, EXO_EVENT, EXO_EVENT_SIGNAL, &ev);
+    if (r != 0)
+        return r;
+    if ((caps[ev].flags & CAP_DYING) != 0)
+        return -EXO_E_DYING;
+    if (threads[caps[ev].base].env != cur_env())
+        return -EXO_E_ARG;
+    struct exo_irq *i = &irqs[irq];
+    if (i->thread != 0)
+        return -EXO_E_BOUND;
+    i->env = cur_env();
+    i->sel = (uint32_t)sel;
+    i->bits = caps[ev].count;
+    i->masked = 0;
+    barrier();
+    i->thread = (frame_t)caps[ev].base;
+    count_add(c, 1);
+    irq_unmask((unsigned)irq);
+    return 0;
+}
+
+long sys_irq_bind(uint64_t sel, uint64_t irq, uint64_t event)
+{
+    lock_tree();
+    long r = irq_bind(sel, irq, event);
+    unlock_tree();
+    return r;
+}
+
+/* Is the line bound, by the caller's env through sel? */
+static long irq_find(uint64_t sel, uint64_t irq)
+{
+    struct cap c;
+    long r = cap_read(cur_env(), sel, EXO_IRQS, EXO_USE, &c);
+    if (r != 0)
+        return r;
+    if (irq < c.base || irq - c.base >= c.count)
+        return -EXO_E_RANGE;
+    const struct exo_irq *i = &irqs[irq];
+    return i->thread != 0 && i->env == cur_env() && i->sel == sel ? 0 : -EXO_E_NONE;
+}
+
+long sys_irq_unbind(uint64_t sel, uint64_t irq)
+{
+    lock_tree();
+    long r = irq_find(sel, irq);
+    if (r == 0)
+        irq_clear((unsigned)irq);
+    unlock_tree();
+    return r;
+}
+
+/* Without a lock: if the line is unbound at the same moment it stays unmasked with
+ * nobody to tell, and the interrupt path masks it then. */
+long sys_irq_ack(uint64_t sel, uint64_t irq)
+{
+    long r = irq_find(sel, irq);
+    if (r == 0 && irqs[irq].masked != 0) {
+        irqs[irq].masked = 0;
+        irq_unmask((unsigned)irq);
+    }
+    return r;
+}
+
+void irqs_forget(frame_t thread)
+{
+    for (unsigned i = 0; i < EXO_IRQ_COUNT; i++)
+        if (irqs[i].thread == thread)
+            irq_clear(i);
+}
+
+void irqs_forget_cap(cref_t c)
+{
+    frame_t e = caps[c].env;
+    for (unsigned i = 0; i < EXO_IRQ_COUNT; i++)
+        if (irqs[i].thread != 0 && irqs[i].env == e && env_caps(e) + irqs[i].sel == c)
+            irq_clear(i);
+}
+
+/* ---- ports ------------------------------------------------------------------------------------- */
+
+static long port_check(uint64_t sel, uint64_t port, uint64_t size)
+{
+    struct cap c;
+    if (size != 1 && size != 2 && size != 4)
+        return -EXO_E_ARG;
+    long r = cap_read(cur_env(), sel, EXO_PORTS, EXO_USE, &c);
+    if (r != 0)
+        return r;
+    if (port < c.base || port - c.base >= c.count || size > c.count - (port - c.base))
+        return -EXO_E_RANGE;
+    return 0;
+}
+
+long sys_port_in(uint64_t sel, uint64_t port, uint64_t size)
+{
+    long r = port_check(sel, port, size);
+    return r != 0 ? r : (long)port_read((unsigned)port, (unsigned)size);
+}
+
+long sys_port_out(uint64_t sel, uint64_t port, uint64_t size, uint64_t value)
+{
+    long r = port_check(sel, port, size);
+    if (r == 0)
+        port_write((unsigned)port, (unsigned)size, (uint32_t)value);
+    return r;
+}
+
+long sys_null(void) { return 0; }

@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Address spaces: page tables, bound by virtual address. Every present entry names
+ * the selector (of the env whose address space it is) that it was bound through, and
+ * is counted on that capability and in the frame's word.
+ *
+ * Locking: the env's lock for its tables and counts. Taking a binding away has two
+ * phases: under the lock the entry is cleared and recorded in the CPU's pend list;
+ * after the quiesce round core_commit gives the counts back. Until then the frame
+ * still counts as bound and the capability as in use, so neither can change its use
+ * while a CPU may hold a translation.
+ *
+ * An entry whose accessed bit is clear was never cached by any CPU (Intel SDM vol. 3,
+ * 4.8: the processor sets the bit before it caches the translation).
+ */
+#include "core.h"
+
+#define PTE_ADDR 0x000ffffffffff000ull
+#define PTE_SOFT_LOW 9   /* 3 ignored bits */
+#define PTE_SOFT_HIGH 52 /* 11 ignored bits */
+#define UPPER_START 0xffff880000000000ull /* user space above the kernel's slots */
+#define RIGHTS_BITS (EXO_R | EXO_W | EXO_X)
+
+static uint64_t sel_bits(uint32_t sel)
+{
+    return (uint64_t)(sel & 7) << PTE_SOFT_LOW | (uint64_t)(sel >> 3) << PTE_SOFT_HIGH;
+}
+
+uint64_t pte_leaf(frame_t f, unsigned rights, uint32_t sel, unsigned level, uint64_t cache)
+{
+    uint64_t e = (uint64_t)f << 12 | PTE_P | sel_bits(sel) | cache;
+    if (rights != 0)
+        e |= PTE_U;
+    if ((rights & EXO_W) != 0)
+        e |= PTE_W;
+    if ((rights & EXO_X) == 0)
+        e |= PTE_NX;
+    if (level > 1)
+        e |= PTE_PS;
+    return e;
+}
+
+uint64_t pte_table(frame_t f, uint32_t sel)
+{
+    return (uint64_t)f << 12 | PTE_P | PTE_W | PTE_U | sel_bits(sel);
+}
+
+frame_t pte_frame(uint64_t e) { return (frame_t)((e & PTE_ADDR) >> 12); }
+
+uint32_t pte_sel(uint64_t e)
+{
+    return (uint32_t)(e >> PTE_SOFT_LOW & 7) | (uint32_t)(e >> PTE_SOFT_HIGH & 0x7ff) << 3;
+}
+
+unsigned pte_rights(uint64_t e)
+{
+    if ((e & PTE_U) == 0)
+        return 0;
+    return EXO_R | ((e & PTE_W) != 0 ? EXO_W : 0) | ((e & PTE_NX) == 0 ? EXO_X : 0);
+}
+
+bool va_user(uint64_t va, uint64_t bytes)
+{
+    if (va < EXO_VA_END)
+        return bytes <= EXO_VA_END - va;
+    return va >= UPPER_START && bytes - 1 <= ~va;
+}
+
+/* The table of `level` that holds va's entry. */
+static long table_find(frame_t env, uint64_t va, unsigned level, frame_t *out)
+{
+    frame_t t = envs[env].root;
+    for (unsigned l = 4; l > level; l--) {
+        uint64_t e = tables[t].e[va_index(va, l)];
+        if ((e & PTE_P) == 0)
+            return -EXO_E_NOPT;
+        if (l < 4 && (e & PTE_PS) != 0)
+            return -EXO_E_BOUND;
+        t = pte_frame(e);
+    }
+    *out = t;
+    return 0;
+}
+
+void pend_add(frame_t env, uint64_t va, uint64_t entry, unsigned level)
+{
+    struct cpu *cpu = this_cpu();
+    KASSERT(cpu->pend_count < PEND_MAX);
+    struct pend *p = &cpu->pend[cpu->pend_count++];
+    p->env = env;
+    p->va = va;
+    p->entry = entry;
+    p->level = level;
+}
+
+/* ---- bind --------------------------------------------------------------------------- */
+
+struct span { /* what a bind call asks for, checked */
+    frame_t env;
+    uint32_t sel;
+    unsigned rights; /* EXO_R.. */
+    unsigned level;  /* of the leaf */
+    uint64_t cache;
+};
+
+static long size_level(uint64_t rights, unsigned *level)
+{
+    if ((rights & ~(uint64_t)(RIGHTS_BITS | EXO_LARGE_2M | EXO_LARGE_1G)) != 0)
+        return -EXO_E_ARG;
+    *level = (rights & EXO_LARGE_1G) != 0 ? 3 : (rights & EXO_LARGE_2M) != 0 ? 2 : 1;
+    return 0;
+}
+
+/* Env lock held: may `sel` be bound through with these rights? */
+static long bind_check(struct span *s, cref_t *out)
+{
+    if ((envs[s->env].flags & ENV_DYING) != 0)
+        return -EXO_E_DYING;
+    long r = cap_find(s->env, s->sel, EXO_FRAMES, s->rights, out);
+    if (r != 0)
+        return r;
+    if ((caps[*out].flags & CAP_DYING) != 0)
+        return -EXO_E_DYING;
+    s->cache = caps[*out].badge;
+    return 0;
+}
+
+static bool cap_covers(const struct cap *c, uint64_t first, uint64_t n)
+{
+    return first >= c->base && first - c->base < c->count && n <= c->count - (first - c->base);
+}
+
+/* One leaf entry of table t. Env lock held, frame inside the capability. */
+static long bind_one(const struct span *s, uint64_t *entry, frame_t f)
+{
+    if ((*entry & PTE_P) != 0)
+        return -EXO_E_BOUND;
+    long r = s->level == 1 ? word_bind(f, (s->rights & EXO_W) != 0) : word_bind_large(f, s->level);
+    if (r == 0)
+        *entry = pte_leaf(f, s->rights, s->sel, s->level, s->cache);
+    return r;
+}
+
+static long bind_range(const struct span *s, struct cap *c, uint64_t va, uint64_t n, frame_t f)
+{
+    uint64_t pages = 1ull << 9 * (s->level - 1); /* frames of one */
+    if (!cap_covers(c, f, n * pages))
+        return -EXO_E_RANGE;
+    if (c->bindings > UINT32_MAX - n)
+        return -EXO_E_LIMIT;
+    frame_t t = 0;
+    uint64_t done = 0;
+    long r = 0;
+    while (done < n) {
+        if (t == 0 || va_index(va, s->level) == 0) {
+            r = table_find(s->env, va, s->level, &t);
+            if (r != 0)
+                break;
+        }
+        r = bind_one(s, &tables[t].e[va_index(va, s->level)], f);
+        if (r != 0)
+            break;
+        done++;
+        va += pages << 12;
+        f += (frame_t)pages;
+    }
+    c->bindings += (uint32_t)done;
+    return done != 0 ? (long)done : r;
+}
+
+long sys_page_bind(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_t frame,
+                   uint64_t rights)
+{
+    struct span s = {.sel = (uint32_t)sel, .rights = rights & RIGHTS_BITS};
+    cref_t c;
+    long r = size_level(rights, &s.level);
+    if (r != 0)
+        return r;
+    if ((rights & EXO_R) == 0 || n == 0 || n > EXO_RANGE_MAX)
+        return -EXO_E_ARG;
+    uint64_t bytes = 4096ull << 9 * (s.level - 1);
+    if ((va & (bytes - 1)) != 0 || !va_user(va, n * bytes))
+        return -EXO_E_VA;
+    if ((frame & ((bytes >> 12) - 1)) != 0)
+        return -EXO_E_ARG;
+    if (sel > EXO_SEL_MAX || frame > UINT32_MAX - n * (bytes >> 12))
+        return sel > EXO_SEL_MAX ? -EXO_E_SEL : -EXO_E_RANGE;
+    r = env_find(env, EXO_ENV_BIND, &s.env);
+    if (r != 0)
+        return r;
+    lock_env(s.env);
+    r = bind_check(&s, &c);
+    if (r == 0)
+        r = bind_range(&s, &caps[c], va, n, (frame_t)frame);
+    unlock_env(s.env);
+    return r;
+}
+
+static struct exo_batch *cur_list(void) { return upcalls[threads[this_cpu()->cur].upcall].list; }
+
+/* Env lock held: the leaf entry of a 4 KiB page. */
+static long leaf_find(frame_t env, uint64_t va, uint64_t **out)
+{
+    frame_t t;
+    if ((va & 4095) != 0 || !va_user(va, 4096))
+        return -EXO_E_VA;
+    long r = table_find(env, va, 1, &t);
+    if (r == 0)
+        *out = &tables[t].e[va_index(va, 1)];
+    return r;
+}
+
+static long bind_list(const struct span *s, struct cap *c, uint64_t n)
+{
+    const struct exo_batch *list = cur_list();
+    uint64_t done = 0;
+    uint64_t *entry;
+    long r = 0;
+    if (c->bindings > UINT32_MAX - n)
+        return -EXO_E_LIMIT;
+    for (; done < n; done++) {
+        uint64_t f = fetch(&list[done].frame);
+        if (!cap_covers(c, f, 1)) {
+            r = -EXO_E_RANGE;
+            break;
+        }
+        r = leaf_find(s->env, fetch(&list[done].va), &entry);
+        if (r == 0)
+            r = bind_one(s, entry, (frame_t)f);
+        if (r != 0)
+            break;
+    }
+    c->bindings += (uint32_t)done;
+    return done != 0 ? (long)done : r;
+}
+
+long sys_page_bind_list(uint64_t env, uint64_t n, uint64_t sel, uint64_t rights)
+{
+    struct span s = {.sel = (uint32_t)sel, .rights = (unsigned)rights & RIGHTS_BITS, .level = 1};
+    cref_t c;
+    if ((rights & ~(uint64_t)RIGHTS_BITS) != 0 || (rights & EXO_R) == 0 || n == 0 ||
+        n > EXO_LIST_MAX)
+        return -EXO_E_ARG;
+    if (sel > EXO_SEL_MAX)
+        return -EXO_E_SEL;
+    long r = env_find(env, EXO_ENV_BIND, &s.env);
+    if (r != 0)
+        return r;
+    lock_env(s.env);
+    r = bind_check(&s, &c);
+    if (r == 0)
+        r = bind_list(&s, &caps[c], n);
+    unlock_env(s.env);
+    return r;
+}
+
+/* ---- runs over what is bound ------------------------------------------------------------ */
+
+/* What is done with one present leaf entry at `level`. Env lock held. */
+typedef long entry_fn(frame_t env, uint64_t va, uint64_t *entry, unsigned level, unsigned rights);
+
+static long entry_unbind(frame_t env, uint64_t va, uint64_t *entry, unsigned level, unsigned rights)
+{
+    (void)rights;
+    uint64_t old = entry_swap(entry, 0);
+    pend_add(env, va, old, level);
+    return 0;
+}
+
+static long entry_protect(frame_t env, uint64_t va, uint64_t *entry, unsigned level, unsigned rights)
+{
+    uint64_t old = *entry;
+    const struct cap *c = &caps[env_caps(env) + pte_sel(old)];
+    frame_t f = pte_frame(old);
+    if ((rights & ~(unsigned)c->rights) != 0)
+        return -EXO_E_RIGHTS;
+    if ((rights & EXO_W) != 0 && level == 1 && f < nframes) {
+        unsigned type = EXO_FW_TYPE(words[f]);
+        if (type != EXO_FT_PLAIN && type != EXO_FT_DEVICE)
+            return -EXO_E_TYPE;
+    }
+    uint64_t fresh = pte_leaf(f, rights, pte_sel(old), level, c->badge) | (old & (PTE_A | PTE_D));
+    if (!word_cas(entry, old, fresh))
+        return -EXO_E_AGAIN;
+    if ((pte_rights(old) & ~rights) != 0 && (old & PTE_A) != 0)
+        pend_add(env, va, 0, level);
+    return 0;
+}
+
+/* The leaf of va and its level. */
+static long leaf_any(frame_t env, uint64_t va, uint64_t **entry, unsigned *level)
+{
+    frame_t t = envs[env].root;
+    for (unsigned l = 4;; l--) {
+        *entry = &tables[t].e[va_index(va, l)];
+        *level = l;
+        if (l == 1)
+            return 0;
+        if ((**entry & PTE_P) == 0)
+            return -EXO_E_NOPT;
+        if (l < 4 && (**entry & PTE_PS) != 0)
+            return 0;
+        t = pte_frame(**entry);
+    }
+}
+
+static long run_range(frame_t env, uint64_t va, uint64_t n, entry_fn *fn, unsigned rights)
+{
+    uint64_t *entry = NULL;
+    unsigned level = 0;
+    uint64_t done = 0;
+    long r = 0;
+    while (done < n) {
+        if (!va_user(va, 1)) {
+            r = -EXO_E_VA;
+            break;
+        }
+        if (level == 1 && va_index(va, 1) != 0)
+            entry++;
+        else
+            r = leaf_any(env, va, &entry, &level);
+        if (r != 0)
+            break;
+        uint64_t bytes = 4096ull << 9 * (level - 1);
+        if ((va & (bytes - 1)) != 0)
+            r = -EXO_E_VA;
+        else if ((*entry & PTE_P) != 0)
+            r = fn(env, va, entry, level, rights);
+        else if (done == 0)
+            r = -EXO_E_NONE;
+        if (r != 0)
+            break;
+        done++;
+        va += bytes;
+    }
+    return done != 0 ? (long)done : r;
+}
+
+static long run_list(frame_t env, uint64_t n, entry_fn *fn, unsigned rights)
+{
+    const struct exo_batch *list = cur_list();
+    uint64_t *entry;
+    uint64_t done = 0;
+    long r = 0;
+    for (; done < n; done++) {
+        uint64_t va = fetch(&list[done].va);
+        r = leaf_find(env, va, &entry);
+        if (r == 0)
+            r = (*entry & PTE_P) != 0 ? fn(env, va, entry, 1, rights) : -EXO_E_NONE;
+        if (r != 0)
+            break;
+    }
+    return done != 0 ? (long)done : r;
+}
+
+static long run_pages(uint64_t env, uint64_t va, uint64_t n, entry_fn *fn, unsigned rights)
+{
+    frame_t e;
+    if (n == 0 || n > EXO_RANGE_MAX)
+        return -EXO_E_ARG;
+    if ((va & 4095) != 0 || !va_user(va, 4096))
+        return -EXO_E_VA;
+    long r = env_find(env, EXO_ENV_BIND, &e);
+    if (r != 0)
+        return r;
+    lock_env(e);
+    r = run_range(e, va, n, fn, rights);
+    unlock_env(e);
+    return r;
+}
+
+static long run_batch(uint64_t env, uint64_t n, entry_fn *fn, unsigned rights)
+{
+    frame_t e;
+    if (n == 0 || n > EXO_LIST_MAX)
+        return -EXO_E_ARG;
+    long r = env_find(env, EXO_ENV_BIND, &e);
+    if (r != 0)
+        return r;
+    lock_env(e);
+    r = run_list(e, n, fn, rights);
+    unlock_env(e);
+    return r;
+}
+
+static bool rights_valid(uint64_t rights)
+{
+    return (rights & ~(uint64_t)RIGHTS_BITS) == 0 && (rights == 0 || (rights & EXO_R) != 0);
+}
+
+long sys_page_protect(uint64_t env, uint64_t va, uint64_t n, uint64_t rights)
+{
+    if (!rights_valid(rights))
+        return -EXO_E_ARG;
+    return run_pages(env, va, n, entry_protect, (unsigned)rights);
+}
+
+long sys_page_protect_list(uint64_t env, uint64_t n, uint64_t rights)
+{
+    if (!rights_valid(rights))
+        return -EXO_E_ARG;
+    return run_batch(env, n, entry_protect, (unsigned)rights);
+}
+
+long sys_page_unbind(uint64_t env, uint64_t va, uint64_t n)
+{
+    return run_pages(env, va, n, entry_unbind, 0);
+}
+
+long sys_page_unbind_list(uint64_t env, uint64_t n) { return run_batch(env, n, entry_unbind, 0); }
+
+/* ---- page tables -------------------------------------------------------------------------- */
+
+/* Env lock held. */
+static long table_make(frame_t env, uint64_t va, unsigned level, uint64_t sel, uint64_t frame)
+{
+    struct span s = {.env = env, .sel = (uint32_t)sel, .rights = EXO_OBJECT};
+    cref_t c;
+    frame_t up;
+    long r = bind_check(&s, &c);
+    if (r != 0)
+        return r;
+    if (!cap_covers(&caps[c], frame, 1))
+        return -EXO_E_RANGE;
+    r = table_find(env, va, level + 1, &up);
+    if (r != 0)
+        return r;
+    uint64_t *entry = &tables[up].e[va_index(va, level + 1)];
+    if ((*entry & PTE_P) != 0)
+        return -EXO_E_BOUND;
+    if (caps[c].bindings == UINT32_MAX)
+        return -EXO_E_LIMIT;
+    r = word_type((frame_t)frame, EXO_FT_PT1 + level - 1, env);
+    if (r != 0)
+        return r;
+    table_clear((frame_t)frame);
+    *entry = pte_table((frame_t)frame, s.sel);
+    caps[c].bindings++;
+    return 0;
+}
+
+long sys_pt_make(uint64_t env, uint64_t va, uint64_t level, uint64_t sel, uint64_t frame)
+{
+    frame_t e;
+    if (level < 1 || level > 3)
+        return -EXO_E_ARG;
+    if (!va_user(va, 1))
+        return -EXO_E_VA;
+    if (sel > EXO_SEL_MAX || frame > UINT32_MAX)
+        return sel > EXO_SEL_MAX ? -EXO_E_SEL : -EXO_E_RANGE;
+    long r = env_find(env, EXO_ENV_BIND, &e);
+    if (r != 0)
+        return r;
+    lock_env(e);
+    r = table_make(e, va, (unsigned)level, sel, frame);
+    unlock_env(e);
+    return r;
+}
+
+unsigned table_next(frame_t t, unsigned end)
+{
+    unsigned i = 0;
+    while (i < end && (tables[t].e[i] & PTE_P) == 0)
+        i++;
+    return i;
+}
+
+/* Env lock held. */
+static long table_unmake(frame_t env, uint64_t va, unsigned level)
+{
+    frame_t up;
+    long r = table_find(env, va, level + 1, &up);
+    if (r != 0)
+        return r;
+    uint64_t *entry = &tables[up].e[va_index(va, level + 1)];
+    if ((*entry & PTE_P) == 0 || (*entry & PTE_PS) != 0)
+        return -EXO_E_NONE;
+    if (table_next(pte_frame(*entry), 512) != 512)
+        return -EXO_E_BUSY;
+    pend_add(env, va, entry_swap(entry, 0), level | PEND_TABLE);
+    return 0;
+}
+
+long sys_pt_unmake(uint64_t env, uint64_t va, uint64_t level)
+{
+    frame_t e;
+    if (level < 1 || level > 3)
+        return -EXO_E_ARG;
+    if (!va_user(va, 1))
+        return -EXO_E_VA;
+    long r = env_find(env, EXO_ENV_BIND, &e);
+    if (r != 0)
+        return r;
+    lock_env(e);
+    r = table_unmake(e, va, (unsigned)level);
+    unlock_env(e);
+    return r;
+}
