@@ -39,6 +39,14 @@ long exo_tables_map(void)
     return 0;
 }
 
+/* The slots that it was given on its own CPU are the first thread's at first. */
+static void slots_init(void)
+{
+    const struct exo_range *r = &exo.start.slots[exo.start.cpu];
+    for (uint32_t i = 0; i < r->count; i++)
+        exo_slot_bind(r->sel, r->first + i, exo.start.sel_thread, 0);
+}
+
 void exo_init(void)
 {
     first_task.self = &first_task;
@@ -59,6 +67,7 @@ void exo_init(void)
     r = exo_event_new(exo.start.sel_thread, EXO_EV_JOIN);
     if (r > 0)
         exo.join_event = (uint32_t)r;
+    slots_init();
 }
 
 __attribute__((weak)) void exo_start_root(void) { exo_exit(-EXO_E_ARG); }

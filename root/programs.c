@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Programs: each an env of its own, made of a range of RAM that comes back when it
+ * ends. A program ends by the service gate, or by a fault that nothing in it
+ * handles, which its fault event tells root of. What it held is then destroyed, and
+ * its frames are compared with how they were before it. */
+#include "root.h"
+
+#define COM1_FIRST 0x3f8
+#define COM1_COUNT 8
+#define FRAMES_MOST 262144 /* of one program: 1 GiB */
+
+struct running {
+    const struct root_program *program;
+    struct exo_child child;
+    struct exo_pool *pool;
+    uint64_t free_before; /* of the pool */
+    uint64_t frame, memory, count; /* of its env, and of its memory */
+    bool ended;
+};
+
+static struct running running[ROOT_PROGRAMS];
+static uint32_t running_count;
+static uint64_t *child_bits;
+static uint32_t service; /* gate without badge */
+static uint32_t slots_next[EXO_MAX_CPUS]; /* positions given out so far */
+
+/* ---- starting ---------------------------------------------------------------------- */
+
+static long give_slots(struct running *r)
+{
+    const struct root_program *p = r->program;
+    for (uint32_t cpu = 0; cpu < exo.info->cpus; cpu++) {
+        uint32_t n = cpu == p->cpu ? p->slots : p->slots_other;
+        if (!n)
+            continue;
+        if (slots_next[cpu] + n > EXO_SLOTS_PER_CPU) {
+            exo_printf("root: %s: CPU %u has no %u slots left\n", p->name, cpu, n);
+            return -EXO_E_LIMIT;
+        }
+        uint32_t first = cpu * EXO_SLOTS_PER_CPU + slots_next[cpu];
+        long sel = exo_child_give(&r->child, EXO_ROOT_SLOTS, EXO_USE, first, n);
+        if (sel < 0)
+            return sel;
+        slots_next[cpu] += n;
+        r->child.start.slots[cpu] = (struct exo_range){(uint32_t)sel, first, n, 0};
+    }
+    return 0;
+}
+
+/* Ports [first, last] out of whichever capability of root has them all. */
+static long give_ports(struct running *r, uint32_t first, uint32_t last)
+{
+    long sel = -EXO_E_RANGE;
+    for (uint32_t src = EXO_ROOT_PORTS; src < EXO_ROOT_ARCHIVE && sel < 0; src++)
+        sel = exo_child_give(&r->child, src, EXO_USE, first, last - first + 1);
+    return sel;
+}
+
+static long give_resources(struct running *r, uint32_t index)
+{
+    const struct root_program *p = r->program;
+    struct exo_startup *start = &r->child.start;
+    long sel = exo_child_give(&r->child, service, EXO_GATE_CALL, index + 1, 1);
+    if (sel < 0)
+        return sel;
+    start->sel_service = (uint32_t)sel;
+    if (p->console) {
+        sel = give_ports(r, COM1_FIRST, COM1_FIRST + COM1_COUNT - 1);
+        start->sel_console = sel < 0 ? 0 : (uint32_t)sel;
+    }
+    if (p->tables && sel >= 0) {
+        sel = exo_child_give(&r->child, EXO_ROOT_TABLES, EXO_R, exo.start.tables_base,
+                             exo.start.tables_count);
+        start->sel_tables = sel < 0 ? 0 : (uint32_t)sel;
+    }
+    for (uint32_t i = 0; i < p->nports && sel >= 0; i++) {
+        sel = give_ports(r, p->ports[i].first, p->ports[i].last);
+        if (!i && sel >= 0)
+            start->sel_ports = (uint32_t)sel;
+    }
+    if (p->irqs && sel >= 0) {
+        exo_cap_info(EXO_ROOT_IRQS);
+        uint64_t first = exo_page()->list[0].va, count = exo_page()->list[0].frame;
+        sel = exo_child_give(&r->child, EXO_ROOT_IRQS, EXO_USE, first, count);
+        if (sel >= 0)
+            start->irqs = (struct exo_range){(uint32_t)sel, (uint32_t)first, (uint32_t)count, 0};
+    }
+    return sel < 0 ? sel : give_slots(r);
+}
+
+static uint32_t program_tables(const struct root_program *p)
+{
+    return (p->selectors + EXO_TAB_CAPS - 1) / EXO_TAB_CAPS;
+}
+
+static long program_build(struct running *r, uint32_t index, const struct root_file *file)
+{
+    const struct root_program *p = r->program;
+    uint32_t tables = program_tables(p);
+    uint64_t frames = EXO_MIN(p->memory / EXO_PAGE, FRAMES_MOST);
+    r->pool = root_pool_for(frames + 3 + tables);
+    if (!r->pool)
+        return -EXO_E_LIMIT;
+    r->free_before = r->pool->free;
+    long fault = exo_event_new(exo.start.sel_thread, 1ul << index);
+    if (fault < 0)
+        return fault;
+    long error = exo_child_make(&r->child, r->pool, frames, tables, p->cpu, (uint32_t)fault,
+                                child_bits);
+    if (error < 0)
+        return error;
+    r->frame = r->child.frame;
+    r->memory = r->child.pool.base;
+    r->count = frames;
+    error = exo_child_load(&r->child, file->data, file->size);
+    if (error == 0)
+        error = give_resources(r, index);
+    if (error < 0)
+        return error;
+    exo_strcpy(r->child.start.name, p->name, sizeof(r->child.start.name));
+    exo_strcpy(r->child.start.args, p->args, sizeof(r->child.start.args));
+    return exo_child_start(&r->child);
+}
+
+static void program_start(const struct root_program *p, const char *archive, uint64_t size)
+{
+    struct root_file file;
+    if (p->cpu >= exo.info->cpus) {
+        exo_printf("root: config line %u: %s: there is no CPU %u\n", p->line, p->name, p->cpu);
+        return;
+    }
+    if (!archive_find(archive, size, p->file, &file)) {
+        exo_printf("root: config line %u: %s: the archive has no file '%s'\n", p->line, p->name,
+                   p->file);
+        return;
+    }
+    struct running *r = &running[running_count];
+    *r = (struct running){.program = p};
+    long error = program_build(r, running_count, &file);
+    if (error < 0) {
+        exo_printf("root: config line %u: %s: not started: %s\n", p->line, p->name,
+                   exo_strerror(error));
+        if (r->child.env)
+            exo_child_destroy(&r->child);
+        return;
+    }
+    running_count++;
+}
+
+/* ---- ending --------------------------------------------------------------------------- */
+
+static uint64_t frames_in_use(uint64_t frame, uint64_t n)
+{
+    uint64_t used = 0;
+    for (uint64_t f = frame; f < frame + n; f++)
+        used += EXO_FW_TYPE(exo.words[f]) != EXO_FT_PLAIN || EXO_FW_BINDINGS(exo.words[f]);
+    return used;
+}
+
+/* Every frame of the program is plain and bound nowhere again. */
+static void leak_check(const struct running *r)
+{
+    uint64_t leaked = frames_in_use(r->frame, 3 + program_tables(r->program)) +
+                      frames_in_use(r->memory, r->count);
+    if (leaked || r->pool->free != r->free_before)
+        exo_printf("root: LEAK %s: %lu frames still in use, %lu not given back\n",
+                   r->program->name, leaked, r->free_before - r->pool->free);
+}
+
+static void program_end(struct running *r)
+{
+    long error = exo_child_destroy(&r->child);
+    r->ended = true;
+    if (error < 0)
+        exo_printf("root: %s: cannot be destroyed: %s\n", r->program->name, exo_strerror(error));
+    else
+        leak_check(r);
+}
+
+static void report_fault(struct running *r)
+{
+    const struct exo_regs *regs = &exo_page()->regs;
+    const char *name = r->program->name;
+    long state = exo_thread_read(r->child.thread);
+    if (state != EXO_T_FAULTED)
+        exo_printf("root: %s: a thread of it died\n", name);
+    else if (regs->rax == EXO_EXIT_MAGIC)
+        exo_printf("root: %s: ended with %ld\n", name, (long)regs->rdi);
+    else
+        exo_printf("root: %s: died of exception %lu error %lx address %lx at rip %lx rsp %lx\n",
+                   name, regs->vector, regs->error, regs->addr, regs->rip, regs->rsp);
+}
+
+static void serve(uint64_t badge, uint64_t word[4], uint64_t item)
+{
+    (void)item;
+    struct running *r = &running[badge - 1];
+    uint64_t operation = word[0];
+    long status = (long)word[1];
+    memset(word, 0, 4 * sizeof(*word));
+    if (!badge || badge > running_count || r->ended || operation != EXO_SERVICE_EXIT) {
+        word[0] = (uint64_t)-EXO_E_ARG;
+        return;
+    }
+    exo_printf("root: %s: ended with %ld\n", r->program->name, status);
+    program_end(r); /* with the caller, who waits for this reply */
+    exo_event_signal(exo.join_event); /* the loop below looks again */
+}
+
+static bool all_ended(void)
+{
+    for (uint32_t i = 0; i < running_count; i++)
+        if (running[i].program->wait && !running[i].ended)
+            return false;
+    return true;
+}
+
+void programs_run(const struct root_config *config, const char *archive, uint64_t size)
+{
+    child_bits = malloc(EXO_POOL_WORDS(FRAMES_MOST) * 8);
+    long gate = exo_gate_new(exo.start.sel_thread, 0);
+    if (!child_bits || gate < 0) {
+        exo_printf("root: cannot serve programs: %s\n", exo_strerror(gate));
+        return;
+    }
+    service = (uint32_t)gate;
+    exo_slot_bind(EXO_ROOT_SLOTS, 0, EXO_ROOT_THREAD, 0);
+    slots_next[0] = 1; /* root's own */
+    for (uint32_t i = 0; i < config->count; i++)
+        program_start(&config->programs[i], archive, size);
+    uint64_t mask = (1ul << ROOT_PROGRAMS) - 1;
+    while (!all_ended()) {
+        long events = exo_serve(serve, mask | EXO_EV_JOIN);
+        for (uint32_t i = 0; i < running_count && events > 0; i++)
+            if (events >> i & 1 && !running[i].ended) {
+                report_fault(&running[i]);
+                program_end(&running[i]);
+            }
+    }
+}

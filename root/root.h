@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * root: the first environment. Holds everything at boot and hands it out as the
+ * archive's file "config" says. */
+#ifndef ROOT_H
+#define ROOT_H
+#include "../lib/exo/exo.h"
+
+#define ROOT_PROGRAMS 16
+#define ROOT_PORTS 4 /* port ranges a program can be given */
+
+/* A file of the boot archive. */
+struct root_file {
+    const char *data;
+    uint64_t size;
+};
+
+/* One line of the configuration. */
+struct root_program {
+    char name[32];
+    char file[32]; /* of the archive; the name where not given */
+    char args[256];
+    uint32_t line;
+    uint32_t cpu;
+    uint32_t slots;       /* time slots on its own CPU ... */
+    uint32_t slots_other; /* ... and on every other one */
+    uint32_t selectors;   /* capability-table frames */
+    uint64_t memory;      /* bytes */
+    bool console, tables, wait, irqs;
+    uint32_t nports;
+    struct {
+        uint32_t first, last;
+    } ports[ROOT_PORTS];
+};
+
+struct root_config {
+    struct root_program programs[ROOT_PROGRAMS];
+    uint32_t count;
+    uint32_t errors;
+    uint32_t shutdown_port; /* 0: stay and idle */
+    uint32_t shutdown_value;
+    uint32_t shutdown_size;
+};
+
+/* archive.c: finds a file of a cpio archive (newc); false: none of that name, or the
+ * archive is damaged before it. */
+bool archive_find(const char *archive, uint64_t size, const char *name, struct root_file *file);
+
+/* config.c: reads the text; prints what is wrong with which line, counts it in
+ * config->errors, leaves that line out. */
+void config_read(struct root_config *config, const char *text, uint64_t size);
+
+/* programs.c: starts all, serves them, ends when those with wait=yes have ended. */
+void programs_run(const struct root_config *config, const char *archive, uint64_t size);
+/* start.c: the pool that programs get their memory from. */
+extern struct exo_pool root_ram[EXO_RAM_MAX];
+extern uint32_t root_ram_count;
+/* A pool with at least `frames` consecutive free frames, or NULL. */
+struct exo_pool *root_pool_for(uint64_t frames);
+#endif
