@@ -15,7 +15,7 @@ VARIANTS := debug release counting
 warnings := -Wall -Wextra -Werror
 common := -std=c11 -O2 -g -ffreestanding -fno-stack-protector -fcf-protection=none \
           -fno-asynchronous-unwind-tables -fno-strict-aliasing -MMD -MP $(warnings)
-kernel_flags := $(common) -mno-red-zone -mgeneral-regs-only -fpie -fno-plt \
+kernel_flags := $(common) -mno-red-zone -mgeneral-regs-only -fpie \
                 -Ikernel/x86 -Ikernel/core -Ibuild/gen
 user_flags := $(common) -fno-pie -ffunction-sections -fdata-sections -Iabi -Ilib/exo -Ibuild/gen
 user_link := -static -nostdlib -no-pie --gc-sections -z max-page-size=4096 -z separate-code \
@@ -83,7 +83,7 @@ build/$(1)/gen/offsets.h: build/$(1)/gen/offsets.s
 	  $$< > $$@
 
 build/$(1)/kernel.elf: kernel/x86/kernel.ld $$(objects_$(1))
-	$(LD) -static -nostdlib -no-pie -z max-page-size=4096 -z noexecstack --build-id=none \
+	$(LD) -static -nostdlib -no-pie -z max-page-size=4096 -z noexecstack --no-warn-rwx-segments --build-id=none \
 	  -T kernel/x86/kernel.ld -o $$@ $$(objects_$(1))
 
 -include $$(objects_$(1):.o=.d) $(if $(offsets),build/$(1)/gen/offsets.d)
@@ -187,7 +187,7 @@ formatted = $(wildcard abi/*.h kernel/*/*.[ch] lib/*/*.[ch] root/*.[ch] apps/*/*
 
 check: size $(generated)
 	clang-format --dry-run --Werror $(formatted)
-	clang-tidy --quiet $(core_c) $(x86_c) -- $(filter-out -fno-plt -MMD -MP,$(kernel_flags)) -DEXO_DEBUG
+	clang-tidy --quiet $(core_c) $(x86_c) -- $(filter-out -MMD -MP,$(kernel_flags)) -DEXO_DEBUG
 
 format:
 	clang-format -i $(formatted)

@@ -27,6 +27,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The kernel is one image: nothing is reached through a global offset table. */
+#pragma GCC visibility push(hidden)
+
 static struct table *const tables = (struct table *)WINDOW_TABLES;
 static struct env *const envs = (struct env *)WINDOW_ENVS;
 static struct thread *const threads = (struct thread *)WINDOW_THREADS;

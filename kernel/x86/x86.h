@@ -52,12 +52,9 @@
 #define RFLAGS_NT 0x4000ul
 #define RFLAGS_AC 0x40000ul
 
-/* Page-table entries of the kernel's own part: Intel SDM vol. 3, 4.5. */
-#define PTE_P 0x01ul
-#define PTE_W 0x02ul
+/* Page-table entries of the kernel's own part, besides core.h's: Intel SDM vol. 3, 4.5. */
 #define PTE_UNCACHED 0x18ul /* PWT, PCD */
-#define PTE_LARGE 0x80ul
-#define PTE_NX (1ul << 63)
+#define PTE_GLOBAL 0x100ul
 #define PTE_FRAME 0x000ffffffffff000ul
 
 static inline uint64_t msr_read(uint32_t msr)
@@ -107,7 +104,7 @@ static inline struct percpu *percpu(void)
     return p;
 }
 
-static inline void cpu_halt(void) /* forever */
+__attribute__((noreturn)) static inline void cpu_halt(void) /* forever */
 {
     for (;;)
         __asm__ volatile("cli; hlt");
@@ -131,23 +128,35 @@ struct boot {
     struct boot_range range[BOOT_RANGES];
     unsigned ranges;
     uint64_t archive, archive_bytes; /* physical */
-    uint64_t rsdp;                   /* physical; or 0 and rsdp_copy */
-    uint8_t rsdp_copy[36];
+    uint8_t rsdp[36];                /* a copy; ACPI 1.0's has 20 bytes */
     char command_line[512];
 };
 extern struct boot boot;
+bool boot_is_ram(uint64_t base, uint64_t end, uint32_t types); /* types: bit mask */
+
+/* ---- start.S: physical addresses of the boot tables --------------------------- */
+extern const struct boot_tables {
+    uint64_t root, windows, image, mmio; /* top table, and one third-level table each */
+    uint64_t trampoline, trampoline_bytes;
+} boot_tables;
 
 /* ---- memory.c ------------------------------------------------------------------ */
 extern uint64_t kernel_cr3; /* top page table with the kernel's part only */
-void memory_early(void);    /* the direct map and the early allocator */
-void memory_init(void);     /* tables, frame words */
-void memory_seal(void);     /* ends the identity map; W^X holds from now on */
-void memory_stacks(unsigned cpu);
-uint64_t memory_take(uint64_t pages);                  /* early RAM, cleared: physical */
-void *mmio_map(uint64_t phys);                         /* one uncached page */
-uint32_t memory_ram(unsigned i, uint32_t *base);       /* frames of RAM range i left, 0: end */
-uint32_t memory_take_top(uint32_t count);              /* frames from the top of plain RAM */
-uint64_t stack_top(unsigned cpu, unsigned ist);        /* ist 0: the kernel stack */
+void memory_init(void);     /* windows, image, tables; then memory_take works */
+void memory_words(void);    /* types all frames: no memory_take afterwards */
+void memory_seal(void);     /* ends the identity map: the windows are as they stay */
+uint64_t memory_take(uint64_t pages); /* early RAM below 4 GiB, cleared: physical */
+uint32_t memory_take_top(uint32_t count); /* frames from the top of plain RAM */
+void *mmio_map(uint64_t phys);            /* one uncached page */
+void memory_stacks(unsigned cpu);         /* maps the CPU's stacks */
+uint64_t stack_top(unsigned cpu, unsigned ist); /* ist 0: the kernel stack */
+/* Plain RAM that the kernel did not take, in frames. */
+struct ram {
+    uint32_t base, count;
+};
+extern struct ram ram[EXO_RAM_MAX];
+extern unsigned ram_count;
+extern uint32_t exposed_frame, exposed_count; /* info page and exposed tables */
 
 /* ---- acpi.c ---------------------------------------------------------------------- */
 struct acpi_override {
@@ -177,7 +186,7 @@ void lapic_eoi(void);
  * far away. A time that has passed: at once. 0: none. */
 void lapic_timer_set(uint64_t deadline);
 void ipi_send(unsigned cpu, unsigned vector);
-void ipi_others(unsigned vector); /* all other CPUs; used by panic too */
+void ipi_nmi_others(void);        /* for panic */
 void ipi_start(uint32_t apic_id, unsigned page); /* INIT, SIPI, SIPI */
 void tsc_wait(uint64_t microseconds);
 
@@ -187,9 +196,11 @@ extern uint64_t xcr0;   /* FPU state components in use */
 extern bool fpu_eager;  /* the CPU leaks registers under CR0.TS (LazyFP): switch always */
 void cpu_check(void);   /* stops with a message if something needed is missing */
 void cpu_init(unsigned id);
+void cpu_enter(void) __attribute__((noreturn)); /* on its own stack to sched_start */
 
 /* ---- smp.c ---------------------------------------------------------------------------- */
-void smp_init(void); /* starts the others */
+void smp_init(void); /* starts the others, which then wait */
+void smp_go(void);   /* lets them in */
 
 /* ---- serial.c, print.c ------------------------------------------------------------------ */
 void serial_init(void);
