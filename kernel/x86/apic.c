@@ -49,7 +49,7 @@ enum { /* registers; as MSR: MSR_X2APIC + (register >> 4) */
 #define PIT_COMMAND 0x43
 #define PIT_GATE 0x61 /* bit 0 gate, bit 1 speaker, bit 5 output of channel 2 */
 
-uint64_t tsc_hz;
+uint64_t tsc_hz, slot_ticks;
 static volatile uint32_t *lapic; /* NULL: x2APIC */
 static bool tsc_deadline;
 static uint64_t timer_ratio; /* timer ticks a TSC tick, 32.32 */
@@ -130,11 +130,10 @@ void lapic_timer_set(uint64_t deadline)
     }
     uint64_t count = 0;
     if (deadline) {
-        int64_t delta = (int64_t)(deadline - now());
-        if (delta > 0 && delta < 1l << 31)
-            count = ((uint64_t)delta * timer_ratio) >> 32;
-        else if (delta > 0)
-            count = timer_ratio >> 1; /* early: the time of 2^31 ticks */
+        uint64_t time = now(), delta = deadline > time ? deadline - time : 0;
+        if (delta > 1ul << 31)
+            delta = 1ul << 31; /* early */
+        count = (delta * timer_ratio) >> 32;
         count = count < UINT32_MAX ? count + 1 : UINT32_MAX;
     }
     lapic_write(LAPIC_TIMER_COUNT, (uint32_t)count);
@@ -285,6 +284,7 @@ static void time_measure(void)
     tsc_hz = tsc_told();
     if (!tsc_hz)
         tsc_hz = tsc * PIT_HZ / PIT_TICKS;
+    slot_ticks = tsc_hz / 1000000 * EXO_SLOT_US;
 }
 
 void apic_init(void)
