@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The CPU's time. It is cut into slots; a vector of 64 goes round for ever. Whom
+ * a slot belongs to is in slots[] (bind.c, written under the tree lock; read here
+ * without: one word). A slot whose owner cannot run goes to the ring, one slot a turn.
+ *
+ * Who runs is decided by sched_choose, in this order:
+ *   1. urgent: who was given the rest of this slot, by a yield or by its credit
+ *   2. the slot's owner (while the slot pays a debt: whom it owes)
+ *   3. whose turn of the ring this slot is (cpu.base), then the next of the ring
+ *   4. nobody: idle, with no timer but the first deadline; slots passed are skipped
+ * and in each case not the base itself, but the end of its chain of calls.
+ *
+ * Ring: the bases that may run. All READY threads' bases are in it; it may hold some
+ * that cannot, which are dropped when their turn comes.
+ *
+ * Credit: a woken base that owns slots runs at once. On the time of the ring it does
+ * so freely. The owner of a running slot it displaces only by exchange: what it uses is
+ * a debt that its own next slot pays to the displaced one. One debt a thread; a firm
+ * slot, and one that pays or is displaced already, is never displaced.
+ *
+ * The assembly paths change cpu.cur alone; cpu.base stays, whose slot it is. All is
+ * this CPU's own: no locks.
+ */
+#include "thread.h"
+
+#define RING_STEPS 64 /* members looked at in one decision */
+
+static struct thread *at(frame_t f) { return &threads[f]; }
+
+/* ---- chains and the ring ----------------------------------------------------------- */
+
+frame_t chain_base(frame_t f)
+{
+    for (unsigned i = 0; i < RESOLVE_MAX && at(f)->caller != 0; i++)
+        f = at(f)->caller;
+    return f;
+}
+
+frame_t chain_end(frame_t f)
+{
+    for (unsigned i = 0; f != 0 && i <= RESOLVE_MAX; i++) {
+        uint32_t state = at(f)->state;
+        if (state == EXO_T_READY)
+            return f;
+        if (state != EXO_T_CALLING && state != EXO_T_QUEUED)
+            return 0;
+        f = at(f)->callee;
+    }
+    return 0;
+}
+
+void ring_add(struct thread *t)
+{
+    struct cpu *c = this_cpu();
+    if (t->on_ring != 0)
+        return;
+    t->on_ring = 1;
+    if (c->ring == 0) {
+        c->ring = t->ring_next = t->ring_prev = t->self;
+        return;
+    }
+    t->ring_next = c->ring;
+    t->ring_prev = at(c->ring)->ring_prev;
+    at(t->ring_prev)->ring_next = t->self;
+    at(c->ring)->ring_prev = t->self;
+}
+
+void ring_remove(struct thread *t)
+{
+    struct cpu *c = this_cpu();
+    if (t->on_ring == 0)
+        return;
+    t->on_ring = 0;
+    if (t->ring_next == t->self) {
+        c->ring = 0;
+        return;
+    }
+    at(t->ring_prev)->ring_next = t->ring_next;
+    at(t->ring_next)->ring_prev = t->ring_prev;
+    if (c->ring == t->self)
+        c->ring = t->ring_next;
+}
+
+/* The next base of the ring, other than `not`, that can run; its turn is over then. */
+static frame_t ring_turn(struct cpu *c, frame_t not, frame_t *run)
+{
+    for (unsigned i = 0; i < RING_STEPS && c->ring != 0; i++) {
+        frame_t f = c->ring;
+        *run = at(f)->caller == 0 ? chain_end(f) : 0;
+        if (*run == 0) {
+            ring_remove(at(f));
+            continue;
+        }
+        c->ring = at(f)->ring_next;
+        if (f != not)
+            return f;
+        if (at(f)->ring_next == f)
+            break;
+    }
+    *run = 0;
+    return 0;
+}
+
+/* ---- slots ------------------------------------------------------------------------------ */
+
+static const struct exo_slot *slot_at(const struct cpu *c, uint32_t pos)
+{
+    return &slots[c->id * EXO_SLOTS_PER_CPU + pos];
+}
+
+static frame_t slot_thread(const struct cpu *c, uint32_t pos)
+{
+    return fetch32(&slot_at(c, pos)->thread);
+}
+
+/* Who has this slot: its owner, or whom it owes. */
+static frame_t slot_owner(const struct cpu *c, uint64_t time)
+{
+    return c->part_to != 0 && time < c->part_end ? c->part_to : slot_thread(c, c->pos);
+}
+
+/* The urgent one has had what it had: its debt, if it ran on credit. */
+static void urgent_end(struct cpu *c, uint64_t time)
+{
+    uint32_t p = c->credit_pos;
+    if (time > c->slot_end)
+        time = c->slot_end;
+    if (c->credit_to != 0 && time > c->credit_from) {
+        c->debt[p] = time - c->credit_from;
+        c->debt_to[p] = c->credit_to;
+        c->debt_by[p] = c->urgent;
+        at(c->urgent)->credit_slot = 1 + p;
+    }
+    c->credit_to = 0;
+    c->urgent = 0;
+}
+
+/* The slot that holds `time` begins. */
+static void slot_begin(struct cpu *c, uint64_t time)
+{
+    uint64_t passed = 1;
+    urgent_end(c, c->slot_end);
+    if (time - c->slot_end >= slot_ticks)
+        passed += (time - c->slot_end) / slot_ticks;
+    c->pos = (uint32_t)((c->pos + passed) % EXO_SLOTS_PER_CPU);
+    c->slot_end += passed * slot_ticks;
+    c->base = 0;
+    c->warned = 0;
+    c->part_to = 0;
+    counters[c->id].slices++;
+    if (c->debt[c->pos] != 0) {
+        at(c->debt_by[c->pos])->credit_slot = 0;
+        if (slot_thread(c, c->pos) == c->debt_by[c->pos])
+            c->part_to = c->debt_to[c->pos];
+        c->part_end = c->slot_end - slot_ticks + c->debt[c->pos];
+        c->debt[c->pos] = 0;
+    }
+}
+
+/* ---- the decision -------------------------------------------------------------------------- */
+
+static uint64_t min(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+/* When the timer must interrupt next. */
+static uint64_t next_event(const struct cpu *c, uint64_t time)
+{
+    uint64_t next = timers_first(c);
+    if (c->cur == 0)
+        return next;
+    next = min(next, c->slot_end);
+    if (c->part_to != 0)
+        next = min(next, c->part_end);
+    uint32_t warning = c->base != 0 && c->warned == 0 ? at(c->base)->slice_warning : 0;
+    if (warning != 0 && c->slot_end - warning > time)
+        next = min(next, c->slot_end - warning);
+    return next;
+}
+
+static frame_t choose(struct cpu *c, uint64_t time, frame_t *base)
+{
+    frame_t run = chain_end(c->urgent);
+    *base = c->urgent;
+    if (run != 0)
+        return run;
+    if (c->urgent != 0)
+        urgent_end(c, time);
+    *base = slot_owner(c, time);
+    run = chain_end(*base);
+    if (run != 0)
+        return run;
+    *base = c->base;
+    run = c->base != 0 && at(c->base)->on_ring != 0 ? chain_end(c->base) : 0;
+    if (run == 0)
+        *base = ring_turn(c, 0, &run);
+    return run;
+}
+
+void sched_choose(void)
+{
+    struct cpu *c = this_cpu();
+    uint64_t time = now();
+    frame_t base;
+    c->resched = 0;
+    if (time >= c->slot_end)
+        slot_begin(c, time);
+    if (time >= c->part_end)
+        c->part_to = 0;
+    c->cur = choose(c, time, &base);
+    c->base = c->cur != 0 ? base : 0;
+    if (c->cur == 0)
+        counters[c->id].idle++;
+    if (c->cur == 0 && c->ring != 0)
+        ipi_cpu(c->id); /* RING_STEPS were not enough */
+    c->next_event = next_event(c, time);
+}
+
+void sched_begin(void)
+{
+    struct cpu *c = this_cpu();
+    c->slot_end = now() + slot_ticks;
+    c->next_event = TIME_NONE;
+    requests_serve();
+    sched_choose();
+}
+
+void timer_interrupt(void)
+{
+    struct cpu *c = this_cpu();
+    uint64_t time = now();
+    c->armed = 0;
+    timers_expire(c, time);
+    if (time >= c->slot_end || (c->part_to != 0 && time >= c->part_end))
+        c->resched |= RESCHED_CHOOSE;
+    frame_t b = c->base;
+    if (b != 0 && c->warned == 0 && at(b)->slice_warning != 0 &&
+        time + at(b)->slice_warning >= c->slot_end) {
+        c->warned = 1;
+        event_raise(b, EXO_EVENT_SLICE);
+    }
+    c->next_event = next_event(c, time);
+}
+
+/* ---- waking and blocking ---------------------------------------------------------------------- */
+
+/* b's next slot, that pays for the use of this one; EXO_SLOTS_PER_CPU: it has none. */
+static uint32_t slot_next(const struct cpu *c, frame_t b)
+{
+    for (uint32_t i = 1; i < EXO_SLOTS_PER_CPU; i++) {
+        uint32_t p = (c->pos + i) % EXO_SLOTS_PER_CPU;
+        if (slot_thread(c, p) == b && c->debt[p] == 0)
+            return p;
+    }
+    return EXO_SLOTS_PER_CPU;
+}
+
+/* b, woken, wants a slot that `owner` has: may it? */
+static bool credit_take(struct cpu *c, frame_t b, frame_t owner, uint64_t time)
+{
+    if (c->base != owner)
+        return true;
+    if ((slot_at(c, c->pos)->flags & EXO_SLOT_FIRM) != 0 || c->part_to != 0 ||
+        at(b)->credit_slot != 0)
+        return false;
+    uint32_t p = slot_next(c, b);
+    if (p == EXO_SLOTS_PER_CPU)
+        return false;
+    c->credit_to = owner;
+    c->credit_from = time;
+    c->credit_pos = p;
+    return true;
+}
+
+void sched_wake(struct thread *t)
+{
+    struct cpu *c = this_cpu();
+    frame_t b = chain_base(t->self);
+    ring_add(at(b));
+    if (c->cur == 0) {
+        c->resched |= RESCHED_CHOOSE;
+        return;
+    }
+    if (at(b)->slots == 0 || c->urgent != 0)
+        return;
+    uint64_t time = now();
+    frame_t owner = slot_owner(c, time);
+    if (owner != b && !credit_take(c, b, owner, time))
+        return;
+    if (owner != b)
+        c->urgent = b;
+    c->resched |= RESCHED_CHOOSE;
+}
+
+void sched_block(struct thread *t)
+{
+    struct cpu *c = this_cpu();
+    ring_remove(at(chain_base(t->self)));
+    if (c->cur == t->self)
+        c->resched |= RESCHED_CHOOSE;
+}
+
+void sched_forget(frame_t f)
+{
+    struct cpu *c = this_cpu();
+    ring_remove(at(f));
+    if (c->urgent == f)
+        c->urgent = c->credit_to = 0;
+    if (c->credit_to == f)
+        c->credit_to = 0;
+    if (c->part_to == f)
+        c->part_to = 0;
+    if (c->base == f)
+        c->base = 0;
+    for (unsigned i = 0; i < EXO_SLOTS_PER_CPU; i++)
+        if (c->debt_to[i] == f || c->debt_by[i] == f) {
+            if (c->debt[i] != 0)
+                at(c->debt_by[i])->credit_slot = 0;
+            c->debt[i] = c->debt_to[i] = c->debt_by[i] = 0;
+        }
+}
+
+/* ---- system calls ---------------------------------------------------------------------------------- */
+
+/* The rest of the slot is b's. */
+static void slice_give(struct cpu *c, frame_t b, frame_t run)
+{
+    if (c->urgent != 0)
+        urgent_end(c, c->credit_to != 0 ? now() : 0);
+    c->urgent = c->base = b;
+    c->cur = run;
+}
+
+void sys_yield(struct thread *t)
+{
+    struct cpu *c = this_cpu();
+    frame_t run, base = chain_base(t->self);
+    thread_result(t, 0);
+    frame_t next = ring_turn(c, base, &run);
+    if (next != 0)
+        slice_give(c, next, run);
+}
+
+static long yield_to(uint64_t sel)
+{
+    struct cpu *c = this_cpu();
+    frame_t f;
+    long r = thread_find(sel, EXO_THREAD_YIELD, &f);
+    if (r != 0)
+        return r;
+    if (at(f)->cpu != c->id)
+        return -EXO_E_CPU;
+    frame_t run = chain_end(f);
+    if (run == 0)
+        return -EXO_E_STATE;
+    slice_give(c, f, run);
+    return 0;
+}
+
+void sys_yield_to(struct thread *t) { thread_result(t, yield_to(t->regs.rdi)); }

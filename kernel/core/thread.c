@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Threads: a context of registers in an env, on one CPU for ever. Two frames: the
+ * thread itself, and its upcall page, which it shares with the kernel.
+ *
+ * Owner: the CPU. Only it changes a thread's run state, queues, timers and calls,
+ * with interrupts off; others leave requests, which a thread carries as bits while it
+ * stands once in its CPU's list. What may be written from elsewhere: the registers of
+ * a stopped thread (tree lock: one writer; each value is checked before it is stored,
+ * so that a mixture is harmless), and `gone`, which is written once by its CPU.
+ *
+ * Invariants: a READY thread's base is in its CPU's ring. WAIT: no caller, no queue,
+ * not in its handler. x.caller == y exactly if y is CALLING and y.callee == x.
+ */
+#include "thread.h"
+
+#define REQUESTS_MAX 32
+
+void thread_init(frame_t f, frame_t env, unsigned cpu, cref_t owner)
+{
+    struct thread *t = &threads[f];
+    page_clear(f);
+    t->self = f;
+    t->env = env;
+    t->cap_first = env_caps(env);
+    t->nsel = envs[env].nsel;
+    t->cpu = (uint16_t)cpu;
+    t->upcall = f + 1;
+    t->cr3 = (uint64_t)envs[env].root * EXO_PAGE;
+    t->owner = owner;
+    t->regs.cs = USER_CODE;
+    t->regs.ss = USER_DATA;
+    t->regs.rflags = RFLAGS_FIXED;
+    t->state = EXO_T_STOPPED;
+    fpu_init(f);
+}
+
+void thread_result(struct thread *t, long value)
+{
+    t->regs.rax = (uint64_t)value;
+    t->regs.rcx = t->regs.rip;
+    t->regs.r11 = t->regs.rflags;
+}
+
+/* ---- requests of other CPUs --------------------------------------------------------- */
+
+/* Many push, one pops: a thread at the head can only be taken away by the popper. */
+static void request_push(struct cpu *c, struct thread *t)
+{
+    frame_t head = __atomic_load_n(&c->requests, __ATOMIC_RELAXED);
+    do
+        t->request_next = head;
+    while (!__atomic_compare_exchange_n(&c->requests, &head, t->self, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_RELAXED));
+}
+
+static struct thread *request_pop(struct cpu *c)
+{
+    frame_t head = __atomic_load_n(&c->requests, __ATOMIC_ACQUIRE);
+    do
+        if (head == 0)
+            return NULL;
+    while (!__atomic_compare_exchange_n(&c->requests, &head, threads[head].request_next, false,
+                                        __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE));
+    return &threads[head];
+}
+
+void thread_request(frame_t f, uint32_t request)
+{
+    struct thread *t = &threads[f];
+    uint32_t old =
+        __atomic_fetch_or(&t->requests, request | THREAD_REQ_QUEUED, __ATOMIC_SEQ_CST);
+    if ((old & THREAD_REQ_QUEUED) != 0)
+        return;
+    request_push(&cpus[t->cpu], t);
+    ipi_cpu(t->cpu);
+}
+
+/* A step of making t unknown to this CPU. False: it has more callers than one step takes. */
+static bool thread_forget(struct thread *t)
+{
+    thread_halt(t);
+    if (!callers_fail(t, -EXO_E_DEAD))
+        return false;
+    timers_forget(t);
+    sched_forget(t->self);
+    fpu_forget(t->self);
+    __atomic_store_n(&t->gone, 1, __ATOMIC_RELEASE);
+    return true;
+}
+
+static void thread_resume(struct thread *t)
+{
+    if (t->state != EXO_T_STOPPED && t->state != EXO_T_FAULTED)
+        return;
+    t->state = EXO_T_READY;
+    sched_wake(t);
+    if (t->slow != 0)
+        event_check(t);
+}
+
+static void request_serve(struct thread *t, uint32_t requests)
+{
+    if (t->gone != 0)
+        return;
+    if ((requests & THREAD_REQ_WAKE) != 0)
+        event_check(t);
+    if ((requests & THREAD_REQ_START) != 0)
+        thread_resume(t);
+    if ((requests & THREAD_REQ_STOP) != 0)
+        thread_halt(t);
+    if ((requests & THREAD_REQ_DETACH) != 0)
+        thread_forget(t);
+}
+
+void requests_serve(void)
+{
+    struct cpu *c = this_cpu();
+    for (unsigned i = 0; i < REQUESTS_MAX; i++) {
+        struct thread *t = request_pop(c);
+        if (t == NULL)
+            return;
+        request_serve(t, __atomic_exchange_n(&t->requests, 0, __ATOMIC_SEQ_CST));
+    }
+    if (__atomic_load_n(&c->requests, __ATOMIC_RELAXED) != 0)
+        ipi_cpu(c->id);
+}
+
+/* ---- stopping and ending --------------------------------------------------------------- */
+
+void thread_halt(struct thread *t)
+{
+    switch (t->state) {
+    case EXO_T_STOPPED:
+        return;
+    case EXO_T_EVENT:
+        thread_result(t, 0);
+        break;
+    case EXO_T_WAIT:
+        wait_leave(t, 0);
+        break;
+    case EXO_T_CALLING:
+    case EXO_T_QUEUED:
+        call_withdraw(t);
+        call_fail(t, -EXO_E_DEAD);
+        break;
+    default:
+        break;
+    }
+    timeout_set(t, 0);
+    t->state = EXO_T_STOPPED;
+    sched_block(t);
+}
+
+long thread_detach(frame_t f)
+{
+    struct thread *t = &threads[f];
+    if (f == this_cpu()->cur)
+        return -EXO_E_STATE;
+    if (__atomic_load_n(&t->gone, __ATOMIC_ACQUIRE) == 0) {
+        if (t->cpu != this_cpu()->id) {
+            thread_request(f, THREAD_REQ_DETACH);
+            return -EXO_E_AGAIN;
+        }
+        if (!thread_forget(t))
+            return -EXO_E_AGAIN;
+    }
+    if (envs[t->env].revoker == f)
+        envs[t->env].revoker = 0;
+    slots_forget(f);
+    irqs_forget(f);
+    return 0;
+}
+
+/* ---- system calls --------------------------------------------------------------------------- */
+
+static bool thread_is_local(const struct thread *t) { return t->cpu == this_cpu()->id; }
+
+/* Stopped, and nothing on its way that would change that. */
+static bool thread_is_still(const struct thread *t)
+{
+    uint32_t state = __atomic_load_n(&t->state, __ATOMIC_ACQUIRE);
+    uint32_t requests = __atomic_load_n(&t->requests, __ATOMIC_ACQUIRE);
+    return (state == EXO_T_STOPPED || state == EXO_T_FAULTED) &&
+           (requests & THREAD_REQ_START) == 0;
+}
+
+static long thread_set(struct thread *t, uint64_t what, uint64_t a, uint64_t b)
+{
+    switch (what) {
+    case EXO_SET_UPCALL:
+        if (!user_address(a) || !user_address(b))
+            return -EXO_E_ARG;
+        t->upcall_entry = a;
+        t->upcall_sp = b;
+        return 0;
+    case EXO_SET_FAULT:
+    case EXO_SET_RECEIVE:
+        if (a >= t->nsel)
+            return -EXO_E_ARG;
+        if (what == EXO_SET_FAULT)
+            t->fault_sel = (uint32_t)a;
+        else
+            t->receive_sel = (uint32_t)a;
+        return 0;
+    case EXO_SET_REVOKE:
+        lock_tree();
+        envs[t->env].revoker = t->self;
+        unlock_tree();
+        return 0;
+    case EXO_SET_SLICE:
+        if (a > EXO_SLOT_US / 2)
+            return -EXO_E_ARG;
+        t->slice_warning = (uint32_t)(a * slot_ticks / EXO_SLOT_US);
+        return 0;
+    default:
+        return -EXO_E_ARG;
+    }
+}
+
+long sys_thread_set(uint64_t sel, uint64_t what, uint64_t a, uint64_t b)
+{
+    frame_t f;
+    long r = thread_find(sel, EXO_THREAD_CONTROL, &f);
+    if (r != 0)
+        return r;
+    struct thread *t = &threads[f];
+    if (!thread_is_local(t) && !thread_is_still(t))
+        return -EXO_E_STATE;
+    return thread_set(t, what, a, b);
+}
+
+/* Registers of a thread that starts anew: nothing of its past but fs, gs and a caller. */
+static void regs_begin(struct thread *t, uint64_t rip, uint64_t rsp, uint64_t word)
+{
+    t->regs = (struct kregs){.rip = rip,
+                             .rsp = rsp,
+                             .rdi = word,
+                             .cs = USER_CODE,
+                             .ss = USER_DATA,
+                             .rflags = RFLAGS_FIXED};
+    t->fs_base = t->gs_base = 0;
+    t->in_handler = 0;
+}
+
+static long thread_start(uint64_t sel, uint64_t rip, uint64_t rsp, uint64_t word)
+{
+    frame_t f;
+    long r = thread_find(sel, EXO_THREAD_CONTROL, &f);
+    if (r != 0)
+        return r;
+    struct thread *t = &threads[f];
+    if (!user_address(rip) || !user_address(rsp))
+        return -EXO_E_VA;
+    lock_tree();
+    if (!thread_is_still(t) || t->gone != 0) {
+        unlock_tree();
+        return -EXO_E_STATE;
+    }
+    if (rip != 0)
+        regs_begin(t, rip, rsp, word);
+    if (thread_is_local(t))
+        thread_resume(t);
+    else
+        thread_request(f, THREAD_REQ_START);
+    unlock_tree();
+    return 0;
+}
+
+void sys_thread_start(struct thread *t)
+{
+    thread_result(t, thread_start(t->regs.rdi, t->regs.rsi, t->regs.rdx, t->regs.r10));
+}
+
+void sys_thread_stop(struct thread *t)
+{
+    frame_t f;
+    long r = thread_find(t->regs.rdi, EXO_THREAD_CONTROL, &f);
+    thread_result(t, r);
+    if (r != 0)
+        return;
+    if (thread_is_local(&threads[f])) {
+        thread_halt(&threads[f]);
+    } else if (!thread_is_still(&threads[f])) {
+        thread_request(f, THREAD_REQ_STOP);
+        thread_result(t, -EXO_E_AGAIN);
+    }
+}
+
+long sys_thread_read(uint64_t sel)
+{
+    frame_t f;
+    long r = thread_find(sel, EXO_THREAD_CONTROL, &f);
+    if (r != 0)
+        return r;
+    struct thread *t = &threads[f];
+    const struct kregs *k = &t->regs;
+    if (!thread_is_still(t))
+        return -EXO_E_STATE;
+    lock_tree();
+    upcalls[threads[this_cpu()->cur].upcall].regs = (struct exo_regs){
+        .r15 = k->r15, .r14 = k->r14, .r13 = k->r13, .r12 = k->r12, .rbp = k->rbp,
+        .rbx = k->rbx, .r11 = k->r11, .r10 = k->r10, .r9 = k->r9, .r8 = k->r8,
+        .rax = k->rax, .rcx = k->rcx, .rdx = k->rdx, .rsi = k->rsi, .rdi = k->rdi,
+        .rip = k->rip, .rflags = k->rflags, .rsp = k->rsp,
+        .fs_base = t->fs_base, .gs_base = t->gs_base,
+        .vector = k->vector, .error = k->error, .addr = t->fault_addr,
+    };
+    unlock_tree();
+    return t->state;
+}
+
+/* Fetched once from the shared page, so that what is checked is what is stored. */
+static void regs_fetch(struct exo_regs *to, const struct exo_regs *from)
+{
+    const uint64_t *source = &from->r15;
+    uint64_t *target = &to->r15;
+    for (unsigned i = 0; i < sizeof *to / sizeof *target; i++)
+        target[i] = fetch(&source[i]);
+}
+
+long sys_thread_write(uint64_t sel)
+{
+    frame_t f;
+    struct exo_regs u;
+    long r = thread_find(sel, EXO_THREAD_CONTROL, &f);
+    if (r != 0)
+        return r;
+    struct thread *t = &threads[f];
+    regs_fetch(&u, &upcalls[threads[this_cpu()->cur].upcall].regs);
+    if (!user_address(u.rip) || !user_address(u.fs_base) || !user_address(u.gs_base))
+        return -EXO_E_VA;
+    lock_tree();
+    bool still = thread_is_still(t);
+    if (still) {
+        t->regs = (struct kregs){
+            .r15 = u.r15, .r14 = u.r14, .r13 = u.r13, .r12 = u.r12, .rbp = u.rbp,
+            .rbx = u.rbx, .r11 = u.r11, .r10 = u.r10, .r9 = u.r9, .r8 = u.r8,
+            .rax = u.rax, .rcx = u.rcx, .rdx = u.rdx, .rsi = u.rsi, .rdi = u.rdi,
+            .rip = u.rip, .rflags = user_flags(u.rflags), .rsp = u.rsp,
+            .cs = USER_CODE, .ss = USER_DATA,
+            .vector = t->regs.vector, .error = t->regs.error,
+        };
+        t->fs_base = u.fs_base;
+        t->gs_base = u.gs_base;
+    }
+    unlock_tree();
+    return still ? 0 : -EXO_E_STATE;
+}
+
+long sys_thread_info(uint64_t sel)
+{
+    frame_t f;
+    long r = thread_find(sel, 0, &f);
+    if (r != 0)
+        return r;
+    const struct thread *t = &threads[f];
+    struct exo_batch *list = upcalls[threads[this_cpu()->cur].upcall].list;
+    list[0].va = f;
+    list[0].frame = t->env;
+    list[1].va = t->cpu;
+    return __atomic_load_n(&t->state, __ATOMIC_RELAXED);
+}
