@@ -257,15 +257,6 @@ static void pit_measure(uint64_t *tsc, uint64_t *timer)
     *tsc = now() - start;
 }
 
-/* The CPU's own word for the TSC's frequency, or 0: Intel SDM vol. 2, CPUID 15H. */
-static uint64_t tsc_told(void)
-{
-    if (cpuid(0, 0).a < 0x15 || cpuid(0, 0).b != 0x756e6547) /* "Genu": Intel's only */
-        return 0;
-    struct cpuid r = cpuid(0x15, 0);
-    return r.a && r.b && r.c ? (uint64_t)r.c * r.b / r.a : 0;
-}
-
 static void time_measure(void)
 {
     uint64_t tsc = 0, timer = 0;
@@ -281,9 +272,7 @@ static void time_measure(void)
     if (!tsc || !timer)
         panic("the time-stamp counter or the APIC timer stands still");
     timer_ratio = (timer << 32) / tsc;
-    tsc_hz = tsc_told();
-    if (!tsc_hz)
-        tsc_hz = tsc * PIT_HZ / PIT_TICKS;
+    tsc_hz = tsc * PIT_HZ / PIT_TICKS;
     slot_ticks = tsc_hz / 1000000 * EXO_SLOT_US;
 }
 

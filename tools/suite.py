@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Runs all tests and says, last of all, "N passed, N failed".
+
+    suite.py [--long]
+
+The unit tests run on this machine; the boot tests (build/test.cpio) run on each of
+MACHINES. Every line "PASS name" or "FAIL name" counts as one test, and each run as
+one more: that it came to its end ("TESTS DONE").
+"""
+import os
+import re
+import subprocess
+import sys
+import time
+
+import emu
+
+DIRECT = ["--kernel", "build/debug/kernel.elf", "--archive", "build/test.cpio"]
+RELEASE = ["--kernel", "build/release/kernel.elf", "--archive", "build/test.cpio"]
+ISO = ["--iso", "build/test.iso"]
+MACHINES = [  # name, options of emu.py, time-out in seconds
+    ("qemu-1", DIRECT + ["--cpus", "1"], 120),
+    ("qemu-2", DIRECT + ["--cpus", "2"], 120),
+    ("qemu-uefi", ISO + ["--uefi", "--cpus", "2"], 180),
+    ("bochs-intel", ISO + ["--bochs", "corei7_icelake_u", "--memory", "512M"], 300),
+    ("bochs-amd", ISO + ["--bochs", "ryzen", "--memory", "512M", "--cpus", "2"], 300),
+]
+MORE_MACHINES = [
+    ("qemu-release", RELEASE + ["--cpus", "2"], 120),
+    ("qemu-icount", DIRECT + ["--icount"], 180),
+    ("qemu-4", DIRECT + ["--cpus", "4"], 180),
+    ("qemu-small", DIRECT + ["--memory", "64M"], 120),
+    ("qemu-large", DIRECT + ["--memory", "5G"], 180),
+    ("qemu-epyc", DIRECT + ["--cpu", "EPYC"], 120),
+    ("qemu-skylake", DIRECT + ["--cpu", "Skylake-Client-v4"], 120),
+    ("qemu-bios", ISO + ["--cpus", "2"], 120),
+    ("bochs-intel-2", ISO + ["--bochs", "corei7_icelake_u", "--memory", "512M", "--cpus", "2"], 400),
+]
+DONE = "TESTS DONE"
+VERDICT = re.compile(r"^(PASS|FAIL)\b[ :]*(.*)$", re.MULTILINE)
+
+
+class Count:
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def run(self, name, output, reason, seconds):
+        """Adds one run; reason tells why it did not finish, if it did not."""
+        verdicts = VERDICT.findall(output.replace("\r", ""))
+        passed = sum(verdict == "PASS" for verdict, _ in verdicts)
+        for verdict, what in verdicts:
+            if verdict == "FAIL":
+                print(f"FAIL {name}: {what}")
+        if reason:
+            print(f"FAIL {name}: {reason}; the last lines:")
+            for line in output.replace("\r", "").splitlines()[-emu.TAIL:]:
+                print("  | " + line)
+        failed = len(verdicts) - passed + bool(reason)
+        passed += not reason
+        print(f"{name}: {passed} passed, {failed} failed ({seconds:.1f} s)", flush=True)
+        self.passed += passed
+        self.failed += failed
+
+
+def host_tests(count, directory):
+    if not os.path.exists(os.path.join(directory, "Makefile")):
+        return
+    start = time.monotonic()
+    result = subprocess.run(["make", "--no-print-directory", "-C", directory, "run"],
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            errors="replace", check=False)
+    reason = f"make ended with {result.returncode}" if result.returncode else None
+    count.run(directory, result.stdout, reason, time.monotonic() - start)
+
+
+def boot_tests(count, name, options, timeout):
+    start = time.monotonic()
+    arguments = emu.arguments(options + ["--until", DONE, "--timeout", str(timeout), "--quiet",
+                                         "--output", f"build/test-{name}.txt"])
+    reason = None
+    try:
+        output = emu.run(arguments)
+    except emu.Failure as failure:
+        reason, output = failure.args
+    count.run(name, output, reason, time.monotonic() - start)
+
+
+def main(argv):
+    count = Count()
+    host_tests(count, "tests/unit")
+    machines = MACHINES + (MORE_MACHINES if "--long" in argv else [])
+    if os.path.exists("build/test.cpio"):
+        for machine in machines:
+            boot_tests(count, *machine)
+    else:
+        print("FAIL boot tests: there is no build/test.cpio")
+        count.failed += 1
+    if "--long" in argv:
+        host_tests(count, "tests/fuzz")
+    print(f"{count.passed} passed, {count.failed} failed")
+    return 1 if count.failed or not count.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
