@@ -244,12 +244,10 @@ void memory_words(void)
               EXO_FT_PLAIN);
     for (unsigned i = 0; i < ram_count; i++)
         words_set(ram[i].base, (uint64_t)ram[i].base + ram[i].count, EXO_FT_PLAIN);
-    uint32_t end = (nframes | ((1u << 18) - 1)) + 1; /* of the last 1 GiB block */
-    for (uint32_t f = 0; f < end; f++)
-        if (f >= nframes || EXO_FW_TYPE(words[f]) != EXO_FT_PLAIN) {
+    for (uint32_t f = 0; f < nframes; f++)
+        if (EXO_FW_TYPE(words[f]) != EXO_FT_PLAIN) {
             blocks1g[f >> 18] += 1ul << 32;
-            if (f >> 9 <= nframes >> 9)
-                blocks2m[f >> 9] += 1ul << 32;
+            blocks2m[f >> 9] += 1ul << 32;
         }
 }
 
