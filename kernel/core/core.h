@@ -40,7 +40,7 @@
 #include "platform.h"
 
 typedef uint32_t frame_t; /* physical page number; 0 is never a valid object */
-typedef uint32_t cref_t;  /* capability: table frame * 64 + index; 0 none */
+typedef uint32_t cref_t; /* capability: table frame * 64 + index; 0 none */
 
 /* ---- capability ------------------------------------------------------------- */
 #define CAP_DYING 1 /* marked by a revocation: no derive, bind or delete through it */
@@ -54,14 +54,14 @@ struct cap {
     uint16_t depth; /* of derivation; the list below is in depth-first order */
     uint16_t spare2;
     uint32_t bindings; /* counted through it (env lock) */
-    uint32_t seq;      /* changes whenever the contents do: the fast path's check */
+    uint32_t seq; /* changes whenever the contents do: the fast path's check */
     cref_t prev, next; /* derivation list (tree lock) */
-    cref_t hint;       /* revoke: how far the marking came */
-    cref_t mark_root;  /* revoke: which revocation marked this one */
-    uint64_t base;     /* first name; object: its frame; gate, event: thread's frame */
-    uint64_t count;    /* names; gate: entry; event: bits */
-    uint64_t badge;    /* gate: badge; frames: cache type */
-    frame_t env;    /* holder */
+    cref_t hint; /* revoke: how far the marking came */
+    cref_t mark_root; /* revoke: which revocation marked this one */
+    uint64_t base; /* first name; object: its frame; gate, event: thread's frame */
+    uint64_t count; /* names; gate: entry; event: bits */
+    uint64_t badge; /* gate: badge; frames: cache type */
+    frame_t env; /* holder */
     uint32_t asked; /* low half of the deadline that its holder was asked with */
 };
 _Static_assert(sizeof(struct cap) == 64, "capability");
@@ -76,13 +76,13 @@ struct table {
 #define ENV_DYING 2
 
 struct env {
-    uint32_t lock;
+    _Alignas(4096) uint32_t lock; /* an env has its frame to itself */
     uint32_t flags;
     frame_t root; /* top page table: frame + 1 */
     uint32_t tables;
     uint32_t nsel; /* tables * 64 */
-    cref_t owner;  /* the capability it was made with */
-    frame_t revoker;  /* thread told of records, 0 none */
+    cref_t owner; /* the capability it was made with */
+    frame_t revoker; /* thread told of records, 0 none */
     uint32_t threads; /* thread objects of this env (tree lock) */
     /* sweeping: where the next step of a sweep starts; a detached subtree being drained */
     uint64_t sweep_va;
@@ -93,9 +93,8 @@ struct env {
     uint32_t reap_state; /* REAP_* in revoke.c, 0 alive */
     uint32_t reap_sel;
     frame_t reap_next;
-    uint32_t spare[2];
 };
-_Static_assert(sizeof(struct env) <= 4096, "a frame");
+_Static_assert(sizeof(struct env) == 4096, "a frame");
 
 /* ---- thread: fields below `regs` belong to the thread's CPU unless marked ------------- */
 struct kregs { /* pushed by entry.S, top first; the CPU itself pushes the last five */
@@ -105,7 +104,7 @@ struct kregs { /* pushed by entry.S, top first; the CPU itself pushes the last f
 };
 _Static_assert(sizeof(struct kregs) == 176, "ends 16-byte aligned: the CPU's stack");
 
-#define THREAD_REQ_WAKE 1  /* requests of other CPUs */
+#define THREAD_REQ_WAKE 1 /* requests of other CPUs */
 #define THREAD_REQ_START 2
 #define THREAD_REQ_STOP 4
 #define THREAD_REQ_QUEUED 8 /* on its CPU's request list */
@@ -113,27 +112,27 @@ _Static_assert(sizeof(struct kregs) == 176, "ends 16-byte aligned: the CPU's sta
 
 /* thread.slow: why the assembly paths may not resume it */
 #define SLOW_EVENT 1 /* an event upcall is due */
-#define SLOW_CALL 2  /* its call has a deadline or takes an item */
+#define SLOW_CALL 2 /* its call has a deadline or takes an item */
 #define SLOW_FAULT 4 /* its call was made for it by the kernel: a fault */
 
 struct thread {
     struct kregs regs; /* offset 0 */
     /* what the fast paths read together */
     frame_t self;
-    frame_t env;       /* constant */
+    frame_t env; /* constant */
     uint64_t cap_first; /* (env + 3) * 64 */
     uint64_t nsel;
     uint32_t state; /* EXO_T_*; state, cpu, slow are one word to the assembly */
-    uint16_t cpu;   /* constant */
-    uint16_t slow;  /* SLOW_* */
+    uint16_t cpu; /* constant */
+    uint16_t slow; /* SLOW_* */
     frame_t caller; /* whose reply it owes, 0 none (void or none) */
     frame_t callee; /* CALLING, QUEUED: by whom it is or will be served */
     uint32_t depth; /* calls above it in its chain */
     uint32_t in_handler;
     frame_t queue_head; /* callers waiting for it, in order */
-    frame_t upcall;     /* frame of its upcall page: self + 1 */
-    uint32_t on_ring;   /* it is a base: in its CPU's ring of threads with idle time */
-    uint32_t gone;      /* detached: its CPU knows nothing of it any more */
+    frame_t upcall; /* frame of its upcall page: self + 1 */
+    uint32_t on_ring; /* it is a base: in its CPU's ring of threads with idle time */
+    uint32_t gone; /* detached: its CPU knows nothing of it any more */
     uint64_t upcall_entry, upcall_sp;
     uint64_t cr3; /* physical address of its env's top table */
     uint64_t fs_base, gs_base;
@@ -141,17 +140,17 @@ struct thread {
     /* slow paths */
     frame_t queue_tail, queue_next, queue_prev;
     frame_t ring_next, ring_prev;
-    uint32_t requests;    /* THREAD_REQ_*, atomic, any CPU */
+    uint32_t requests; /* THREAD_REQ_*, atomic, any CPU */
     frame_t request_next; /* list of threads with requests */
-    uint32_t item;        /* selector that its call or reply hands over, 0 none */
+    uint32_t item; /* selector that its call or reply hands over, 0 none */
     uint32_t fault_sel, receive_sel;
     uint32_t slots; /* time slots bound to it (tree lock) */
     uint32_t credit_slot; /* 1 + slot that it owes, 0 none */
     uint32_t slice_warning; /* TSC ticks */
-    uint64_t timer;       /* deadline of timer_set, 0 off */
+    uint64_t timer; /* deadline of timer_set, 0 off */
     uint64_t timer_bits;
-    uint64_t timeout;     /* deadline of what it waits for, 0 none */
-    uint64_t heap_key;    /* min(timer, timeout) */
+    uint64_t timeout; /* deadline of what it waits for, 0 none */
+    uint64_t heap_key; /* min(timer, timeout) */
     frame_t heap_up, heap_left, heap_right; /* its CPU's timer heap */
     uint32_t heap_in;
     uint64_t call_entry, call_badge; /* QUEUED: the gate's, as at the call */
@@ -165,10 +164,10 @@ _Static_assert(offsetof(struct thread, fpu) == 1024 && sizeof(struct thread) == 
 
 /* ---- per CPU ------------------------------------------------------------------------------ */
 #define RESCHED_CHOOSE 1 /* decide anew who runs */
-#define RESCHED_EXIT 2   /* leave the kernel by the slow path: an upcall, a new deadline */
+#define RESCHED_EXIT 2 /* leave the kernel by the slow path: an upcall, a new deadline */
 #define PEND_MAX EXO_RANGE_MAX
 struct pend { /* a binding taken out of its table, its counts not yet given back */
-    uint64_t va;    /* where it was bound */
+    uint64_t va; /* where it was bound */
     uint64_t entry; /* the page-table entry; 0: only rights were taken, nothing to give back */
     frame_t env;
     uint32_t level; /* 1..3: leaf of that level; | PEND_TABLE: a page table of that level */
@@ -178,33 +177,33 @@ struct pend { /* a binding taken out of its table, its counts not yet given back
 #define PEND_ENV 32
 
 struct cpu {
-    frame_t cur;  /* running thread, 0 idle */
+    frame_t cur; /* running thread, 0 idle */
     frame_t base; /* whose time it uses: the slot's owner or a member of the ring */
     uint32_t id;
-    uint32_t pos;      /* position in the slot vector */
+    uint32_t pos; /* position in the slot vector */
     uint64_t slot_end; /* TSC */
     uint64_t next_event; /* TSC the hardware timer is set to */
-    frame_t ring;      /* a member of the ring of runnable bases, 0 empty */
-    frame_t heap;      /* root of the timer heap */
+    frame_t ring; /* a member of the ring of runnable bases, 0 empty */
+    frame_t heap; /* root of the timer heap */
     uint32_t heap_count;
     frame_t requests; /* threads with requests, atomic LIFO list, any CPU */
     uint32_t pend_all; /* the round must reach every CPU, not only the env's */
     uint32_t resched; /* RESCHED_*; with pend_count one word: work when a leaf call ends */
     uint32_t pend_count;
-    uint64_t armed;     /* what the hardware timer was last set to */
+    uint64_t armed; /* what the hardware timer was last set to */
     /* time (see sched.c) */
-    frame_t urgent;     /* has the rest of this slot: by credit, or given by a yield */
-    frame_t credit_to;  /* the owner whose slot urgent uses on credit, 0 none */
+    frame_t urgent; /* has the rest of this slot: by credit, or given by a yield */
+    frame_t credit_to; /* the owner whose slot urgent uses on credit, 0 none */
     uint32_t credit_pos; /* the slot that will pay for it */
-    uint32_t warned;    /* EXO_EVENT_SLICE was raised in this slot */
+    uint32_t warned; /* EXO_EVENT_SLICE was raised in this slot */
     uint64_t credit_from; /* TSC */
-    uint64_t part_end;  /* TSC until which this slot pays a debt */
-    frame_t part_to;    /* ... to this thread, 0 none */
+    uint64_t part_end; /* TSC until which this slot pays a debt */
+    frame_t part_to; /* ... to this thread, 0 none */
     uint32_t spare;
     /* credit: the slot that was displaced and by how much (see sched.c) */
-    uint64_t debt[EXO_SLOTS_PER_CPU];        /* TSC ticks owed in this slot ... */
-    frame_t debt_to[EXO_SLOTS_PER_CPU];      /* ... to this thread */
-    frame_t debt_by[EXO_SLOTS_PER_CPU];      /* ... by this one */
+    uint64_t debt[EXO_SLOTS_PER_CPU]; /* TSC ticks owed in this slot ... */
+    frame_t debt_to[EXO_SLOTS_PER_CPU]; /* ... to this thread */
+    frame_t debt_by[EXO_SLOTS_PER_CPU]; /* ... by this one */
     struct pend pend[PEND_MAX];
 };
 
@@ -236,7 +235,10 @@ struct cpu {
  */
 
 /* The first capability of an env's table, and a selector's capability. */
-static inline cref_t env_caps(frame_t env) { return (env + 3) * EXO_TAB_CAPS; }
+static inline cref_t env_caps(frame_t env)
+{
+    return (env + 3) * EXO_TAB_CAPS;
+}
 
 /* words.c ------------------------------------------------------------------------------------
  * All return 0 or a negative error and change nothing on error. */
@@ -290,7 +292,7 @@ long cap_hand_over(frame_t from, uint64_t src, frame_t to, uint64_t dst);
 #define PTE_D 0x040ull
 #define PTE_PS 0x080ull
 #define PTE_NX (1ull << 63)
-#define CACHE_WB 0ull     /* capability's cache type: the entry's PWT and PCD bits */
+#define CACHE_WB 0ull /* capability's cache type: the entry's PWT and PCD bits */
 #define CACHE_UC 0x018ull
 /* rights 0: present, but not the user's. level 1..3 (2, 3: large). */
 uint64_t pte_leaf(frame_t f, unsigned rights, uint32_t sel, unsigned level, uint64_t cache);

@@ -16,7 +16,7 @@
 #include "core.h"
 
 #define PTE_ADDR 0x000ffffffffff000ull
-#define PTE_SOFT_LOW 9   /* 3 ignored bits */
+#define PTE_SOFT_LOW 9 /* 3 ignored bits */
 #define PTE_SOFT_HIGH 52 /* 11 ignored bits */
 #define UPPER_START 0xffff880000000000ull /* user space above the kernel's slots */
 #define RIGHTS_BITS (EXO_R | EXO_W | EXO_X)
@@ -45,7 +45,10 @@ uint64_t pte_table(frame_t f, uint32_t sel)
     return (uint64_t)f << 12 | PTE_P | PTE_W | PTE_U | sel_bits(sel);
 }
 
-frame_t pte_frame(uint64_t e) { return (frame_t)((e & PTE_ADDR) >> 12); }
+frame_t pte_frame(uint64_t e)
+{
+    return (frame_t)((e & PTE_ADDR) >> 12);
+}
 
 uint32_t pte_sel(uint64_t e)
 {
@@ -99,7 +102,7 @@ struct span { /* what a bind call asks for, checked */
     frame_t env;
     uint32_t sel;
     unsigned rights; /* EXO_R.. */
-    unsigned level;  /* of the leaf */
+    unsigned level; /* of the leaf */
     uint64_t cache;
 };
 
@@ -196,7 +199,10 @@ long sys_page_bind(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_t
     return r;
 }
 
-static struct exo_batch *cur_list(void) { return upcalls[threads[this_cpu()->cur].upcall].list; }
+static struct exo_batch *cur_list(void)
+{
+    return upcalls[threads[this_cpu()->cur].upcall].list;
+}
 
 /* Env lock held: the leaf entry of a 4 KiB page. */
 static long leaf_find(frame_t env, uint64_t va, uint64_t **out)
@@ -267,7 +273,8 @@ static long entry_unbind(frame_t env, uint64_t va, uint64_t *entry, unsigned lev
     return 0;
 }
 
-static long entry_protect(frame_t env, uint64_t va, uint64_t *entry, unsigned level, unsigned rights)
+static long entry_protect(frame_t env, uint64_t va, uint64_t *entry, unsigned level,
+                          unsigned rights)
 {
     uint64_t old = *entry;
     const struct cap *c = &caps[env_caps(env) + pte_sel(old)];
@@ -407,7 +414,10 @@ long sys_page_unbind(uint64_t env, uint64_t va, uint64_t n)
     return run_pages(env, va, n, entry_unbind, 0);
 }
 
-long sys_page_unbind_list(uint64_t env, uint64_t n) { return run_batch(env, n, entry_unbind, 0); }
+long sys_page_unbind_list(uint64_t env, uint64_t n)
+{
+    return run_batch(env, n, entry_unbind, 0);
+}
 
 /* ---- page tables -------------------------------------------------------------------------- */
 
