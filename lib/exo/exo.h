@@ -128,6 +128,7 @@ struct exo {
     uint64_t sels[EXO_SELECTORS / 64];
     uint64_t tasks[EXO_TASKS / 64];
     uint32_t join_event; /* selector: EXO_EV_JOIN of the first thread */
+    uint64_t heap_pages; /* mapped by malloc, and kept */
     const struct exo_info *info; /* the exposed tables, NULL: not given */
     const uint64_t *words;
     const struct exo_slot *slots;

@@ -27,6 +27,7 @@ static struct block *heap_extend(uint64_t size)
             exo_map(fresh_end, pages, EXO_R | EXO_W) < 0)
             return NULL;
         fresh_end += pages * EXO_PAGE;
+        exo.heap_pages += pages;
     }
     struct block *block = (struct block *)fresh;
     fresh += size;
