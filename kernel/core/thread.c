@@ -76,6 +76,26 @@ void thread_request(frame_t f, uint32_t request)
     ipi_cpu(t->cpu);
 }
 
+void request_cancel(struct thread *t)
+{
+    struct cpu *c = this_cpu();
+    frame_t kept = 0;
+    if (__atomic_load_n(&t->requests, __ATOMIC_ACQUIRE) == 0)
+        return;
+    for (struct thread *r = request_pop(c); r != NULL; r = request_pop(c)) {
+        if (r == t)
+            break;
+        r->request_next = kept;
+        kept = r->self;
+    }
+    __atomic_store_n(&t->requests, 0, __ATOMIC_RELEASE);
+    while (kept != 0) {
+        struct thread *r = &threads[kept];
+        kept = r->request_next;
+        request_push(c, r);
+    }
+}
+
 /* A step of making t unknown to this CPU. False: it has more callers than one step takes. */
 static bool thread_forget(struct thread *t)
 {

@@ -45,7 +45,11 @@ struct percpu {
     uint32_t ts_set;       /* CR0.TS is set */
     uint32_t spare;
     uint64_t round_seen;   /* the last quiesce round this CPU took part in */
-    uint64_t switches, crossings; /* counting builds */
+    struct exo_cpu *shown; /* counters[id]: counting builds */
+    /* constants of the assembly paths: thread.state, cpu, slow as one word */
+    uint64_t wait_here;    /* EXO_T_WAIT on this CPU */
+    uint64_t calling_here; /* EXO_T_CALLING on this CPU, nothing slow */
+    uint64_t window_threads, window_caps, window_upcalls, va_end;
     uint64_t tss_pad;
     struct tss tss;
     uint64_t gdt[7];

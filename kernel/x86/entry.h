@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What entry.S, syscall.c and trap.c share.
+ */
+#ifndef ENTRY_H
+#define ENTRY_H
+
+#include "../core/thread.h"
+#include "x86.h"
+
+/* entry.S */
+void syscall_full(void);                          /* call_table: a call that may switch */
+void exit_user(void) __attribute__((noreturn));   /* on the kernel stack, emptied */
+
+/* syscall.c, called by entry.S */
+typedef long call_leaf(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
+typedef void call_full(struct thread *);
+extern void *const call_table[];      /* by index: leaf functions, else syscall_full */
+extern call_full *const full_table[]; /* by index: the functions with a thread */
+void syscall_foreign(struct thread *t);
+void leaf_commit(void);
+struct thread *exit_prepare(void);
+
+/* trap.c, called by entry.S */
+void trap_user(struct thread *t);
+void trap_interrupt(uint64_t vector);
+void trap_panic(const struct kregs *k) __attribute__((noreturn));
+
+/* trap.c: the FPU follows the running thread */
+void fpu_follow(struct percpu *p, struct thread *next);
+#endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Constants of the C structures for the assembler: compiled to assembly, from which the
+ * lines "->NAME value" become gen/offsets.h. Not linked.
+ */
+#include "entry.h"
+
+#define DEFINE(name, value) __asm__ volatile("\n->" #name " %c0" : : "i"(value))
+#define FIELD(name, type, field) DEFINE(name, offsetof(struct type, field))
+#define REG(name, reg) DEFINE(name, offsetof(struct thread, regs.reg))
+
+_Static_assert(offsetof(struct thread, queue_head) == offsetof(struct thread, in_handler) + 4,
+               "compared as one");
+_Static_assert(offsetof(struct cpu, pend_count) == offsetof(struct cpu, resched) + 4,
+               "compared as one");
+_Static_assert(offsetof(struct cap, rights) == offsetof(struct cap, kind) + 1, "compared as one");
+_Static_assert(offsetof(struct thread, regs) == 0, "a thread is where its registers are");
+
+void offsets(void);
+void offsets(void)
+{
+    FIELD(PC_SCRATCH, percpu, scratch);
+    FIELD(PC_CUR, percpu, cur);
+    FIELD(PC_STACK, percpu, stack_top);
+    FIELD(PC_CR3, percpu, cr3);
+    FIELD(PC_CORE, percpu, core);
+    FIELD(PC_TS_SET, percpu, ts_set);
+    FIELD(PC_SHOWN, percpu, shown);
+    FIELD(PC_WAIT_HERE, percpu, wait_here);
+    FIELD(PC_CALLING_HERE, percpu, calling_here);
+    FIELD(PC_THREADS, percpu, window_threads);
+    FIELD(PC_CAPS, percpu, window_caps);
+    FIELD(PC_UPCALLS, percpu, window_upcalls);
+    FIELD(PC_VA_END, percpu, va_end);
+    FIELD(PC_RSP0, percpu, tss.rsp);
+    FIELD(PC_GDT, percpu, gdt);
+    FIELD(CPU_CUR, cpu, cur);
+    FIELD(CPU_RESCHED, cpu, resched);
+    FIELD(CPU_PEND_COUNT, cpu, pend_count);
+    FIELD(XC_SWITCHES, exo_cpu, switches);
+    FIELD(XC_CROSSINGS, exo_cpu, crossings);
+    FIELD(CAP_KIND, cap, kind);
+    FIELD(CAP_SEQ, cap, seq);
+    FIELD(CAP_BASE, cap, base);
+    FIELD(CAP_COUNT, cap, count);
+    FIELD(CAP_BADGE, cap, badge);
+    REG(T_RDI, rdi);
+    REG(T_RSI, rsi);
+    REG(T_RDX, rdx);
+    REG(T_RCX, rcx);
+    REG(T_RAX, rax);
+    REG(T_R8, r8);
+    REG(T_R9, r9);
+    REG(T_R10, r10);
+    REG(T_R11, r11);
+    REG(T_RBX, rbx);
+    REG(T_RBP, rbp);
+    REG(T_R12, r12);
+    REG(T_R13, r13);
+    REG(T_R14, r14);
+    REG(T_R15, r15);
+    REG(T_VECTOR, vector);
+    REG(T_ERROR, error);
+    REG(T_RIP, rip);
+    REG(T_RFLAGS, rflags);
+    REG(T_RSP, rsp);
+    DEFINE(T_REGS_END, sizeof(struct kregs));
+    FIELD(T_SELF, thread, self);
+    FIELD(T_CAP_FIRST, thread, cap_first);
+    FIELD(T_NSEL, thread, nsel);
+    FIELD(T_STATE, thread, state);
+    FIELD(T_SLOW, thread, slow);
+    FIELD(T_CALLER, thread, caller);
+    FIELD(T_CALLEE, thread, callee);
+    FIELD(T_DEPTH, thread, depth);
+    FIELD(T_IN_HANDLER, thread, in_handler);
+    FIELD(T_UPCALL, thread, upcall);
+    FIELD(T_UPCALL_ENTRY, thread, upcall_entry);
+    FIELD(T_UPCALL_SP, thread, upcall_sp);
+    FIELD(T_CR3, thread, cr3);
+    FIELD(T_FS, thread, fs_base);
+    FIELD(T_GS, thread, gs_base);
+    FIELD(T_WAIT_MASK, thread, wait_mask);
+    FIELD(UP_EVENTS, exo_upcall_page, events);
+    FIELD(UP_MASK, exo_upcall_page, event_mask);
+    FIELD(FR_RIP, exo_upcall_page, frame.rip);
+    FIELD(FR_RFLAGS, exo_upcall_page, frame.rflags);
+    FIELD(FR_RSP, exo_upcall_page, frame.rsp);
+    FIELD(FR_RCX, exo_upcall_page, frame.rcx);
+    FIELD(FR_R11, exo_upcall_page, frame.r11);
+    FIELD(FR_RAX, exo_upcall_page, frame.rax);
+    FIELD(FR_VECTOR, exo_upcall_page, frame.vector);
+    FIELD(FR_ERROR, exo_upcall_page, frame.error);
+    FIELD(FR_ADDR, exo_upcall_page, frame.addr);
+    DEFINE(FLAGS_USER, RFLAGS_USER);
+    DEFINE(FLAGS_FIXED, RFLAGS_FIXED);
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Quiesce rounds: stale until quiet. A frame that lost its last binding may still be
+ * in the translations of a CPU; a page table, thread or FPU owner may be in use by one.
+ * Before its counts are given back, every CPU concerned takes part in a round: it flushes
+ * its translations at a moment when it is in no kernel entry, or at the end of one that
+ * only waits for a round of its own and holds nothing but its own unbindings.
+ *
+ * A round is a number. round_last is the youngest begun; each CPU's round_seen the
+ * youngest that it took part in. A CPU reads round_last, then flushes, then stores
+ * round_seen: the flush comes after whatever the round's beginner had unbound. Who waits
+ * holds no lock and serves the rounds of others meanwhile, so that all rounds end.
+ *
+ * Which CPUs: those whose percpu.cr3 is the root of an affected env. A CPU stores its
+ * percpu.cr3 before it loads CR3 and users do not run in between: if we see another
+ * root, then either its load of ours comes after our unbinding, or its load of the
+ * other has flushed, or will before user code runs.
+ */
+#include "quiesce.h"
+
+#include "entry.h"
+
+static uint64_t round_last;
+
+void quiesce_serve(void)
+{
+    uint64_t round = __atomic_load_n(&round_last, __ATOMIC_SEQ_CST);
+    cr3_write(cr3_read());
+    __atomic_store_n(&percpu()->round_seen, round, __ATOMIC_RELEASE);
+}
+
+/* One turn of a wait: serves the rounds of others. */
+static void wait_serving(void)
+{
+    if (__atomic_load_n(&round_last, __ATOMIC_RELAXED) != percpu()->round_seen)
+        quiesce_serve();
+    __builtin_ia32_pause();
+}
+
+void quiesce(uint64_t mask)
+{
+    uint64_t round = __atomic_add_fetch(&round_last, 1, __ATOMIC_SEQ_CST);
+    uint64_t others = mask & ~(1ul << percpu()->id);
+    for (unsigned i = 0; i < ncpus; i++)
+        if ((others >> i & 1) != 0)
+            ipi_send(i, VECTOR_QUIESCE);
+    quiesce_serve();
+    for (unsigned i = 0; i < ncpus; i++)
+        while ((others >> i & 1) != 0 &&
+               __atomic_load_n(&percpus[i].round_seen, __ATOMIC_ACQUIRE) < round)
+            wait_serving();
+}
+
+/* The CPUs that have an affected env loaded. */
+static uint64_t cpus_affected(const struct cpu *c)
+{
+    uint64_t mask = 0;
+    frame_t last = 0;
+    for (uint32_t i = 0; i < c->pend_count; i++) {
+        if (c->pend[i].env == last)
+            continue;
+        last = c->pend[i].env;
+        uint64_t root = (uint64_t)envs[last].root * EXO_PAGE;
+        for (unsigned j = 0; j < ncpus; j++)
+            if (__atomic_load_n(&percpus[j].cr3, __ATOMIC_RELAXED) == root)
+                mask |= 1ul << j;
+    }
+    return mask;
+}
+
+/* After the round nobody can leave a dead thread a request any more; one left before is
+ * in its CPU's list still. That CPU takes it out as soon as it can be interrupted. */
+static void requests_settle(const struct cpu *c)
+{
+    for (uint32_t i = 0; i < c->pend_count; i++) {
+        if (c->pend[i].level != PEND_THREAD)
+            continue;
+        struct thread *t = &threads[c->pend[i].entry];
+        if (t->cpu == c->id)
+            request_cancel(t);
+        while (__atomic_load_n(&t->requests, __ATOMIC_ACQUIRE) != 0)
+            wait_serving();
+    }
+}
+
+void quiesce_pending(void)
+{
+    const struct cpu *c = this_cpu();
+    if (c->pend_all == 0) {
+        quiesce(cpus_affected(c));
+        return;
+    }
+    quiesce((1ul << ncpus) - 1);
+    requests_settle(c);
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Quiesce rounds: see quiesce.c.
+ */
+#ifndef QUIESCE_H
+#define QUIESCE_H
+
+#include <stdint.h>
+
+/* Takes part in all rounds so far. */
+void quiesce_serve(void);
+/* Returns when all CPUs of the mask have taken part in a round that began just now. */
+void quiesce(uint64_t mask);
+/* The round that this CPU's pending unbindings need. */
+void quiesce_pending(void);
+#endif

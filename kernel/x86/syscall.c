@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * System calls above the assembly: the tables by call index, what is left to do when a
+ * leaf call ends, and the one way back to user mode, which runs whom core has chosen.
+ */
+#include "entry.h"
+#include "quiesce.h"
+
+/* ---- tables ------------------------------------------------------------------------ */
+
+#define CALL_LEAF(name, nargs) long sys_##name();
+#define CALL_FULL(name) void sys_##name(struct thread *t);
+#define CALL_FAST(name) void sys_##name(struct thread *t);
+#include "call_table.h"
+#undef CALL_LEAF
+#undef CALL_FULL
+#undef CALL_FAST
+
+/* The registers that a leaf function does not take, it does not look at. */
+#define CALL_LEAF(name, nargs) (void *)sys_##name,
+#define CALL_FULL(name) (void *)syscall_full,
+#define CALL_FAST(name) (void *)syscall_full,
+void *const call_table[] = {
+#include "call_table.h"
+};
+#undef CALL_LEAF
+#undef CALL_FULL
+#undef CALL_FAST
+
+#define CALL_LEAF(name, nargs) NULL,
+#define CALL_FULL(name) sys_##name,
+#define CALL_FAST(name) sys_##name,
+call_full *const full_table[] = {
+#include "call_table.h"
+};
+
+/* A number that is not ours: the thread's own library system answers it. */
+void syscall_foreign(struct thread *t)
+{
+    t->regs.vector = EXO_UP_SYSCALL;
+    t->regs.error = 0;
+    fault_take(t, 0);
+}
+
+void leaf_commit(void)
+{
+    quiesce_pending();
+    core_commit();
+}
+
+/* ---- who runs -------------------------------------------------------------------------- */
+
+static void cr3_follow(struct percpu *p, uint64_t cr3)
+{
+    if (p->cr3 == cr3)
+        return;
+    __atomic_store_n(&p->cr3, cr3, __ATOMIC_RELEASE);
+    cr3_write(cr3);
+#ifdef EXO_COUNTING
+    p->shown->switches++;
+#endif
+}
+
+/* The segment bases that user code may have changed; its GS is in the swapped one. */
+static void bases_save(struct thread *t)
+{
+    __asm__ volatile("rdfsbase %0\n\tswapgs\n\trdgsbase %1\n\tswapgs"
+                     : "=r"(t->fs_base), "=r"(t->gs_base));
+}
+
+static void bases_load(const struct thread *t)
+{
+    __asm__ volatile("wrfsbase %0\n\tswapgs\n\twrgsbase %1\n\tswapgs"
+                     :
+                     : "r"(t->fs_base), "r"(t->gs_base));
+}
+
+static void thread_switch(struct percpu *p, struct thread *next)
+{
+    if (p->cur != NULL)
+        bases_save(p->cur);
+    p->cur = next;
+    p->shown->current = next->self;
+    p->tss.rsp[0] = (uint64_t)(&next->regs + 1);
+    cr3_follow(p, next->cr3);
+    bases_load(next);
+    fpu_follow(p, next);
+}
+
+/* Nobody to run: no thread's address space stays loaded. The interrupt that ends it
+ * enters exit_user anew. */
+static void __attribute__((noreturn)) cpu_idle(struct percpu *p)
+{
+    if (p->cur != NULL)
+        bases_save(p->cur);
+    p->cur = NULL;
+    p->shown->current = 0;
+    cr3_follow(p, kernel_cr3);
+    for (;;)
+        __asm__ volatile("sti\n\thlt" : : : "memory");
+}
+
+struct thread *exit_prepare(void)
+{
+    struct percpu *p = percpu();
+    struct cpu *c = p->core;
+    if (c->resched != 0) {
+        if ((c->resched & RESCHED_CHOOSE) != 0)
+            sched_choose();
+        c->resched = 0;
+        if (c->next_event != c->armed) {
+            c->armed = c->next_event;
+            lapic_timer_set(c->armed == TIME_NONE ? 0 : c->armed);
+        }
+    }
+    if (c->cur == 0)
+        cpu_idle(p);
+    struct thread *t = &threads[c->cur];
+    if (t->slow != 0)
+        event_deliver(t);
+    if (t != p->cur)
+        thread_switch(p, t);
+    return t;
+}
+
+void sched_start(void)
+{
+    struct percpu *p = percpu();
+    p->shown = &counters[p->id];
+    p->wait_here = EXO_T_WAIT | (uint64_t)p->id << 32;
+    p->calling_here = EXO_T_CALLING | (uint64_t)p->id << 32;
+    p->window_threads = WINDOW_THREADS;
+    p->window_caps = WINDOW_CAPS;
+    p->window_upcalls = WINDOW_UPCALLS;
+    p->va_end = EXO_VA_END;
+    p->cr3 = cr3_read();
+    p->ts_set = 0;
+    fpu_follow(p, NULL);
+    sched_begin();
+    p->core->resched = RESCHED_CHOOSE;
+    exit_user();
+}
