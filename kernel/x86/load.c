@@ -34,7 +34,6 @@ struct elf_segment {
 #define ELF_LOAD 1
 #define ELF_X 1u
 #define ELF_W 2u
-#define ELF_R 4u
 
 /* Two calls of core, and the one that starts a thread: abi/calls.list. */
 long sys_page_bind(uint64_t env, uint64_t va, uint64_t pages, uint64_t sel, uint64_t frame,

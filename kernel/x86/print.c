@@ -106,17 +106,6 @@ void *memset(void *to, int byte, size_t n)
     return start;
 }
 
-void *memmove(void *to, const void *from, size_t n)
-{
-    char *t = to;
-    const char *f = from;
-    if ((uintptr_t)t - (uintptr_t)f >= n)
-        return memcpy(to, from, n);
-    while (n--)
-        t[n] = f[n];
-    return to;
-}
-
 int memcmp(const void *a, const void *b, size_t n)
 {
     const uint8_t *x = a, *y = b;

@@ -18,12 +18,10 @@
 #define MSR_LSTAR 0xc0000082
 #define MSR_CSTAR 0xc0000083
 #define MSR_FMASK 0xc0000084
-#define MSR_FS_BASE 0xc0000100
 #define MSR_GS_BASE 0xc0000101
 #define MSR_KERNEL_GS_BASE 0xc0000102
 
 #define EFER_SCE 0x001ul
-#define EFER_LME 0x100ul
 #define EFER_NXE 0x800ul
 
 /* Control registers: Intel SDM vol. 3, 2.5. */
@@ -33,8 +31,6 @@
 #define CR0_NE 0x20ul
 #define CR0_WP 0x10000ul
 #define CR0_AM 0x40000ul
-#define CR0_NW 0x20000000ul
-#define CR0_CD 0x40000000ul
 #define CR4_PAE 0x20ul
 #define CR4_MCE 0x40ul
 #define CR4_PGE 0x80ul
@@ -119,7 +115,6 @@ static inline void *phys_ptr(uint64_t phys)
 /* ---- boot.c: what the boot loader told, copied ------------------------------- */
 #define BOOT_RANGES 64
 #define BOOT_RAM 1  /* usable */
-#define BOOT_ACPI 3 /* ACPI tables */
 struct boot_range {
     uint64_t base, end; /* bytes */
     uint32_t type;      /* as in E820 */
@@ -218,6 +213,5 @@ extern volatile uint32_t panicking; /* set before the other CPUs are stopped */
 
 void *memcpy(void *to, const void *from, size_t n);
 void *memset(void *to, int byte, size_t n);
-void *memmove(void *to, const void *from, size_t n);
 int memcmp(const void *a, const void *b, size_t n);
 #endif
