@@ -66,6 +66,7 @@ static uint32_t console_find(void)
 void exo_start_root(void)
 {
     const struct exo_info *info = (const struct exo_info *)EXO_INFO_VA;
+    uint32_t nsel = table_size();
     exo_cap_info(EXO_ROOT_TABLES);
     const struct exo_upcall_page *page = (const struct exo_upcall_page *)EXO_UPCALL_VA;
     exo.start = (struct exo_startup){
@@ -80,7 +81,7 @@ void exo_start_root(void)
         .counting = info->counting,
         .tsc_hz = info->tsc_hz,
         .sel_free = info->sel_free,
-        .nsel = table_size(),
+        .nsel = nsel,
         .name = "root",
     };
     exo.info = info;

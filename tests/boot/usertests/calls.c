@@ -355,7 +355,7 @@ static void test_kill_in_call(void)
     EXPECT(kid_make(&k, "call", exo.start.cpu), 0);
     static struct server s;
     EXPECT(server_make(&s, serve_hang, 5), 0);
-    EXPECT(kid_give(&k, (uint32_t)s.gate, EXO_GATE_CALL, 0, 1) < 0, 1); /* it has a badge */
+    EXPECT(kid_give(&k, (uint32_t)s.gate, EXO_GATE_CALL, 8, 1), -EXO_E_RANGE); /* has a badge */
     uint64_t gate = (uint64_t)exo_gate_new(s.task.sel, 0);
     EXPECT(kid_give(&k, (uint32_t)gate, EXO_GATE_CALL, 8, 1), KID_GIVEN);
     EXPECT(kid_start(&k), 0);
