@@ -193,27 +193,21 @@ static void test_ignores(void)
 #define REVOLUTIONS 12
 
 static volatile uint32_t time_over;
-static volatile uint64_t time_used;
+static volatile uint64_t turns[GREEDY + 1]; /* of the same loop, by each thread */
 
-/* Adds up the time in which it ran: steps far shorter than a slot. */
-static void use_time(void *unused)
+static void use_time(void *argument)
 {
-    (void)unused;
-    uint64_t last = exo_tsc(), gap = exo_us(EXO_SLOT_US / 2), used = 0;
-    while (!time_over) {
-        uint64_t now = exo_tsc();
-        if (now - last < gap)
-            used += now - last;
-        last = now;
-        time_used = used;
-    }
+    volatile uint64_t *mine = &turns[(uint64_t)argument];
+    while (!time_over)
+        ++*mine;
 }
 
-static void be_greedy(void *unused)
+static uint64_t turns_all(void)
 {
-    (void)unused;
-    while (!time_over)
-        continue;
+    uint64_t sum = 0;
+    for (unsigned i = 0; i <= GREEDY; i++)
+        sum += turns[i];
+    return sum;
 }
 
 static void test_share(void)
@@ -234,12 +228,12 @@ static void test_share(void)
             EXPECT(exo_slot_bind(s->sel, s->first + i, owner.sel, EXO_SLOT_FIRM), 0);
     }
     for (unsigned i = 0; i < GREEDY; i++)
-        EXPECT(exo_task_start(&greedy[i], be_greedy, NULL), 0);
+        EXPECT(exo_task_start(&greedy[i], use_time, (void *)(uint64_t)(i + 1)), 0);
     EXPECT(exo_task_start(&owner, use_time, NULL), 0);
     sleep_us(EXO_SLOTS_PER_CPU * EXO_SLOT_US);
-    uint64_t start = exo_tsc(), used = time_used;
+    uint64_t all = turns_all(), own_turns = turns[0];
     sleep_us(REVOLUTIONS * EXO_SLOTS_PER_CPU * EXO_SLOT_US);
-    uint64_t permille = (time_used - used) * 1000 / (exo_tsc() - start);
+    uint64_t permille = (turns[0] - own_turns) * 1000 / (turns_all() - all);
     time_over = 1;
     exo_task_join(&owner);
     for (unsigned i = 0; i < GREEDY; i++) {
