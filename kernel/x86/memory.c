@@ -11,7 +11,7 @@
 
 #define FIRST_FRAME 256u     /* the first MiB is the kernel's: trampoline, firmware */
 #define FRAMES_4G 0x100000u
-#define FRAMES_MAX 0x8000000u /* 512 GiB: what a window shows */
+#define FRAMES_MAX 0x4000000u /* 256 GiB: what a cref_t and a frame word can name */
 #define BLOCK_2M 0x200000ul
 #define STACKS (KERNEL_IMAGE + 0x40000000)
 #define STACK_STRIDE 16u /* pages a CPU: guard, kernel stack, then guard + page by IST */
