@@ -63,11 +63,11 @@ class Count:
         self.failed += failed
 
 
-def host_tests(count, directory):
+def host_tests(count, directory, *settings):
     if not os.path.exists(os.path.join(directory, "Makefile")):
         return
     start = time.monotonic()
-    result = subprocess.run(["make", "--no-print-directory", "-C", directory, "run"],
+    result = subprocess.run(["make", "--no-print-directory", "-C", directory, "run", *settings],
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                             errors="replace", check=False)
     reason = f"make ended with {result.returncode}" if result.returncode else None
@@ -89,6 +89,7 @@ def boot_tests(count, name, options, timeout):
 def main(argv):
     count = Count()
     host_tests(count, "tests/unit")
+    host_tests(count, "tests/fuzz", *([] if "--long" in argv else ["RUNS=12"]))
     machines = MACHINES + (MORE_MACHINES if "--long" in argv else [])
     if os.path.exists("build/test.cpio"):
         for machine in machines:
@@ -96,8 +97,6 @@ def main(argv):
     else:
         print("FAIL boot tests: there is no build/test.cpio")
         count.failed += 1
-    if "--long" in argv:
-        host_tests(count, "tests/fuzz")
     print(f"{count.passed} passed, {count.failed} failed")
     return 1 if count.failed or not count.passed else 0
 

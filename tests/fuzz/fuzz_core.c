@@ -14,7 +14,8 @@
 
 #include "exo_calls.h"
 
-#define FRAMES 1024
+#define FRAMES 2048
+#define SHARED 1024 /* a block of 512 frames that all hostile envs hold, for large pages */
 #define ENVS 3
 #define TAB 2 /* table frames of a hostile env */
 #define RAM_EACH 96
@@ -132,7 +133,7 @@ static uint64_t choose_frame(void)
         if (c->kind == EXO_FRAMES && c->count != 0)
             return c->base + pick(c->count + (chance(10) ? 2 : 0));
     }
-    return chance(3) ? 512 : pick(FRAMES + 8);
+    return chance(3) ? SHARED : pick(FRAMES + 8);
 }
 
 static uint64_t choose_va(void)
@@ -170,7 +171,7 @@ static uint64_t choose(unsigned type)
     case GRAMMAR_FRAME:
         return choose_frame();
     case GRAMMAR_RIGHTS:
-        return pick(16) | (chance(8) ? EXO_LARGE_2M : 0) | (chance(40) ? EXO_LARGE_1G : 0);
+        return (chance(4) ? pick(16) : 15) | (chance(40) ? EXO_LARGE_1G : 0);
     case GRAMMAR_COUNT:
         return chance(10) ? pick(FRAMES) : pick(5);
     case GRAMMAR_TSC:
@@ -223,10 +224,38 @@ static void fill_list(void)
     for (int i = 0; i < 8; i++) {
         page->list[i].va = choose_va();
         page->list[i].frame = choose_frame();
+        page->events |= chance(8) ? pick(16) : 0;
     }
     page->regs.rip = choose_va();
     page->frame.rip = choose_va();
     page->event_mask = chance(4) ? pick(16) : 0;
+}
+
+/* Some calls would hardly ever do anything with arguments of their types alone. */
+static void arguments_bend(const char *call, uint64_t *a)
+{
+    if (strcmp(call, "page_bind") == 0 && !chance(4)) {
+        a[5] &= EXO_R | EXO_W | EXO_X;
+        if (chance(4)) {
+            a[1] &= ~0x1fffffull;
+            a[2] = 1;
+            a[3] = 9;
+            a[4] = SHARED;
+            a[5] |= EXO_LARGE_2M;
+        }
+    } else if (strcmp(call, "thread_set") == 0 && !chance(4)) {
+        a[0] = chance(2) ? 0 : a[0];
+        a[1] = pick(5);
+        a[2] = a[1] == EXO_SET_UPCALL ? 0x400000 : choose_kind(EXO_GATE);
+    } else if (strcmp(call, "port_in") == 0 || strcmp(call, "port_out") == 0) {
+        a[1] = 0x3f0 + pick(20);
+    } else if (strncmp(call, "irq", 3) == 0 && !chance(4)) {
+        a[1] = pick(4);
+    } else if ((strcmp(call, "gate_make") == 0 || strcmp(call, "event_make") == 0) && chance(2)) {
+        a[0] = pick(28);
+        a[1] = 0;
+        a[2] = 1 + pick(1000);
+    }
 }
 
 static void call_once(void)
@@ -242,6 +271,7 @@ static void call_once(void)
     for (unsigned i = 0; i < g->nargs; i++)
         a[i] = choose(g->arg[i]);
     fill_list();
+    arguments_bend(g->name, a);
     if (trace)
         fprintf(stderr, "cpu %u thread %u env %u: %s %lx %lx %lx %lx %lx %lx\n", host_cpu, cpu->cur,
                 t->env, g->name, a[0], a[1], a[2], a[3], a[4], a[5]);
@@ -366,6 +396,7 @@ static void env_hostile(unsigned i)
     KASSERT(as_root("cap_derive", thread, EXO_REF(env, 2), 15, 0, 1) == 0);
     KASSERT(as_root("cap_derive", HOST_SLOTS, EXO_REF(env, 4), 15, i * 16, 80) == 0);
     KASSERT(as_root("cap_derive", HOST_IRQS, EXO_REF(env, 5), 15, 0, EXO_IRQ_COUNT) == 0);
+    KASSERT(as_root("cap_derive", HOST_RAM, EXO_REF(env, 9), 15, SHARED, 512) == 0);
     KASSERT(as_root("cap_derive", HOST_PORTS, EXO_REF(env, 6), 15, 0x3f8, 8) == 0);
     if (i > 0) {
         KASSERT(as_root("cap_derive", 10 + i - 1, EXO_REF(env, 7), 7, 0, 1) == 0);
@@ -381,8 +412,9 @@ static void env_hostile(unsigned i)
 static void everything_back(void)
 {
     static const uint32_t sels[] = {HOST_RAM, HOST_SLOTS, HOST_IRQS, HOST_PORTS};
+    uint64_t first = pick(4);
     for (unsigned i = 0; i < 4; i++) {
-        long r = as_root("cap_revoke", sels[i], 0, 0, 0, 0);
+        long r = as_root("cap_revoke", sels[(first + i) % 4], 0, 0, 0, 0);
         KASSERT(r == 0);
     }
     check("revoking everything");
