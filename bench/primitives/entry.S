@@ -4,8 +4,9 @@
 #include "../../abi/exo.h"
 #include "exo_calls.h"
 
-#define FRAME_RIP (EXO_UPCALL_VA + 64)
-#define FRAME_RAX (EXO_UPCALL_VA + 104)
+#define UPCALL_VA 0x00007f8000000000 /* EXO_UPCALL_VA; main.c compares */
+#define FRAME_RIP (UPCALL_VA + 64)
+#define FRAME_RAX (UPCALL_VA + 104)
 #define UD2_LENGTH 2
 
     .text
@@ -38,7 +39,7 @@ bench_upcall:
     pushq %rdx
     pushq %rsi
     pushq %rdi
-    movabsq $EXO_UPCALL_VA, %rdi
+    movabsq $UPCALL_VA, %rdi
     call bench_fault
     popq %rdi
     popq %rsi

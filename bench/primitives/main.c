@@ -4,7 +4,8 @@
  * `qemu -accel tcg -icount shift=0,sleep=off` that is executed instructions, exactly.
  * Each figure is the median of RUNS runs of the operation with its stub, between two
  * RDTSCs whose own cost (measured first) is subtracted. Beside it: address spaces
- * switched and kernel entries of one operation, by kernels built to count them.
+ * switched and kernel entries of the whole operation (all its pages), by kernels
+ * built to count them.
  * Lines: bench NAME VALUE UNIT switches=N crossings=M */
 #pragma GCC target("general-regs-only")
 #include "../../lib/exo/exo.h"
@@ -18,6 +19,7 @@
 
 void bench_serve(void), bench_gate(void), bench_skip(void), bench_upcall(void);
 void bench_fault(struct exo_upcall_page *page);
+_Static_assert(EXO_UPCALL_VA == 0x00007f8000000000, "entry.S");
 
 static uint64_t sample[RUNS], empty;
 static uint64_t switches, crossings, counted_switches, counted_crossings;
@@ -124,13 +126,19 @@ static void kid_map_shared(void)
     MUST(exo_bind(&exo.pool, VA, 1, KID_GIVEN, exo_page()->list[0].va, RW), 0);
 }
 
+#define COM1_IRQ 4
+#define KID_IRQS (KID_GIVEN + 1)
+
+/* Stamps the time of each event, which the serial port's interrupt sets as well. */
 static void kid_waiter(void)
 {
     kid_map_shared();
+    exo_irq_bind(KID_IRQS, COM1_IRQ, (uint64_t)exo_event_new(exo.start.sel_thread, 1));
     for (;;) {
         exo_event_wait(1, 0);
         SHARED->stamp = exo_tsc();
         SHARED->turns++;
+        exo_irq_ack(KID_IRQS, COM1_IRQ);
     }
 }
 
@@ -202,7 +210,6 @@ static void bench_calls(void)
 #define COM1_IER 0x3f9 /* 16550 data sheet: bit 1, holding register empty */
 #define COM1_IIR 0x3fa
 #define COM1_MCR 0x3fc /* bit 3, OUT2: lets the interrupt through on a PC */
-#define COM1_IRQ 4
 
 /* Time from `operation` to the waiter's stamp. */
 #define MEASURE_WAKE(operation)                                                                    \
@@ -219,25 +226,22 @@ static void bench_calls(void)
         sample[run_] = SHARED->stamp - start_;                                                     \
     }
 
-static void bench_irq(const struct kid *waiter, uint64_t event)
+static void bench_irq(const struct kid *waiter)
 {
     const struct kid k = *waiter;
-    uint64_t con = exo.start.sel_console, irqs = exo.start.irqs.sel;
+    uint64_t con = exo.start.sel_console;
     exo_port_out(con, COM1_MCR, 1, (uint64_t)exo_port_in(con, COM1_MCR, 1) | 8);
     exo_port_out(con, COM1_IER, 1, 0);
     MEASURE(NOTHING, exo_port_out(con, COM1_IER, 1, 0));
     uint64_t port = median();
-    MUST(exo_irq_bind(irqs, COM1_IRQ, event), 0);
     MEASURE_WAKE({
         exo_port_in(con, COM1_IIR, 1);
         exo_port_out(con, COM1_IER, 1, 0);
-        exo_irq_ack(irqs, COM1_IRQ);
         start_ = exo_tsc();
         exo_port_out(con, COM1_IER, 1, 2); /* interrupts before it returns */
     });
     report("irq_to_user", median() - port, "instructions");
     exo_port_out(con, COM1_IER, 1, 0);
-    MUST(exo_irq_unbind(irqs, COM1_IRQ), 0);
 }
 
 /* The waiter owns the time slots, so that it runs as soon as it is woken. */
@@ -247,6 +251,7 @@ static void bench_signals(void)
     const struct exo_range *s = &exo.start.slots[exo.start.cpu];
     kid_make(&k, "waiter");
     uint64_t frame = share_page(&k);
+    MUST(exo_child_give(&k.child, exo.start.irqs.sel, EXO_USE, COM1_IRQ, 1), KID_IRQS);
     uint64_t event = (uint64_t)exo_event_new(k.child.thread, 1);
     uint64_t idle = (uint64_t)exo_event_new(k.child.thread, 2);
     for (uint32_t i = 0; i < s->count; i++) {
@@ -260,8 +265,7 @@ static void bench_signals(void)
     report("signal_no_waiter", median(), "instructions");
     MEASURE_WAKE(exo_event_signal(event));
     report("signal_to_waiter", median(), "instructions");
-    if (exo.start.irqs.sel)
-        bench_irq(&k, event);
+    bench_irq(&k);
     for (uint32_t i = 0; i < s->count; i++) {
         MUST(exo_slot_unbind(s->sel, s->first + i), 0);
         MUST(exo_slot_bind(s->sel, s->first + i, exo.start.sel_thread, 0), 0);
