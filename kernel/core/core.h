@@ -164,6 +164,7 @@ _Static_assert(offsetof(struct thread, fpu) == 1024 && sizeof(struct thread) == 
 
 /* ---- per CPU ------------------------------------------------------------------------------ */
 #define RESCHED_CHOOSE 1 /* decide anew who runs */
+#define RESCHED_TAKE 4   /* run cpu.take, decided already; the slot is its base's */
 #define RESCHED_EXIT 2 /* leave the kernel by the slow path: an upcall, a new deadline */
 #define PEND_MAX EXO_RANGE_MAX
 struct pend { /* a binding taken out of its table, its counts not yet given back */
@@ -199,7 +200,7 @@ struct cpu {
     uint64_t credit_from; /* TSC */
     uint64_t part_end; /* TSC until which this slot pays a debt */
     frame_t part_to; /* ... to this thread, 0 none */
-    uint32_t spare;
+    frame_t take;    /* RESCHED_TAKE */
     /* credit: the slot that was displaced and by how much (see sched.c) */
     uint64_t debt[EXO_SLOTS_PER_CPU]; /* TSC ticks owed in this slot ... */
     frame_t debt_to[EXO_SLOTS_PER_CPU]; /* ... to this thread */

@@ -31,13 +31,13 @@ static void wait_end(struct thread *t, uint64_t events)
     else
         wait_leave(t, events);
     t->state = EXO_T_READY;
-    timeout_set(t, 0);
+    if (t->timeout != 0)
+        timeout_set(t, 0);
     sched_wake(t);
 }
 
-void event_check(struct thread *t)
+static inline void check(struct thread *t, struct exo_upcall_page *page)
 {
-    struct exo_upcall_page *page = &upcalls[t->upcall];
     bool waits = t->state == EXO_T_EVENT || t->state == EXO_T_WAIT;
     if (waits && (fetch(&page->events) & t->wait_mask) != 0) {
         uint64_t got = clear_shared(&page->events, t->wait_mask) & t->wait_mask;
@@ -54,12 +54,15 @@ void event_check(struct thread *t)
         this_cpu()->resched |= RESCHED_EXIT;
 }
 
+void event_check(struct thread *t) { check(t, &upcalls[t->upcall]); }
+
 void event_raise(frame_t f, uint64_t bits)
 {
     struct thread *t = &threads[f];
-    or_shared(&upcalls[t->upcall].events, bits);
+    struct exo_upcall_page *page = &upcalls[t->upcall];
+    or_shared(&page->events, bits);
     if (t->cpu == this_cpu()->id)
-        event_check(t);
+        check(t, page);
     else
         thread_request(f, THREAD_REQ_WAKE);
 }
@@ -101,11 +104,15 @@ void event_deliver(struct thread *t)
 
 long sys_event_signal(uint64_t sel)
 {
-    struct cap c;
-    long r = cap_read(threads[this_cpu()->cur].env, sel, EXO_EVENT, EXO_EVENT_SIGNAL, &c);
-    if (r != 0)
-        return r;
-    event_raise((frame_t)c.base, c.count);
+    const struct thread *t = &threads[this_cpu()->cur];
+    frame_t target;
+    uint64_t bits;
+    if (!cap_quick(t, sel, EXO_EVENT, EXO_EVENT_SIGNAL, &target, &bits)) {
+        struct cap c;
+        long r = cap_read(t->env, sel, EXO_EVENT, EXO_EVENT_SIGNAL, &c);
+        return r != 0 ? r : -EXO_E_AGAIN;
+    }
+    event_raise(target, bits);
     return 0;
 }
 

@@ -278,7 +278,7 @@ static void reply_next(struct thread *s, uint64_t mask)
         ring_add(s);
         return;
     }
-    ring_remove(s);
+    ring_remove(s); /* who is called is no base */
     if (s->queue_head != 0) {
         struct thread *c = at(s->queue_head);
         queue_remove(s, c);

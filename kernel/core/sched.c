@@ -11,8 +11,8 @@
  *   4. nobody: idle, with no timer but the first deadline; slots passed are skipped
  * and in each case not the base itself, but the end of its chain of calls.
  *
- * Ring: the bases that may run. All READY threads' bases are in it; it may hold some
- * that cannot, which are dropped when their turn comes.
+ * Ring: the bases that may run. All READY threads' bases are in it; those that block
+ * stay until their turn comes and finds them so, so that blocking and waking are cheap.
  *
  * Credit: a woken base that owns slots runs at once. On the time of the ring it does
  * so freely. The owner of a running slot it displaces only by exchange: what it uses is
@@ -202,12 +202,14 @@ void sched_choose(void)
     uint64_t time = now();
     frame_t base;
     c->resched = 0;
+    c->take = 0;
     if (time >= c->slot_end)
         slot_begin(c, time);
     if (time >= c->part_end)
         c->part_to = 0;
     c->cur = choose(c, time, &base);
     c->base = c->cur != 0 ? base : 0;
+    counters[c->id].current = c->cur;
     if (c->cur == 0)
         counters[c->id].idle++;
     if (c->cur == 0 && c->ring != 0)
@@ -215,13 +217,25 @@ void sched_choose(void)
     c->next_event = next_event(c, time);
 }
 
+void sched_settle(void)
+{
+    struct cpu *c = this_cpu();
+    if ((c->resched & RESCHED_CHOOSE) != 0) {
+        sched_choose();
+    } else if ((c->resched & RESCHED_TAKE) != 0) {
+        c->cur = c->take;
+        c->take = 0;
+    }
+    c->resched = 0;
+}
+
 void sched_begin(void)
 {
     struct cpu *c = this_cpu();
     c->slot_end = now() + slot_ticks;
     c->next_event = TIME_NONE;
+    c->resched |= RESCHED_CHOOSE;
     requests_serve();
-    sched_choose();
 }
 
 void timer_interrupt(void)
@@ -288,14 +302,15 @@ void sched_wake(struct thread *t)
         return;
     if (owner != b)
         c->urgent = b;
-    c->resched |= RESCHED_CHOOSE;
+    c->base = b;
+    c->take = t->self;
+    c->resched |= at(b)->slice_warning == 0 ? RESCHED_TAKE : RESCHED_CHOOSE;
 }
 
 void sched_block(struct thread *t)
 {
     struct cpu *c = this_cpu();
-    ring_remove(at(chain_base(t->self)));
-    if (c->cur == t->self)
+    if (c->cur == t->self || c->take == t->self)
         c->resched |= RESCHED_CHOOSE;
 }
 
@@ -324,8 +339,8 @@ void sched_forget(frame_t f)
 /* The rest of the slot is b's. */
 static void slice_give(struct cpu *c, frame_t b, frame_t run)
 {
-    if (c->urgent != 0)
-        urgent_end(c, c->credit_to != 0 ? now() : 0);
+    if (c->credit_to != 0)
+        urgent_end(c, now());
     c->urgent = c->base = b;
     c->cur = run;
 }
@@ -340,20 +355,32 @@ void sys_yield(struct thread *t)
         slice_give(c, next, run);
 }
 
-static long yield_to(uint64_t sel)
+static __attribute__((noinline, cold)) void yield_to(struct thread *t)
 {
     struct cpu *c = this_cpu();
     frame_t f;
-    long r = thread_find(sel, EXO_THREAD_YIELD, &f);
-    if (r != 0)
-        return r;
-    if (at(f)->cpu != c->id)
-        return -EXO_E_CPU;
-    frame_t run = chain_end(f);
-    if (run == 0)
-        return -EXO_E_STATE;
-    slice_give(c, f, run);
-    return 0;
+    long r = thread_find(t->regs.rdi, EXO_THREAD_YIELD, &f);
+    if (r == 0 && at(f)->cpu != c->id)
+        r = -EXO_E_CPU;
+    frame_t run = r == 0 ? chain_end(f) : 0;
+    if (r == 0 && run == 0)
+        r = -EXO_E_STATE;
+    if (r == 0)
+        slice_give(c, f, run);
+    thread_result(t, r);
 }
 
-void sys_yield_to(struct thread *t) { thread_result(t, yield_to(t->regs.rdi)); }
+/* The common case: to a thread that could run itself. */
+void sys_yield_to(struct thread *t)
+{
+    struct cpu *c = this_cpu();
+    frame_t f;
+    uint64_t count;
+    if (!cap_quick(t, t->regs.rdi, EXO_THREAD, EXO_THREAD_YIELD, &f, &count) ||
+        at(f)->cpu != c->id || at(f)->state != EXO_T_READY || c->credit_to != 0) {
+        yield_to(t);
+        return;
+    }
+    c->urgent = c->base = c->cur = f;
+    t->regs.rax = 0;
+}

@@ -35,13 +35,6 @@ void thread_init(frame_t f, frame_t env, unsigned cpu, cref_t owner)
     fpu_init(f);
 }
 
-void thread_result(struct thread *t, long value)
-{
-    t->regs.rax = (uint64_t)value;
-    t->regs.rcx = t->regs.rip;
-    t->regs.r11 = t->regs.rflags;
-}
-
 /* ---- requests of other CPUs --------------------------------------------------------- */
 
 /* Many push, one pops: a thread at the head can only be taken away by the popper. */

@@ -32,10 +32,33 @@ void request_cancel(struct thread *t);
 /* Stops a thread of this CPU wherever it is. */
 void thread_halt(struct thread *t);
 /* The result of a thread's call, and registers as SYSRET leaves them. */
-void thread_result(struct thread *t, long value);
+static inline void thread_result(struct thread *t, long value)
+{
+    t->regs.rax = (uint64_t)value;
+    t->regs.rcx = t->regs.rip;
+    t->regs.r11 = t->regs.rflags;
+}
 /* True if rip or rsp may be loaded in user mode. */
 static inline bool user_address(uint64_t va) { return va < EXO_VA_END; }
 static inline uint64_t user_flags(uint64_t flags) { return (flags & RFLAGS_USER) | RFLAGS_FIXED; }
+
+/* The object and count of t's capability sel in the common case: it is there, of that
+ * kind, with that right, and does not change meanwhile. cap_read tells why not. */
+static inline bool cap_quick(const struct thread *t, uint64_t sel, unsigned kind, unsigned right,
+                             frame_t *object, uint64_t *count)
+{
+    if (sel >= t->nsel)
+        return false;
+    const struct cap *c = &caps[t->cap_first + sel];
+    uint32_t seq = fetch32(&c->seq);
+    barrier();
+    if (c->kind != kind || (c->rights & right) == 0)
+        return false;
+    *object = (frame_t)c->base;
+    *count = c->count;
+    barrier();
+    return fetch32(&c->seq) == seq;
+}
 
 /* ipc.c ---- */
 /* The exception or foreign call in t->regs.vector: upcall, fault gate, or a stop. */
@@ -52,7 +75,7 @@ bool callers_fail(struct thread *t, long error);
 /* sched.c ---- */
 /* A thread of this CPU became READY (its state is set already). */
 void sched_wake(struct thread *t);
-/* The running thread is not READY any more. */
+/* t is not READY any more. */
 void sched_block(struct thread *t);
 /* t is (or stops being) a base that may run. */
 void ring_add(struct thread *t);
@@ -65,6 +88,8 @@ void sched_forget(frame_t t);
 void sched_begin(void);
 /* Decides who runs now: this_cpu()->cur. */
 void sched_choose(void);
+/* Before the kernel is left: does what resched asks. */
+void sched_settle(void);
 /* The timer interrupt. */
 void timer_interrupt(void);
 

@@ -105,6 +105,8 @@ syscall_entry:
     jb null_or_call
     cmp $INDEX(upcall_return), %rax
     je fast_upcall_return
+    cmp $INDEX(yield_to), %rax /* up to there all are full calls */
+    jbe syscall_slow
     cmp $EXO_CALL_COUNT, %rax
     jae foreign_call
 leaf_call:
@@ -191,11 +193,34 @@ syscall_slow:
     lea full_table(%rip), %rcx
     call *(%rcx, %rax, 8)
 
-/* Back to user mode, as the thread that core chose; the kernel stack is empty. */
+/* Back to user mode, as the thread that core chose; the kernel stack is empty. The common
+ * cases of exit_prepare are here. */
     .global exit_user
 exit_user:
-    call exit_prepare
+    mov %gs:PC_CORE, %rdi
+    cmpl $0, CPU_RESCHED(%rdi)
+    jne exit_slow
+    mov CPU_CUR(%rdi), %eax
+    shl $12, %rax
+    add %gs:PC_THREADS, %rax
+    cmpw $0, T_SLOW(%rax)
+    jne exit_slow
+    mov %gs:PC_CUR, %rcx
+    cmp %rax, %rcx
+    je exit_same
+    FPU_LEAVE exit_slow
+    mov %rax, %gs:PC_CUR
+    SWITCH %rcx, %rax
     mov %rax, %rsp
+    jmp exit_restore
+/* With resched, an upcall due, or from idle. */
+exit_slow:
+    mov %gs:PC_STACK, %rsp
+    call exit_prepare
+exit_same:
+    swapgs
+    mov %rax, %rsp
+exit_restore:
     pop %r15
     pop %r14
     pop %r13
@@ -212,7 +237,6 @@ exit_user:
     pop %rsi
     pop %rdi
     add $16, %rsp
-    swapgs
     iretq
 
 /* ---- call: sys_call in ipc.c ---------------------------------------------------------- */
@@ -514,7 +538,7 @@ trap_idle:
     jb trap_stop
     mov %gs:PC_STACK, %rsp
     call trap_interrupt
-    jmp exit_user
+    jmp exit_slow
 
 /* #DB came on a stack of its own: user code's goes where the others are. */
 trap_debug:

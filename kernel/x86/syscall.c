@@ -80,7 +80,6 @@ static void thread_switch(struct percpu *p, struct thread *next)
     if (p->cur != NULL)
         bases_save(p->cur);
     p->cur = next;
-    p->shown->current = next->self;
     p->tss.rsp[0] = (uint64_t)(&next->regs + 1);
     cr3_follow(p, next->cr3);
     bases_load(next);
@@ -94,7 +93,6 @@ static void __attribute__((noreturn)) cpu_idle(struct percpu *p)
     if (p->cur != NULL)
         bases_save(p->cur);
     p->cur = NULL;
-    p->shown->current = 0;
     cr3_follow(p, kernel_cr3);
     for (;;)
         __asm__ volatile("sti\n\thlt" : : : "memory");
@@ -105,9 +103,7 @@ struct thread *exit_prepare(void)
     struct percpu *p = percpu();
     struct cpu *c = p->core;
     if (c->resched != 0) {
-        if ((c->resched & RESCHED_CHOOSE) != 0)
-            sched_choose();
-        c->resched = 0;
+        sched_settle();
         if (c->next_event != c->armed) {
             c->armed = c->next_event;
             lapic_timer_set(c->armed == TIME_NONE ? 0 : c->armed);
@@ -137,6 +133,5 @@ void sched_start(void)
     p->ts_set = 0;
     fpu_follow(p, NULL);
     sched_begin();
-    p->core->resched = RESCHED_CHOOSE;
-    exit_user();
+    exit_user(); /* resched is set: the slow way, with no thread to leave */
 }

@@ -49,9 +49,7 @@ static struct thread *th(unsigned i) { return &threads[thread[i]]; }
 /* What exit_prepare does. */
 static void step(void)
 {
-    if ((cpu()->resched & RESCHED_CHOOSE) != 0)
-        sched_choose();
-    cpu()->resched = 0;
+    sched_settle();
     if (cpu()->cur != 0 && cur()->slow != 0)
         event_deliver(cur());
     CHECK(core_invariants() == 0);

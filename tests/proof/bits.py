@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The bit-level facts that the proof of core uses, proved by z3 with bit vectors.
+
+    bits.py OUTPUT.h
+
+WP's provers reason about integers and know little about masks and shifts. So the layout
+of frame words and page-table entries is defined here once; OUTPUT.h gets the definitions
+as ACSL logic functions and the facts as ACSL axioms, and z3 proves each fact from the
+same definitions first. All of it is over non-negative integers; z3 works with 128 bits,
+which nothing here exceeds (a fact's variables have given bounds). That core's C functions
+compute what the definitions say is proved by WP.
+
+In the expressions: u32(x) is a cast, where(c, a, b) is c ? a : b.
+"""
+import ast
+import subprocess
+import sys
+
+WIDTH = 128
+ADDR = "0x000ffffffffff000"
+
+DEFINITIONS = [  # name, parameters, kind, body
+    ("w_type", "w", "int", "u32(w >> 32) & 15"),
+    ("w_bindings", "w", "int", "u32(w)"),
+    ("w_typed", "t, o", "int", "(t << 32) | (o << 38)"),
+    ("p_present", "e", "bool", "(e & 1) != 0"),
+    ("p_large", "e", "bool", "(e & 0x80) != 0"),
+    ("p_writable", "e", "bool", "(e & 2) != 0"),
+    ("p_frame", "e", "int", f"u32((e & {ADDR}) >> 12)"),
+    ("p_sel", "e", "int", "u32((e >> 9) & 7) | (u32((e >> 52) & 0x7ff) << 3)"),
+    ("p_sel_bits", "s", "int", "((s & 7) << 9) | ((s >> 3) << 52)"),
+    ("p_rights", "e", "int",
+     "where((e & 4) == 0, 0, 1 | where((e & 2) != 0, 2, 0) | where((e & (1 << 63)) == 0, 4, 0))"),
+    ("p_leaf", "f, r, s, l, c", "int",
+     "(f << 12) | 1 | p_sel_bits(s) | c | where(r != 0, 4, 0) | where((r & 2) != 0, 2, 0)"
+     " | where((r & 4) == 0, 1 << 63, 0) | where(l > 1, 0x80, 0)"),
+    ("p_table", "f, s", "int", "(f << 12) | 1 | 2 | 4 | p_sel_bits(s)"),
+]
+
+U64 = "{0} < (1 << 64)"
+U32 = "{0} < (1 << 32)"
+LEAF = ("f < (1 << 32) and s < (1 << 14) and (c == 0 or c == 0x18) and l <= 3 and "
+        "(r == 0 or r == 1 or r == 3 or r == 5 or r == 7)")
+LEAF_TERM = "p_leaf(f, r, s, l, c)"
+MARKS = "(x == 0 or x == 0x20 or x == 0x40 or x == 0x60)"  # accessed, dirty
+TABLE = "f < (1 << 32) and s < (1 << 14)"
+
+FACTS = [  # name, variables, hypothesis, conclusion
+    ("count_up", "w, v", "w < (1 << 64) and v == w + 1 and w_bindings(w) != 0xffffffff",
+     "v < (1 << 64) and w_type(v) == w_type(w) and w_bindings(v) == w_bindings(w) + 1"),
+    ("count_down", "w, v", "w < (1 << 64) and w == v + 1 and w_bindings(w) != 0",
+     "w_type(v) == w_type(w) and w_bindings(w) == w_bindings(v) + 1"),
+    ("type_range", "w", U64.format("w"), "w_type(w) <= 15 and w_bindings(w) <= 0xffffffff"),
+    ("typed", "t, o", "t <= 15 and o < (1 << 26)",
+     "w_type(w_typed(t, o)) == t and w_bindings(w_typed(t, o)) == 0 and "
+     "w_typed(t, o) < (1 << 64)"),
+    ("leaf", "f, r, s, l, c", LEAF,
+     f"p_present({LEAF_TERM}) and p_frame({LEAF_TERM}) == f and p_sel({LEAF_TERM}) == s and "
+     f"p_rights({LEAF_TERM}) == r and {LEAF_TERM} < (1 << 64)"),
+    ("leaf_large", "f, r, s, l, c", LEAF,
+     f"(l > 1) == p_large({LEAF_TERM}) and (r == 3 or r == 7) == p_writable({LEAF_TERM})"),
+    ("leaf_marked", "f, r, s, l, c, x", LEAF + " and " + MARKS,
+     f"p_present({LEAF_TERM} | x) and p_frame({LEAF_TERM} | x) == f and "
+     f"p_sel({LEAF_TERM} | x) == s and p_rights({LEAF_TERM} | x) == r and "
+     f"({LEAF_TERM} | x) < (1 << 64) and p_large({LEAF_TERM} | x) == (l > 1)"),
+    ("table", "f, s", TABLE,
+     "p_present(p_table(f, s)) and p_frame(p_table(f, s)) == f and p_sel(p_table(f, s)) == s "
+     "and not p_large(p_table(f, s)) and p_table(f, s) < (1 << 64)"),
+    ("entry_range", "e", U64.format("e"), "p_frame(e) < (1 << 32) and p_sel(e) < (1 << 14) and "
+     "(p_rights(e) == 0 or p_rights(e) == 1 or p_rights(e) == 3 or p_rights(e) == 5 or "
+     "p_rights(e) == 7)"),
+    ("nothing", "e", "e == 0", "not p_present(e) and p_frame(e) == 0 and p_sel(e) == 0"),
+]
+
+BINARY = {ast.BitAnd: ("&", "bvand"), ast.BitOr: ("|", "bvor"), ast.LShift: ("<<", "bvshl"),
+          ast.RShift: (">>", "bvlshr"), ast.Add: ("+", "bvadd")}
+COMPARE = {ast.Eq: ("==", "="), ast.NotEq: ("!=", "distinct"), ast.Lt: ("<", "bvult"),
+           ast.LtE: ("<=", "bvule"), ast.Gt: (">", "bvugt"), ast.GtE: (">=", "bvuge")}
+BOOLEAN = {name for name, _, kind, _ in DEFINITIONS if kind == "bool"}
+
+
+def is_boolean(node):
+    return isinstance(node, (ast.BoolOp, ast.Compare)) or \
+        (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)) or \
+        (isinstance(node, ast.Call) and node.func.id in BOOLEAN)
+
+
+def acsl(node):
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Constant):
+        return hex(node.value) if node.value > 9 else str(node.value)
+    if isinstance(node, ast.BinOp):
+        if isinstance(node.op, ast.LShift) and isinstance(node.left, ast.Constant):
+            return hex(node.left.value << node.right.value)
+        return f"({acsl(node.left)} {BINARY[type(node.op)][0]} {acsl(node.right)})"
+    if isinstance(node, ast.Compare):
+        operator = COMPARE[type(node.ops[0])][0]
+        if is_boolean(node.left):
+            operator = {"==": "<==>", "!=": "^^"}[operator]
+        return f"({acsl(node.left)} {operator} {acsl(node.comparators[0])})"
+    if isinstance(node, ast.BoolOp):
+        operator = " && " if isinstance(node.op, ast.And) else " || "
+        return "(" + operator.join(acsl(v) for v in node.values) + ")"
+    if isinstance(node, ast.UnaryOp):
+        return f"!{acsl(node.operand)}"
+    arguments = [acsl(a) for a in node.args]
+    if node.func.id == "u32":
+        return f"((uint32_t)({arguments[0]}))"
+    if node.func.id == "where":
+        return f"({arguments[0]} ? {arguments[1]} : {arguments[2]})"
+    return f"{node.func.id}({', '.join(arguments)})"
+
+
+def smt(node):
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Constant):
+        return f"(_ bv{node.value} {WIDTH})"
+    if isinstance(node, ast.BinOp):
+        return f"({BINARY[type(node.op)][1]} {smt(node.left)} {smt(node.right)})"
+    if isinstance(node, ast.Compare):
+        return f"({COMPARE[type(node.ops[0])][1]} {smt(node.left)} {smt(node.comparators[0])})"
+    if isinstance(node, ast.BoolOp):
+        operator = "and" if isinstance(node.op, ast.And) else "or"
+        return f"({operator} {' '.join(smt(v) for v in node.values)})"
+    if isinstance(node, ast.UnaryOp):
+        return f"(not {smt(node.operand)})"
+    arguments = [smt(a) for a in node.args]
+    if node.func.id == "u32":
+        return f"(bvand {arguments[0]} (_ bv4294967295 {WIDTH}))"
+    name = "ite" if node.func.id == "where" else node.func.id
+    return f"({name} {' '.join(arguments)})"
+
+
+def parse(text):
+    return ast.parse(text, mode="eval").body
+
+
+def names(text):
+    return [name.strip() for name in text.split(",")]
+
+
+def header():
+    lines = ["/* Made by tests/proof/bits.py. */", "/*@ axiomatic bits {"]
+    for name, parameters, kind, body in DEFINITIONS:
+        typed = ", ".join("integer " + p for p in names(parameters))
+        head = "predicate" if kind == "bool" else "logic integer"
+        lines.append(f"  {head} {name}({typed}) = {acsl(parse(body))};")
+    for name, variables, hypothesis, conclusion in FACTS:
+        typed = ", ".join(names(variables))
+        bounds = " && ".join(f"0 <= {v}" for v in names(variables))
+        lines.append(f"  axiom bits_{name}: \\forall integer {typed}; {bounds} && "
+                     f"{acsl(parse(hypothesis))} ==> {acsl(parse(conclusion))};")
+    return "\n".join(lines + ["} */", ""])
+
+
+def script(variables, hypothesis, conclusion):
+    lines = ["(set-logic QF_BV)"]
+    for name, parameters, kind, body in DEFINITIONS:
+        typed = " ".join(f"({p} (_ BitVec {WIDTH}))" for p in names(parameters))
+        result = "Bool" if kind == "bool" else f"(_ BitVec {WIDTH})"
+        lines.append(f"(define-fun {name} ({typed}) {result} {smt(parse(body))})")
+    for variable in names(variables):
+        lines.append(f"(declare-const {variable} (_ BitVec {WIDTH}))")
+        lines.append(f"(assert {smt(parse(variable + ' < (1 << 65)'))})")
+    lines.append(f"(assert {smt(parse(hypothesis))})")
+    lines.append(f"(assert (not {smt(parse(conclusion))}))")
+    return "\n".join(lines + ["(check-sat)", ""])
+
+
+def main(argv):
+    failed = 0
+    for name, variables, hypothesis, conclusion in FACTS:
+        answer = subprocess.run(["z3", "-in", "-T:60"], text=True, check=False,
+                                input=script(variables, hypothesis, conclusion),
+                                stdout=subprocess.PIPE).stdout.strip()
+        if answer != "unsat":
+            print(f"bits: {name} is not proved: {answer}")
+            failed += 1
+    print(f"bits: {len(FACTS) - failed} of {len(FACTS)} facts proved by z3")
+    with open(argv[1], "w", encoding="ascii") as output:
+        output.write(header())
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

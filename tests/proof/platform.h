@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The platform that core is proved on: see kernel/core/core.h for the contract, and
+ * tests/proof/contracts.h for the tables, which need core.h's types.
+ *
+ * Sequential: a compare-and-swap fails at will, as if another CPU had been faster, but
+ * nothing else changes between two accesses. Locks do nothing.
+ */
+#ifndef PLATFORM_H
+#define PLATFORM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define KASSERT(cond) ((void)(cond))
+#define PROOF_FRAMES (1u << 26) /* what a frame word and a cref_t can name */
+
+/*@ requires \valid(w);
+    assigns *w;
+    ensures \result == 0 || \result == 1;
+    ensures \result == 1 ==> \old(*w) == expected && *w == desired;
+    ensures \result == 0 ==> *w == \old(*w); */
+bool word_cas(uint64_t *w, uint64_t expected, uint64_t desired);
+
+/*@ requires \valid(w);
+    assigns *w;
+    ensures *w == (uint64_t)(\old(*w) + delta); */
+void word_add(uint64_t *w, uint64_t delta);
+
+/*@ requires \valid(p);
+    assigns *p;
+    ensures \result == \old(*p) && *p == v; */
+uint64_t entry_swap(uint64_t *p, uint64_t v);
+
+/*@ requires \valid(p);
+    assigns *p; */
+uint64_t or_shared(uint64_t *p, uint64_t bits);
+/*@ requires \valid(p);
+    assigns *p; */
+uint64_t clear_shared(uint64_t *p, uint64_t bits);
+
+/* What user code shares may have any value at any time. */
+/*@ requires \valid_read(p);
+    assigns \result \from \nothing; */
+uint64_t fetch(const uint64_t *p);
+/*@ requires \valid_read(p);
+    assigns \result \from \nothing; */
+uint32_t fetch32(const uint32_t *p);
+
+/*@ assigns \nothing; */
+void barrier(void);
+/*@ assigns \nothing; */
+void lock_tree(void);
+/*@ assigns \nothing; */
+void unlock_tree(void);
+/*@ requires env < PROOF_FRAMES;
+    assigns \nothing; */
+void lock_env(uint32_t env);
+/*@ requires env < PROOF_FRAMES;
+    assigns \nothing; */
+void unlock_env(uint32_t env);
+/*@ assigns \nothing; */
+uint64_t now(void);
+/*@ assigns \nothing; */
+void ipi_cpu(unsigned cpu);
+/*@ requires irq < EXO_IRQ_COUNT;
+    assigns \nothing; */
+void irq_mask(unsigned irq);
+/*@ requires irq < EXO_IRQ_COUNT;
+    assigns \nothing; */
+void irq_unmask(unsigned irq);
+/*@ requires thread < PROOF_FRAMES;
+    assigns \nothing; */
+void fpu_forget(uint32_t thread);
+/*@ requires port < 65536;
+    assigns \nothing; */
+uint32_t port_read(unsigned port, unsigned size);
+/*@ requires port < 65536;
+    assigns \nothing; */
+void port_write(unsigned port, unsigned size, uint32_t value);
+void fpu_init(uint32_t thread);
+
+extern uint32_t nframes, ncpus;
+extern uint64_t slot_ticks;
+#endif
