@@ -43,18 +43,36 @@ void word_unbind(frame_t f)
 }
 
 /* Counts one more typed frame in a block that has no large binding. */
+/*@ requires \valid(block) && *block < 0xffffffff00000000;
+    assigns *block;
+    ensures \result == 0 || \result == -EXO_E_BUSY || \result == -EXO_E_AGAIN;
+    ensures \result == 0 ==> w_bindings(\old(*block)) == 0 &&
+            *block == \old(*block) + TYPED_ONE;
+    ensures \result != 0 ==> *block == \old(*block); */
 static long block_enter(uint64_t *block)
 {
     uint64_t b = *block;
-    if ((uint32_t)b != 0)
+    if (EXO_FW_BINDINGS(b) != 0)
         return -EXO_E_BUSY;
     return word_cas(block, b, b + TYPED_ONE) ? 0 : -EXO_E_AGAIN;
 }
 
+/*@ requires \valid(block) && *block >= TYPED_ONE;
+    assigns *block;
+    ensures *block == \old(*block) - TYPED_ONE; */
 static void block_leave(uint64_t *block)
 {
     KASSERT(*block >> 32 != 0);
     word_add(block, -TYPED_ONE);
+}
+
+/* The word of an unbound frame of this type. */
+/*@ requires type <= 15 && owner < 0x4000000;
+    assigns \nothing;
+    ensures \result == w_typed(type, owner); */
+static uint64_t word_typed(unsigned type, frame_t owner)
+{
+    return (uint64_t)type << TYPE_SHIFT | (uint64_t)owner << OWNER_SHIFT;
 }
 
 long word_type(frame_t f, unsigned type, frame_t owner)
@@ -71,8 +89,7 @@ long word_type(frame_t f, unsigned type, frame_t owner)
         return r;
     r = block_enter(&blocks1g[f >> 18]);
     if (r == 0) {
-        uint64_t typed = (uint64_t)type << TYPE_SHIFT | (uint64_t)owner << OWNER_SHIFT;
-        if (word_cas(&words[f], w, typed))
+        if (word_cas(&words[f], w, word_typed(type, owner)))
             return 0;
         block_leave(&blocks1g[f >> 18]);
         r = -EXO_E_AGAIN;
@@ -90,6 +107,11 @@ void word_untype(frame_t f)
     block_leave(&blocks2m[f >> 9]);
 }
 
+/*@ requires machine && f < nframes;
+    assigns \result \from f, level;
+    ensures \valid(&blocks2m[f >> 9]) && \valid(&blocks1g[f >> 18]);
+    ensures level == 2 ==> \result == &blocks2m[f >> 9];
+    ensures level != 2 ==> \result == &blocks1g[f >> 18]; */
 static uint64_t *block_of(frame_t f, unsigned level)
 {
     return level == 2 ? &blocks2m[f >> 9] : &blocks1g[f >> 18];
@@ -106,7 +128,7 @@ long word_bind_large(frame_t f, unsigned level)
     uint64_t b = *block;
     if (b >> 32 != 0)
         return -EXO_E_TYPE;
-    if ((uint32_t)b == BINDINGS_MAX)
+    if (EXO_FW_BINDINGS(b) == BINDINGS_MAX)
         return -EXO_E_LIMIT;
     return word_cas(block, b, b + 1) ? 0 : -EXO_E_AGAIN;
 }
@@ -115,6 +137,6 @@ void word_unbind_large(frame_t f, unsigned level)
 {
     if (f >= nframes)
         return;
-    KASSERT((uint32_t)*block_of(f, level) != 0);
+    KASSERT(EXO_FW_BINDINGS(*block_of(f, level)) != 0);
     word_add(block_of(f, level), -1ull);
 }

@@ -2,40 +2,42 @@
 # SPDX-License-Identifier: MIT
 """The bit-level facts that the proof of core uses, proved by z3 with bit vectors.
 
-    bits.py OUTPUT.h
+    bits.py DIRECTORY
 
 WP's provers reason about integers and know little about masks and shifts. So the layout
-of frame words and page-table entries is defined here once; OUTPUT.h gets the definitions
-as ACSL logic functions and the facts as ACSL axioms, and z3 proves each fact from the
+of frame words and page-table entries is defined here once; DIRECTORY/closed/bits.h declares them
+as ACSL logic functions with the facts as axioms, DIRECTORY/open/bits.h defines them, and z3 proves each fact from the
 same definitions first. All of it is over non-negative integers; z3 works with 128 bits,
 which nothing here exceeds (a fact's variables have given bounds). That core's C functions
 compute what the definitions say is proved by WP.
 
-In the expressions: u32(x) is a cast, where(c, a, b) is c ? a : b.
+In the expressions: u32(x), u64(x) are casts, where(c, a, b) is c ? a : b.
 """
 import ast
+import os
 import subprocess
 import sys
 
 WIDTH = 128
 ADDR = "0x000ffffffffff000"
 
-DEFINITIONS = [  # name, parameters, kind, body
+DEFINITIONS = [  # name, parameters, kind, body; those of kind "int" are opaque to the provers
     ("w_type", "w", "int", "u32(w >> 32) & 15"),
-    ("w_bindings", "w", "int", "u32(w)"),
-    ("w_typed", "t, o", "int", "(t << 32) | (o << 38)"),
+    ("w_bindings", "w", "open", "u32(w)"),
+    ("w_high", "w", "open", "w & 0xffffffff00000000"),
+    ("w_typed", "t, o", "int", "u64(t << 32) | u64(o << 38)"),
     ("p_present", "e", "bool", "(e & 1) != 0"),
     ("p_large", "e", "bool", "(e & 0x80) != 0"),
     ("p_writable", "e", "bool", "(e & 2) != 0"),
     ("p_frame", "e", "int", f"u32((e & {ADDR}) >> 12)"),
     ("p_sel", "e", "int", "u32((e >> 9) & 7) | (u32((e >> 52) & 0x7ff) << 3)"),
-    ("p_sel_bits", "s", "int", "((s & 7) << 9) | ((s >> 3) << 52)"),
+    ("p_sel_bits", "s", "int", "u64((s & 7) << 9) | u64((s >> 3) << 52)"),
     ("p_rights", "e", "int",
      "where((e & 4) == 0, 0, 1 | where((e & 2) != 0, 2, 0) | where((e & (1 << 63)) == 0, 4, 0))"),
     ("p_leaf", "f, r, s, l, c", "int",
-     "(f << 12) | 1 | p_sel_bits(s) | c | where(r != 0, 4, 0) | where((r & 2) != 0, 2, 0)"
+     "u64(f << 12) | 1 | p_sel_bits(s) | c | where(r != 0, 4, 0) | where((r & 2) != 0, 2, 0)"
      " | where((r & 4) == 0, 1 << 63, 0) | where(l > 1, 0x80, 0)"),
-    ("p_table", "f, s", "int", "(f << 12) | 1 | 2 | 4 | p_sel_bits(s)"),
+    ("p_table", "f, s", "int", "u64(f << 12) | 1 | 2 | 4 | p_sel_bits(s)"),
 ]
 
 U64 = "{0} < (1 << 64)"
@@ -47,14 +49,19 @@ MARKS = "(x == 0 or x == 0x20 or x == 0x40 or x == 0x60)"  # accessed, dirty
 TABLE = "f < (1 << 32) and s < (1 << 14)"
 
 FACTS = [  # name, variables, hypothesis, conclusion
-    ("count_up", "w, v", "w < (1 << 64) and v == w + 1 and w_bindings(w) != 0xffffffff",
+    ("count", "w, v", "w < (1 << 64) and v == w + 1 and w_bindings(w) != 0xffffffff",
      "v < (1 << 64) and w_type(v) == w_type(w) and w_bindings(v) == w_bindings(w) + 1"),
-    ("count_down", "w, v", "w < (1 << 64) and w == v + 1 and w_bindings(w) != 0",
+    ("uncount", "w, v", "w < (1 << 64) and w == v + 1 and w_bindings(w) != 0",
      "w_type(v) == w_type(w) and w_bindings(w) == w_bindings(v) + 1"),
-    ("type_range", "w", U64.format("w"), "w_type(w) <= 15 and w_bindings(w) <= 0xffffffff"),
+    ("room", "w", "w < (1 << 64) and w_bindings(w) != 0xffffffff", "w + 1 < (1 << 64)"),
+    ("high", "w", "w < (1 << 64)", "w_high(w) <= w"),
     ("typed", "t, o", "t <= 15 and o < (1 << 26)",
      "w_type(w_typed(t, o)) == t and w_bindings(w_typed(t, o)) == 0 and "
      "w_typed(t, o) < (1 << 64)"),
+    ("block_2m", "f", "f < (1 << 26)", "(f >> 9) < (1 << 17)"),
+    ("block_1g", "f", "f < (1 << 26)", "(f >> 18) < (1 << 8)"),
+    ("untyped", "w, v", "w < (1 << 64) and v + w_high(w) == w",
+     "w_type(v) == 0 and w_bindings(v) == w_bindings(w)"),
     ("leaf", "f, r, s, l, c", LEAF,
      f"p_present({LEAF_TERM}) and p_frame({LEAF_TERM}) == f and p_sel({LEAF_TERM}) == s and "
      f"p_rights({LEAF_TERM}) == r and {LEAF_TERM} < (1 << 64)"),
@@ -106,8 +113,8 @@ def acsl(node):
     if isinstance(node, ast.UnaryOp):
         return f"!{acsl(node.operand)}"
     arguments = [acsl(a) for a in node.args]
-    if node.func.id == "u32":
-        return f"((uint32_t)({arguments[0]}))"
+    if node.func.id in ("u32", "u64"):
+        return f"((uint{node.func.id[1:]}_t)({arguments[0]}))"
     if node.func.id == "where":
         return f"({arguments[0]} ? {arguments[1]} : {arguments[2]})"
     return f"{node.func.id}({', '.join(arguments)})"
@@ -128,8 +135,8 @@ def smt(node):
     if isinstance(node, ast.UnaryOp):
         return f"(not {smt(node.operand)})"
     arguments = [smt(a) for a in node.args]
-    if node.func.id == "u32":
-        return f"(bvand {arguments[0]} (_ bv4294967295 {WIDTH}))"
+    if node.func.id in ("u32", "u64"):
+        return f"(bvand {arguments[0]} (_ bv{(1 << int(node.func.id[1:])) - 1} {WIDTH}))"
     name = "ite" if node.func.id == "where" else node.func.id
     return f"({name} {' '.join(arguments)})"
 
@@ -142,18 +149,35 @@ def names(text):
     return [name.strip() for name in text.split(",")]
 
 
-def header():
-    lines = ["/* Made by tests/proof/bits.py. */", "/*@ axiomatic bits {"]
-    for name, parameters, kind, body in DEFINITIONS:
-        typed = ", ".join("integer " + p for p in names(parameters))
-        head = "predicate" if kind == "bool" else "logic integer"
-        lines.append(f"  {head} {name}({typed}) = {acsl(parse(body))};")
-    for name, variables, hypothesis, conclusion in FACTS:
-        typed = ", ".join(names(variables))
-        bounds = " && ".join(f"0 <= {v}" for v in names(variables))
-        lines.append(f"  axiom bits_{name}: \\forall integer {typed}; {bounds} && "
-                     f"{acsl(parse(hypothesis))} ==> {acsl(parse(conclusion))};")
-    return "\n".join(lines + ["} */", ""])
+def definitions_acsl():
+    """The definitions as macros: what the C functions that compute them are compared with."""
+    lines = ["/* Made by tests/proof/bits.py. */"]
+    for name, parameters, _, body in DEFINITIONS:
+        lines.append(f"#define {name}({parameters}) {acsl(parse(body))}")
+    return "\n".join(lines + [""])
+
+
+def facts_acsl():
+    """The facts, and declarations of what they are about."""
+    lines = ["/* Made by tests/proof/bits.py. */"]
+    for entries in (False, True):
+        lines.append(f"/*@ axiomatic {'entries' if entries else 'words'} {{")
+        for name, parameters, kind, body in DEFINITIONS:
+            if name.startswith("p_") != entries:
+                continue
+            typed = ", ".join("integer " + p for p in names(parameters))
+            head = "predicate" if kind == "bool" else "logic integer"
+            definition = f" = {acsl(parse(body))}" if kind != "int" else ""
+            lines.append(f"  {head} {name}({typed}){definition};")
+        for name, variables, hypothesis, conclusion in FACTS:
+            if ("p_" in conclusion) != entries:
+                continue
+            typed = ", ".join(names(variables))
+            bounds = " && ".join(f"0 <= {v}" for v in names(variables))
+            lines.append(f"  axiom bits_{name}: \\forall integer {typed}; {bounds} && "
+                         f"{acsl(parse(hypothesis))} ==> {acsl(parse(conclusion))};")
+        lines.append("} */")
+    return "\n".join(lines + [""])
 
 
 def script(variables, hypothesis, conclusion):
@@ -180,8 +204,11 @@ def main(argv):
             print(f"bits: {name} is not proved: {answer}")
             failed += 1
     print(f"bits: {len(FACTS) - failed} of {len(FACTS)} facts proved by z3")
-    with open(argv[1], "w", encoding="ascii") as output:
-        output.write(header())
+    for kind, text in (("open", definitions_acsl()), ("closed", facts_acsl())):
+        directory = os.path.join(argv[1], kind)
+        os.makedirs(directory, exist_ok=True)
+        with open(os.path.join(directory, "bits.h"), "w", encoding="ascii") as output:
+            output.write(text)
     return 1 if failed else 0
 
 

@@ -8,7 +8,19 @@
 #ifndef CONTRACTS_H
 #define CONTRACTS_H
 #include "../../kernel/core/core.h"
-#include "bits.h"
+#include "fields.h"
+
+/* A frame word's fields: core's macros as functions (proved in fields.c), so that the
+ * provers need not see the bits. */
+#undef EXO_FW_TYPE
+#undef EXO_FW_BINDINGS
+#define EXO_FW_TYPE(w) word_type_of(w)
+#define EXO_FW_BINDINGS(w) word_bindings_of(w)
+/* Negation modulo 2^64, which WP does not know. */
+/*@ axiomatic negate {
+      axiom negate: \forall integer x; 0 < x < 0x10000000000000000 ==>
+        (uint64_t)(-x) == 0x10000000000000000 - x;
+    } */
 
 #define NF PROOF_FRAMES
 extern struct table tables[NF];
@@ -56,6 +68,8 @@ long word_bind(frame_t f, bool writable);
 void word_unbind(frame_t f);
 
 /*@ requires machine && type <= 15 && owner < NF;
+    requires f < nframes ==> blocks2m[f >> 9] < 0xffffffff00000000 &&
+             blocks1g[f >> 18] < 0xffffffff00000000;
     assigns words[f], blocks2m[f >> 9], blocks1g[f >> 18];
     ensures -EXO_E_TODO <= \result <= 0;
     ensures was: \result == 0 ==> 0 < f < nframes && w_type(\old(words[f])) == EXO_FT_PLAIN &&
@@ -64,15 +78,15 @@ void word_unbind(frame_t f);
             w_bindings(\old(blocks1g[f >> 18])) == 0;
     ensures is: \result == 0 ==> w_type(words[f]) == type && w_bindings(words[f]) == 0;
     ensures counts: \result == 0 ==>
-            blocks2m[f >> 9] == (uint64_t)(\old(blocks2m[f >> 9]) + 0x100000000) &&
-            blocks1g[f >> 18] == (uint64_t)(\old(blocks1g[f >> 18]) + 0x100000000);
+            blocks2m[f >> 9] == \old(blocks2m[f >> 9]) + 0x100000000 &&
+            blocks1g[f >> 18] == \old(blocks1g[f >> 18]) + 0x100000000;
     ensures refused: \result != 0 && f < nframes ==> words[f] == \old(words[f]) &&
             blocks2m[f >> 9] == \old(blocks2m[f >> 9]) &&
             blocks1g[f >> 18] == \old(blocks1g[f >> 18]); */
 long word_type(frame_t f, unsigned type, frame_t owner);
 
 /*@ requires machine && f < nframes && w_type(words[f]) >= EXO_FT_PT1;
-    requires blocks2m[f >> 9] >> 32 != 0 && blocks1g[f >> 18] >> 32 != 0;
+    requires blocks2m[f >> 9] >= 0x100000000 && blocks1g[f >> 18] >= 0x100000000;
     assigns words[f], blocks2m[f >> 9], blocks1g[f >> 18];
     ensures w_type(words[f]) == EXO_FT_PLAIN;
     ensures w_bindings(words[f]) == w_bindings(\old(words[f]));

@@ -25,7 +25,9 @@ bool word_cas(uint64_t *w, uint64_t expected, uint64_t desired);
 
 /*@ requires \valid(w);
     assigns *w;
-    ensures *w == (uint64_t)(\old(*w) + delta); */
+    ensures \old(*w) + delta < 0x10000000000000000 ==> *w == \old(*w) + delta;
+    ensures \old(*w) + delta >= 0x10000000000000000 ==>
+            *w == \old(*w) + delta - 0x10000000000000000; */
 void word_add(uint64_t *w, uint64_t delta);
 
 /*@ requires \valid(p);
