@@ -221,6 +221,7 @@ struct cpu {
  *   uint32_t fetch32(const uint32_t *p)              one volatile load
  *   void lock_tree(void), unlock_tree(void), lock_env(frame_t), unlock_env(frame_t)
  *   struct cpu *this_cpu(void)      uint64_t now(void)  the time-stamp counter
+ *   struct thread *this_thread(void) the running thread, in a leaf call
  *   uint64_t or_shared(uint64_t *p, uint64_t bits)   atomic, returns the old value
  *   uint64_t clear_shared(uint64_t *p, uint64_t bits) atomic and-not, returns the old value
  *   uint64_t fetch(const uint64_t *p)    one volatile load (shared pages)

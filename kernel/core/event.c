@@ -56,7 +56,7 @@ static inline void check(struct thread *t, struct exo_upcall_page *page)
 
 void event_check(struct thread *t) { check(t, &upcalls[t->upcall]); }
 
-void event_raise(frame_t f, uint64_t bits)
+static inline void raise(frame_t f, uint64_t bits)
 {
     struct thread *t = &threads[f];
     struct exo_upcall_page *page = &upcalls[t->upcall];
@@ -66,6 +66,8 @@ void event_raise(frame_t f, uint64_t bits)
     else
         thread_request(f, THREAD_REQ_WAKE);
 }
+
+void event_raise(frame_t f, uint64_t bits) { raise(f, bits); }
 
 bool upcall_enter(struct thread *t, uint64_t vector, uint64_t error, uint64_t addr)
 {
@@ -104,7 +106,7 @@ void event_deliver(struct thread *t)
 
 long sys_event_signal(uint64_t sel)
 {
-    const struct thread *t = &threads[this_cpu()->cur];
+    const struct thread *t = this_thread();
     frame_t target;
     uint64_t bits;
     if (!cap_quick(t, sel, EXO_EVENT, EXO_EVENT_SIGNAL, &target, &bits)) {
@@ -112,7 +114,7 @@ long sys_event_signal(uint64_t sel)
         long r = cap_read(t->env, sel, EXO_EVENT, EXO_EVENT_SIGNAL, &c);
         return r != 0 ? r : -EXO_E_AGAIN;
     }
-    event_raise(target, bits);
+    raise(target, bits);
     return 0;
 }
 

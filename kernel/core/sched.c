@@ -162,6 +162,9 @@ static void slot_begin(struct cpu *c, uint64_t time)
 
 static uint64_t min(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
+/* Whose slice it is now. */
+static frame_t slice_base(const struct cpu *c) { return c->urgent != 0 ? c->urgent : c->base; }
+
 /* When the timer must interrupt next. */
 static uint64_t next_event(const struct cpu *c, uint64_t time)
 {
@@ -171,7 +174,8 @@ static uint64_t next_event(const struct cpu *c, uint64_t time)
     next = min(next, c->slot_end);
     if (c->part_to != 0)
         next = min(next, c->part_end);
-    uint32_t warning = c->base != 0 && c->warned == 0 ? at(c->base)->slice_warning : 0;
+    frame_t b = slice_base(c);
+    uint32_t warning = b != 0 && c->warned == 0 ? at(b)->slice_warning : 0;
     if (warning != 0 && c->slot_end - warning > time)
         next = min(next, c->slot_end - warning);
     return next;
@@ -246,7 +250,7 @@ void timer_interrupt(void)
     timers_expire(c, time);
     if (time >= c->slot_end || (c->part_to != 0 && time >= c->part_end))
         c->resched |= RESCHED_CHOOSE;
-    frame_t b = c->base;
+    frame_t b = slice_base(c);
     if (b != 0 && c->warned == 0 && at(b)->slice_warning != 0 &&
         time + at(b)->slice_warning >= c->slot_end) {
         c->warned = 1;
@@ -302,7 +306,8 @@ void sched_wake(struct thread *t)
         return;
     if (owner != b)
         c->urgent = b;
-    c->base = b;
+    else
+        c->base = b;
     c->take = t->self;
     c->resched |= at(b)->slice_warning == 0 ? RESCHED_TAKE : RESCHED_CHOOSE;
 }
@@ -341,7 +346,7 @@ static void slice_give(struct cpu *c, frame_t b, frame_t run)
 {
     if (c->credit_to != 0)
         urgent_end(c, now());
-    c->urgent = c->base = b;
+    c->urgent = b;
     c->cur = run;
 }
 
@@ -381,6 +386,6 @@ void sys_yield_to(struct thread *t)
         yield_to(t);
         return;
     }
-    c->urgent = c->base = c->cur = f;
+    c->urgent = c->cur = f;
     t->regs.rax = 0;
 }

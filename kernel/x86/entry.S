@@ -103,11 +103,84 @@ syscall_entry:
     cmp $INDEX(reply_wait), %rax
     je fast_reply_wait
     jb null_or_call
+    cmp $INDEX(yield_to), %rax /* up to there all others are full calls */
+    ja 1f
     cmp $INDEX(upcall_return), %rax
     je fast_upcall_return
-    cmp $INDEX(yield_to), %rax /* up to there all are full calls */
-    jbe syscall_slow
-    cmp $EXO_CALL_COUNT, %rax
+/* As at the entry, but rax is the index. */
+syscall_slow:
+    mov %rsp, %gs:PC_SCRATCH
+    mov %gs:PC_CUR, %rsp
+    add $T_VECTOR, %rsp
+    push %rdi
+    push %rsi
+    PUSH_REST
+    mov %rsp, %rdi
+    mov %gs:PC_SCRATCH, %rsi
+    mov %rcx, T_RIP(%rdi)
+    mov %r11, T_RFLAGS(%rdi)
+    mov %rsi, T_RSP(%rdi)
+    mov %gs:PC_STACK, %rsp
+    lea full_table(%rip), %rcx
+    call *(%rcx, %rax, 8)
+
+/* Back to user mode, as the thread that core chose; the kernel stack is empty. The common
+ * cases of exit_prepare are here. */
+    .global exit_user
+exit_user:
+    mov %gs:PC_CORE, %rdi
+    cmpl $0, CPU_RESCHED(%rdi)
+    jne exit_resched
+    mov CPU_CUR(%rdi), %eax
+exit_chosen:
+    shl $12, %rax
+    add %gs:PC_THREADS, %rax
+    cmpw $0, T_SLOW(%rax)
+    jne exit_slow
+    mov %gs:PC_CUR, %rcx
+    cmp %rax, %rcx
+    je exit_same
+    FPU_LEAVE exit_slow
+    mov %rax, %gs:PC_CUR
+    SWITCH %rcx, %rax
+    mov %rax, %rsp
+exit_restore:
+    pop %r15
+    pop %r14
+    pop %r13
+    pop %r12
+    pop %rbp
+    pop %rbx
+    pop %r11
+    pop %r10
+    pop %r9
+    pop %r8
+    pop %rax
+    pop %rcx
+    pop %rdx
+    pop %rsi
+    pop %rdi
+    add $16, %rsp
+    iretq
+
+exit_resched: /* sched_settle's short case */
+    cmpl $RESCHED_TAKE_ONLY, CPU_RESCHED(%rdi)
+    jne exit_slow
+    mov CPU_TAKE(%rdi), %eax
+    mov %eax, CPU_CUR(%rdi)
+    movl $0, CPU_TAKE(%rdi)
+    movl $0, CPU_RESCHED(%rdi)
+    jmp exit_chosen
+/* With more to do, an upcall due, or from idle. */
+exit_slow:
+    mov %gs:PC_STACK, %rsp
+    call exit_prepare
+exit_same:
+    swapgs
+    mov %rax, %rsp
+    jmp exit_restore
+
+1:  cmp $EXO_CALL_COUNT, %rax
     jae foreign_call
 leaf_call:
     mov %rsp, %gs:PC_SCRATCH
@@ -176,68 +249,7 @@ syscall_full:
     mov 8(%rsp), %rcx
     mov 16(%rsp), %r11
     mov %gs:PC_SCRATCH, %rsp
-/* As at the entry, but rax is the index. */
-syscall_slow:
-    mov %rsp, %gs:PC_SCRATCH
-    mov %gs:PC_CUR, %rsp
-    add $T_VECTOR, %rsp
-    push %rdi
-    push %rsi
-    PUSH_REST
-    mov %rsp, %rdi
-    mov %gs:PC_SCRATCH, %rsi
-    mov %rcx, T_RIP(%rdi)
-    mov %r11, T_RFLAGS(%rdi)
-    mov %rsi, T_RSP(%rdi)
-    mov %gs:PC_STACK, %rsp
-    lea full_table(%rip), %rcx
-    call *(%rcx, %rax, 8)
-
-/* Back to user mode, as the thread that core chose; the kernel stack is empty. The common
- * cases of exit_prepare are here. */
-    .global exit_user
-exit_user:
-    mov %gs:PC_CORE, %rdi
-    cmpl $0, CPU_RESCHED(%rdi)
-    jne exit_slow
-    mov CPU_CUR(%rdi), %eax
-    shl $12, %rax
-    add %gs:PC_THREADS, %rax
-    cmpw $0, T_SLOW(%rax)
-    jne exit_slow
-    mov %gs:PC_CUR, %rcx
-    cmp %rax, %rcx
-    je exit_same
-    FPU_LEAVE exit_slow
-    mov %rax, %gs:PC_CUR
-    SWITCH %rcx, %rax
-    mov %rax, %rsp
-    jmp exit_restore
-/* With resched, an upcall due, or from idle. */
-exit_slow:
-    mov %gs:PC_STACK, %rsp
-    call exit_prepare
-exit_same:
-    swapgs
-    mov %rax, %rsp
-exit_restore:
-    pop %r15
-    pop %r14
-    pop %r13
-    pop %r12
-    pop %rbp
-    pop %rbx
-    pop %r11
-    pop %r10
-    pop %r9
-    pop %r8
-    pop %rax
-    pop %rcx
-    pop %rdx
-    pop %rsi
-    pop %rdi
-    add $16, %rsp
-    iretq
+    jmp syscall_slow
 
 /* ---- call: sys_call in ipc.c ---------------------------------------------------------- */
 /* In: rdi gate. The words, all registers but rax, rcx, rdi, rsp, r11, stay where they are. */

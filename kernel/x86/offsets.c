@@ -35,6 +35,7 @@ void offsets(void)
     FIELD(PC_RSP0, percpu, tss.rsp);
     FIELD(PC_GDT, percpu, gdt);
     FIELD(CPU_CUR, cpu, cur);
+    FIELD(CPU_TAKE, cpu, take);
     FIELD(CPU_RESCHED, cpu, resched);
     FIELD(CPU_PEND_COUNT, cpu, pend_count);
     FIELD(XC_SWITCHES, exo_cpu, switches);
@@ -92,6 +93,7 @@ void offsets(void)
     FIELD(FR_VECTOR, exo_upcall_page, frame.vector);
     FIELD(FR_ERROR, exo_upcall_page, frame.error);
     FIELD(FR_ADDR, exo_upcall_page, frame.addr);
+    DEFINE(RESCHED_TAKE_ONLY, RESCHED_TAKE);
     DEFINE(FLAGS_USER, RFLAGS_USER);
     DEFINE(FLAGS_FIXED, RFLAGS_FIXED);
 }

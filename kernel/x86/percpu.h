@@ -55,6 +55,7 @@ struct percpu {
     uint64_t gdt[7];
 };
 _Static_assert(offsetof(struct percpu, core) == PERCPU_CORE, "this_cpu()");
+_Static_assert(offsetof(struct percpu, cur) == PERCPU_CUR, "this_thread()");
 _Static_assert(offsetof(struct env, lock) == 0, "lock_env()");
 #endif
 #endif

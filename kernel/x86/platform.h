@@ -144,6 +144,15 @@ static inline struct cpu *this_cpu(void)
     return c;
 }
 
+/* threads[this_cpu()->cur], while core decides nothing about it. */
+#define PERCPU_CUR 16 /* offset of percpu.cur (asserted in percpu.h) */
+static inline struct thread *this_thread(void)
+{
+    struct thread *t;
+    __asm__("movq %%gs:%c1, %0" : "=r"(t) : "i"(PERCPU_CUR));
+    return t;
+}
+
 static inline uint64_t now(void)
 {
     uint32_t low, high;

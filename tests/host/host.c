@@ -59,6 +59,10 @@ struct cpu *this_cpu(void)
 {
     return &cpus[host_cpu];
 }
+struct thread *this_thread(void)
+{
+    return &threads[this_cpu()->cur];
+}
 uint64_t now(void)
 {
     return host_now;

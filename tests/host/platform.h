@@ -84,6 +84,7 @@ void unlock_tree(void);
 void lock_env(uint32_t env);
 void unlock_env(uint32_t env);
 struct cpu *this_cpu(void);
+struct thread *this_thread(void);
 uint64_t now(void);
 void ipi_cpu(unsigned cpu);
 void table_clear(uint32_t frame);
