@@ -16,8 +16,7 @@
 #define MEMORY_LEAST (256ul << 10)
 #define MEMORY_MOST (64ul << 30)
 
-static void complain(struct root_config *config, uint32_t line, const char *what,
-                     const char *where)
+static void complain(struct root_config *config, uint32_t line, const char *what, const char *where)
 {
     exo_printf("root: config line %u: %s: '%s'\n", line, what, where);
     config->errors++;

@@ -106,8 +106,8 @@ static long program_build(struct running *r, uint32_t index, const struct root_f
     long fault = exo_event_new(exo.start.sel_thread, 1ul << index);
     if (fault < 0)
         return fault;
-    long error = exo_child_make(&r->child, r->pool, frames, tables, p->cpu, (uint32_t)fault,
-                                child_bits);
+    long error =
+        exo_child_make(&r->child, r->pool, frames, tables, p->cpu, (uint32_t)fault, child_bits);
     if (error < 0)
         return error;
     r->frame = r->child.frame;
@@ -164,8 +164,8 @@ static void leak_check(const struct running *r)
     uint64_t leaked = frames_in_use(r->frame, 3 + program_tables(r->program)) +
                       frames_in_use(r->memory, r->count);
     if (leaked || r->pool->free != r->free_before)
-        exo_printf("root: LEAK %s: %lu frames still in use, %lu not given back\n",
-                   r->program->name, leaked, r->free_before - r->pool->free);
+        exo_printf("root: LEAK %s: %lu frames still in use, %lu not given back\n", r->program->name,
+                   leaked, r->free_before - r->pool->free);
 }
 
 static void program_end(struct running *r)

@@ -22,10 +22,10 @@ struct root_program {
     char args[256];
     uint32_t line;
     uint32_t cpu;
-    uint32_t slots;       /* time slots on its own CPU ... */
+    uint32_t slots; /* time slots on its own CPU ... */
     uint32_t slots_other; /* ... and on every other one */
-    uint32_t selectors;   /* capability-table frames */
-    uint64_t memory;      /* bytes */
+    uint32_t selectors; /* capability-table frames */
+    uint64_t memory; /* bytes */
     bool console, tables, wait, irqs;
     uint32_t nports;
     struct {

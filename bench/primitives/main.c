@@ -24,7 +24,10 @@ _Static_assert(EXO_UPCALL_VA == 0x00007f8000000000, "entry.S");
 static uint64_t sample[RUNS], empty;
 static uint64_t switches, crossings, counted_switches, counted_crossings;
 
-static const struct exo_cpu *counters(void) { return &exo.cpus[exo.start.cpu]; }
+static const struct exo_cpu *counters(void)
+{
+    return &exo.cpus[exo.start.cpu];
+}
 
 static void sort(uint64_t *a)
 {
@@ -56,8 +59,8 @@ static void end(void)
 
 static void report(const char *name, uint64_t value, const char *unit)
 {
-    exo_printf("bench %s %lu %s switches=%lu crossings=%lu\n", name, value, unit,
-               counted_switches, counted_crossings);
+    exo_printf("bench %s %lu %s switches=%lu crossings=%lu\n", name, value, unit, counted_switches,
+               counted_crossings);
 }
 
 /* Runs `operation` RUNS times, after `before` each time, which is not measured. The
@@ -106,7 +109,10 @@ static void kid_make(struct kid *kid, const char *name)
     MUST(exo_child_image(&kid->child, name), 0);
 }
 
-static void kid_end(struct kid *kid) { MUST(exo_child_destroy(&kid->child), 0); }
+static void kid_end(struct kid *kid)
+{
+    MUST(exo_child_destroy(&kid->child), 0);
+}
 
 /* A page that both see at VA, ours through our memory, the kid's through KID_GIVEN. */
 static uint64_t share_page(struct kid *kid)
@@ -118,7 +124,10 @@ static uint64_t share_page(struct kid *kid)
     return frame;
 }
 
-static void unshare_page(uint64_t frame) { MUST(exo_unmap(VA, 1, frame), 0); }
+static void unshare_page(uint64_t frame)
+{
+    MUST(exo_unmap(VA, 1, frame), 0);
+}
 
 static void kid_map_shared(void)
 {
@@ -296,8 +305,8 @@ static void bench_pages(uint64_t frame)
     uint64_t sel = exo.pool.sel;
     MEASURE(exo_page_unbind(EXO_SELF, VA, 1), exo_page_bind(EXO_SELF, VA, 1, sel, frame, RW));
     report("page_bind", median(), "instructions");
-    MEASURE(exo_page_bind(EXO_SELF, VA, 1, sel, frame, RW); *(volatile char *)VA = 1,
-            exo_page_unbind(EXO_SELF, VA, 1));
+    MEASURE(exo_page_bind(EXO_SELF, VA, 1, sel, frame, RW);
+            *(volatile char *)VA = 1, exo_page_unbind(EXO_SELF, VA, 1));
     report("page_unbind", median(), "instructions");
     MEASURE(exo_page_unbind(EXO_SELF, VA, 64), exo_page_bind(EXO_SELF, VA, 64, sel, frame, RW));
     report("page_bind_64", median() / 64, "instructions/page");
@@ -347,7 +356,10 @@ void bench_fault(struct exo_upcall_page *page)
     }
 }
 
-static inline void store(uint64_t va) { __asm__ volatile("movb $1, (%0)" : : "a"(va) : "memory"); }
+static inline void store(uint64_t va)
+{
+    __asm__ volatile("movb $1, (%0)" : : "a"(va) : "memory");
+}
 
 static void store_all(void)
 {

@@ -180,7 +180,10 @@ static unsigned segment_rights(const struct elf_segment *s)
     return EXO_R | (s->flags & ELF_W ? EXO_W : 0) | (s->flags & ELF_X ? EXO_X : 0);
 }
 
-static uint64_t segment_first(const struct elf_segment *s) { return s->va & -(uint64_t)EXO_PAGE; }
+static uint64_t segment_first(const struct elf_segment *s)
+{
+    return s->va & -(uint64_t)EXO_PAGE;
+}
 
 static uint64_t segment_pages(const struct elf_segment *s)
 {

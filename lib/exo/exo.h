@@ -25,14 +25,14 @@
 #define EXO_UPCALL_STACK_PAGES 4
 #define EXO_WINDOW_VA (EXO_UPCALL_VA + 0x40000) /* where other envs' pages are filled */
 #define EXO_WINDOW_PAGES 64
-#define EXO_TASK_VA (EXO_UPCALL_VA + 0x200000)  /* 64 pages a task */
+#define EXO_TASK_VA (EXO_UPCALL_VA + 0x200000) /* 64 pages a task */
 #define EXO_HEAP_VA 0x0000000010000000
 #define EXO_HEAP_PAGES 4096
 #define EXO_TASKS 256
 
 /* Event bits that libexo keeps; the program has 0..55. */
 #define EXO_EV_FAULT (1ul << 58) /* a child's thread was stopped by a fault */
-#define EXO_EV_JOIN (1ul << 59)  /* a task ended */
+#define EXO_EV_JOIN (1ul << 59) /* a task ended */
 
 /* ---- startup page ------------------------------------------------------------------
  * Written by whoever starts a program, at EXO_STARTUP_VA, whose value is also the
@@ -46,18 +46,18 @@ struct exo_range {
 };
 struct exo_startup {
     uint32_t magic;
-    uint32_t sel_memory;  /* frames; everything of the program is made of these */
-    uint32_t sel_vector;  /* frames: its repossession vector */
-    uint32_t sel_thread;  /* its first thread, all rights */
-    uint32_t sel_env;     /* its own env, all rights */
-    uint32_t sel_fault;   /* event: signalled when its thread is stopped by a fault */
+    uint32_t sel_memory; /* frames; everything of the program is made of these */
+    uint32_t sel_vector; /* frames: its repossession vector */
+    uint32_t sel_thread; /* its first thread, all rights */
+    uint32_t sel_env; /* its own env, all rights */
+    uint32_t sel_fault; /* event: signalled when its thread is stopped by a fault */
     uint32_t sel_console; /* ports: COM1 */
     uint32_t sel_service; /* gate of its starter: EXO_SERVICE_* */
-    uint32_t sel_tables;  /* frames: the exposed tables, read-only */
-    uint32_t sel_ports;   /* ports given by name in the configuration */
-    uint32_t sel_free;    /* the first empty selector */
-    uint32_t nsel;        /* selectors there are */
-    uint32_t cpu, cpus;   /* its thread's CPU; CPUs there are */
+    uint32_t sel_tables; /* frames: the exposed tables, read-only */
+    uint32_t sel_ports; /* ports given by name in the configuration */
+    uint32_t sel_free; /* the first empty selector */
+    uint32_t nsel; /* selectors there are */
+    uint32_t cpu, cpus; /* its thread's CPU; CPUs there are */
     uint32_t debug, counting;
     uint64_t memory_base, memory_count; /* sel_memory's range ... */
     uint64_t memory_used; /* ... of which the first so many are in use at the start */
@@ -81,19 +81,19 @@ struct exo_startup {
 
 /* Frames of one capability, and the env whose address space they serve. */
 struct exo_pool {
-    uint32_t env;    /* EXO_SELF, or our selector of the env */
-    uint32_t sel;    /* frames capability in that env's table */
+    uint32_t env; /* EXO_SELF, or our selector of the env */
+    uint32_t sel; /* frames capability in that env's table */
     uint64_t base, count;
-    uint64_t free;   /* of count */
+    uint64_t free; /* of count */
     uint64_t tables; /* page tables made of it so far */
-    uint64_t hint;   /* no free frame below it */
-    uint64_t *used;  /* a bit each */
+    uint64_t hint; /* no free frame below it */
+    uint64_t *used; /* a bit each */
 };
 #define EXO_POOL_WORDS(frames) (((frames) + 63) / 64)
 
 /* All frames from base on are free but the first `used`. bits: EXO_POOL_WORDS(count). */
-void exo_pool_init(struct exo_pool *pool, uint32_t env, uint32_t sel, uint64_t base,
-                   uint64_t count, uint64_t used, uint64_t *bits);
+void exo_pool_init(struct exo_pool *pool, uint32_t env, uint32_t sel, uint64_t base, uint64_t count,
+                   uint64_t used, uint64_t *bits);
 /* n consecutive frames, the first a multiple of align (a power of two, >= 1): the
  * lowest that fit; -EXO_E_LIMIT when there are none. */
 long exo_frames_alloc(struct exo_pool *pool, uint64_t n, uint64_t align);
@@ -156,9 +156,15 @@ static inline uint64_t exo_tsc(void)
     return (uint64_t)high << 32 | low;
 }
 /* Microseconds as ticks of the time-stamp counter. us below 2^40. */
-static inline uint64_t exo_us(uint64_t us) { return us * (exo.start.tsc_hz / 1000) / 1000; }
+static inline uint64_t exo_us(uint64_t us)
+{
+    return us * (exo.start.tsc_hz / 1000) / 1000;
+}
 /* The time-stamp counter in us microseconds from now. */
-static inline uint64_t exo_in_us(uint64_t us) { return exo_tsc() + exo_us(us); }
+static inline uint64_t exo_in_us(uint64_t us)
+{
+    return exo_tsc() + exo_us(us);
+}
 
 /* ---- tasks: threads of our own env (task.c) ------------------------------------------------ */
 struct exo_task {
@@ -166,7 +172,7 @@ struct exo_task {
     struct exo_upcall_page *page;
     uint32_t sel; /* its thread */
     uint32_t index;
-    uint64_t frame;  /* of the thread; its upcall page is the next one */
+    uint64_t frame; /* of the thread; its upcall page is the next one */
     uint64_t stacks; /* first frame of its stacks */
     void (*function)(void *);
     void *argument;
@@ -182,7 +188,10 @@ static inline struct exo_task *exo_this(void)
     __asm__("movq %%fs:0, %0" : "=r"(task));
     return task;
 }
-static inline struct exo_upcall_page *exo_page(void) { return exo_this()->page; }
+static inline struct exo_upcall_page *exo_page(void)
+{
+    return exo_this()->page;
+}
 
 /* Makes a thread of our env on a CPU, stopped, with a stack of EXO_TASK_STACK_PAGES. */
 long exo_task_make(struct exo_task *task, unsigned cpu);
@@ -224,7 +233,10 @@ long exo_revocations(void (*policy)(const struct exo_record *));
  * when it had overflowed (records were lost). */
 long exo_vector_read(void (*policy)(const struct exo_record *));
 /* Takes these events as upcalls from now on, or stops doing so. */
-static inline void exo_events_mask(uint64_t mask) { exo_page()->event_mask = mask; }
+static inline void exo_events_mask(uint64_t mask)
+{
+    exo_page()->event_mask = mask;
+}
 
 /* ---- protected control transfer (entry.S) --------------------------------------------------------- */
 
@@ -254,11 +266,11 @@ long exo_reply_wait_x(uint64_t mask, uint64_t item);
 
 struct exo_child {
     struct exo_pool *from; /* whose frames it is made of; from->env is EXO_SELF */
-    struct exo_pool pool;  /* the child's memory, as we fill it */
-    uint32_t env, thread;  /* our selectors */
-    uint32_t sel_free;     /* its first empty selector */
+    struct exo_pool pool; /* the child's memory, as we fill it */
+    uint32_t env, thread; /* our selectors */
+    uint32_t sel_free; /* its first empty selector */
     uint32_t tables;
-    uint64_t frame;        /* of the env */
+    uint64_t frame; /* of the env */
     uint64_t entry;
     uint64_t startup_frame;
     struct exo_startup start;
@@ -289,7 +301,7 @@ struct exo_region;
 /* Picks which of region->resident[0..count-1] (oldest first) is given up. */
 typedef uint32_t exo_policy(struct exo_region *region);
 struct exo_region_page {
-    uint32_t index;      /* page of the region */
+    uint32_t index; /* page of the region */
     uint32_t referenced; /* used since the policy last looked (clock) */
     uint64_t frame;
 };
@@ -300,10 +312,10 @@ struct exo_region {
     uint32_t hand;
     exo_policy *policy;
     struct exo_region_page *resident; /* limit entries, oldest first */
-    uint8_t *store;        /* where pages go: pages * EXO_PAGE bytes, NULL: contents are dropped */
-    uint64_t *stored;      /* a bit a page: it is in the store */
-    uint64_t faults;       /* pages brought in */
-    uint64_t soft;         /* faults on resident pages, taken to learn of their use */
+    uint8_t *store; /* where pages go: pages * EXO_PAGE bytes, NULL: contents are dropped */
+    uint64_t *stored; /* a bit a page: it is in the store */
+    uint64_t faults; /* pages brought in */
+    uint64_t soft; /* faults on resident pages, taken to learn of their use */
     struct exo_region *next;
 };
 uint32_t exo_policy_fifo(struct exo_region *region);

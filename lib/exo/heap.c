@@ -6,7 +6,7 @@
 
 #define SMALLEST 5 /* 32 bytes */
 #define LARGEST 22 /* 4 MiB: a block of 2 MiB and its head */
-#define CHUNK 16   /* pages mapped at a time at least */
+#define CHUNK 16 /* pages mapped at a time at least */
 
 struct block {
     uint64_t class;
@@ -40,7 +40,7 @@ void *malloc(size_t size)
     if (size > (1ul << (LARGEST - 1)))
         return NULL;
     while ((1ul << class) < size + 16)
-        class++;
+        class ++;
     struct block *block = lists[class];
     if (block)
         lists[class] = block->next;

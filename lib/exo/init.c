@@ -11,7 +11,10 @@ static struct exo_task first_task;
 #define POOL_FRAMES 65536 /* 256 MiB for a program at most; more stays unused */
 static uint64_t pool_bits[EXO_POOL_WORDS(POOL_FRAMES)];
 
-static void sels_init(void) { memset(exo.sels, 0, sizeof(exo.sels)); }
+static void sels_init(void)
+{
+    memset(exo.sels, 0, sizeof(exo.sels));
+}
 
 /* The general upcall entry reads the page's address at the top of its stack. */
 static uint64_t upcall_stack(uint64_t va, uint64_t pages, struct exo_upcall_page *page)
@@ -70,7 +73,10 @@ void exo_init(void)
     slots_init();
 }
 
-__attribute__((weak)) void exo_start_root(void) { exo_exit(-EXO_E_ARG); }
+__attribute__((weak)) void exo_start_root(void)
+{
+    exo_exit(-EXO_E_ARG);
+}
 
 void exo_start(uint64_t word)
 {

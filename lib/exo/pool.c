@@ -5,8 +5,8 @@
  * stay (they are counted in pool->tables). */
 #include "exo.h"
 
-void exo_pool_init(struct exo_pool *pool, uint32_t env, uint32_t sel, uint64_t base,
-                   uint64_t count, uint64_t used, uint64_t *bits)
+void exo_pool_init(struct exo_pool *pool, uint32_t env, uint32_t sel, uint64_t base, uint64_t count,
+                   uint64_t used, uint64_t *bits)
 {
     memset(bits, 0, EXO_POOL_WORDS(count) * 8);
     *pool = (struct exo_pool){
@@ -126,7 +126,8 @@ long exo_map(uint64_t va, uint64_t n, unsigned rights)
     long r = exo_bind(&exo.pool, va, n, exo.pool.sel, (uint64_t)frame, EXO_R | EXO_W);
     if (r == 0) {
         memset((void *)va, 0, n * EXO_PAGE);
-        for (uint64_t done = 0; rights != (EXO_R | EXO_W) && done < n && r >= 0; done += (uint64_t)r)
+        for (uint64_t done = 0; rights != (EXO_R | EXO_W) && done < n && r >= 0;
+             done += (uint64_t)r)
             r = exo_page_protect(EXO_SELF, va + done * EXO_PAGE, EXO_MIN(n - done, EXO_RANGE_MAX),
                                  rights);
     }
@@ -156,7 +157,10 @@ long exo_sel_alloc(void)
     return -EXO_E_LIMIT;
 }
 
-void exo_sel_free(uint32_t sel) { exo.sels[sel / 64] &= ~(1ul << sel % 64); }
+void exo_sel_free(uint32_t sel)
+{
+    exo.sels[sel / 64] &= ~(1ul << sel % 64);
+}
 
 long exo_drop(uint32_t sel)
 {

@@ -19,7 +19,10 @@ uint32_t exo_policy_fifo(struct exo_region *region)
     return 0;
 }
 
-uint32_t exo_policy_mru(struct exo_region *region) { return region->count - 1; }
+uint32_t exo_policy_mru(struct exo_region *region)
+{
+    return region->count - 1;
+}
 
 /* The hand takes a page's access away and passes; a page that was not used again
  * when it comes round goes. */

@@ -72,7 +72,7 @@ long exo_revocations(void (*policy)(const struct exo_record *))
     if (r < 0)
         return r;
     struct exo_upcall_page *page = exo_page();
-    page->event_mask = policy ? page->event_mask | EXO_EVENT_REVOKE
-                              : page->event_mask & ~EXO_EVENT_REVOKE;
+    page->event_mask =
+        policy ? page->event_mask | EXO_EVENT_REVOKE : page->event_mask & ~EXO_EVENT_REVOKE;
     return 0;
 }

@@ -346,7 +346,10 @@ static void test_call_other_env(void)
     EXPECT(exo_drop((uint32_t)gate), 0);
 }
 
-long kid_echo(void) { return exo_serve(echo, EV_QUIT); }
+long kid_echo(void)
+{
+    return exo_serve(echo, EV_QUIT);
+}
 
 /* Killing an env in the middle of a call, from the other side. */
 static void test_kill_in_call(void)

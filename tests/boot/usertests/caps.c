@@ -5,7 +5,10 @@
 
 #define RWX (EXO_R | EXO_W | EXO_X)
 
-static void test_null(void) { EXPECT(exo_null(), 0); }
+static void test_null(void)
+{
+    EXPECT(exo_null(), 0);
+}
 
 static uint64_t reflected;
 static void reflect(struct exo_frame *frame, struct exo_saved *saved)
@@ -16,8 +19,13 @@ static void reflect(struct exo_frame *frame, struct exo_saved *saved)
 
 static void test_foreign_calls(void)
 {
-    static const uint64_t numbers[] = {0, 1, 39, 600, EXO_CALL_BASE - 1,
-                                       EXO_CALL_BASE + EXO_CALL_COUNT, 0x100000000 + EXO_CALL_BASE,
+    static const uint64_t numbers[] = {0,
+                                       1,
+                                       39,
+                                       600,
+                                       EXO_CALL_BASE - 1,
+                                       EXO_CALL_BASE + EXO_CALL_COUNT,
+                                       0x100000000 + EXO_CALL_BASE,
                                        UINT64_MAX};
     exo_handlers.syscall = reflect;
     for (unsigned i = 0; i < EXO_COUNT(numbers); i++) {

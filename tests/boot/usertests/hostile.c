@@ -30,7 +30,8 @@ long kid_own_frames(void)
 {
     uint64_t base = exo.start.memory_base, end = base + exo.start.memory_count;
     uint64_t mem = exo.start.sel_memory;
-    const uint64_t bad[] = {0, 1, base - 1, end, end + 1000, 0xfee00, 1ul << 40, UINT64_MAX, 1ul << 52};
+    const uint64_t bad[] = {0,       1,         base - 1,   end,      end + 1000,
+                            0xfee00, 1ul << 40, UINT64_MAX, 1ul << 52};
     for (unsigned i = 0; i < EXO_COUNT(bad); i++) {
         uint64_t f = bad[i];
         exo_page()->list[0] = (struct exo_batch){EXO_TASK_VA, f};
@@ -92,8 +93,14 @@ static void run_kid(const char *name, long result)
     EXPECT(kid_end(&k), 0);
 }
 
-static void test_others_frames(void) { run_kid("own_frames", 0); }
-static void test_pointers(void) { run_kid("hostile_pointers", 0); }
+static void test_others_frames(void)
+{
+    run_kid("own_frames", 0);
+}
+static void test_pointers(void)
+{
+    run_kid("hostile_pointers", 0);
+}
 
 /* Random calls with arguments that are often nearly right. */
 static uint64_t fuzz_next(uint64_t *state)
@@ -278,7 +285,10 @@ static void revoke_running(unsigned cpu)
     give_back(f, 4);
 }
 
-static void test_revoke_running(void) { revoke_running(exo.start.cpu); }
+static void test_revoke_running(void)
+{
+    revoke_running(exo.start.cpu);
+}
 static void test_revoke_running_other_cpu(void)
 {
     NEED_CPUS(2);

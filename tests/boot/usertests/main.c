@@ -20,7 +20,10 @@ void test_fail(const char *file, int line, const char *what, long got)
     failure_got = got;
 }
 
-void test_skip(const char *why) { skipped = why; }
+void test_skip(const char *why)
+{
+    skipped = why;
+}
 
 struct usage {
     uint64_t free, typed, bindings, selectors, slots;
@@ -143,6 +146,7 @@ int main(struct exo_startup *start)
     run_tests(thread_tests, start->args);
     run_tests(call_tests, start->args);
     run_tests(device_tests, start->args);
+    run_tests(more_tests, start->args);
     run_tests(hostile_tests, start->args);
     run_tests(point_tests, start->args);
     exo_printf("usertests: %d passed, %d failed, %d skipped\n", passed, failed, skips);

@@ -78,7 +78,7 @@ static void test_page_protect(void)
     EXPECT(exo_page_bind(EXO_SELF, TEST_VA, 1, MEM, f, RW), -EXO_E_BOUND);
     EXPECT(exo_page_protect(EXO_SELF, TEST_VA, 1, RW), 1);
     EXPECT(probe_write(TEST_VA, 0xc3), 0); /* RET */
-    EXPECT(probe_run(TEST_VA), PF);        /* not executable */
+    EXPECT(probe_run(TEST_VA), PF); /* not executable */
     EXPECT(exo_page_protect(EXO_SELF, TEST_VA, 1, EXO_R | EXO_X), 1);
     EXPECT(probe_run(TEST_VA), 0);
     EXPECT(exo_cap_derive(MEM, a, EXO_R, f + 1, 1), 0);
@@ -236,14 +236,9 @@ static void test_page_ranges(void)
 }
 
 const struct test page_tests[] = {
-    {"page_bind", test_page_bind},
-    {"page_errors", test_page_errors},
-    {"page_protect", test_page_protect},
-    {"page_lists", test_page_lists},
-    {"page_tables", test_page_tables},
-    {"page_table_readable", test_page_table_readable},
-    {"large_page", test_large_page},
-    {"page_reuse", test_page_reuse},
-    {"page_ranges", test_page_ranges},
-    {NULL, NULL},
+    {"page_bind", test_page_bind},       {"page_errors", test_page_errors},
+    {"page_protect", test_page_protect}, {"page_lists", test_page_lists},
+    {"page_tables", test_page_tables},   {"page_table_readable", test_page_table_readable},
+    {"large_page", test_large_page},     {"page_reuse", test_page_reuse},
+    {"page_ranges", test_page_ranges},   {NULL, NULL},
 };

@@ -29,9 +29,18 @@ static long scan(exo_policy *policy)
     return faults;
 }
 
-long kid_pager_fifo(void) { return scan(exo_policy_fifo); }
-long kid_pager_clock(void) { return scan(exo_policy_clock); }
-long kid_pager_mru(void) { return scan(exo_policy_mru); }
+long kid_pager_fifo(void)
+{
+    return scan(exo_policy_fifo);
+}
+long kid_pager_clock(void)
+{
+    return scan(exo_policy_clock);
+}
+long kid_pager_mru(void)
+{
+    return scan(exo_policy_mru);
+}
 
 static void test_replacement(void)
 {
@@ -57,7 +66,10 @@ static void test_replacement(void)
 #define GRANTS 8
 #define GRANT_PAGES 8
 
-static uint64_t grant_va(unsigned i) { return TEST_VA + (uint64_t)i * GRANT_PAGES * EXO_PAGE; }
+static uint64_t grant_va(unsigned i)
+{
+    return TEST_VA + (uint64_t)i * GRANT_PAGES * EXO_PAGE;
+}
 
 /* Binds its grants, writes to each; false on an error. */
 static bool grants_bind(void)
@@ -250,7 +262,7 @@ static void test_share(void)
                permille, GREEDY);
     /* 250 of its own, and what falls to it of the idle slots */
     uint64_t own = SHARE_SLOTS * 1000 / EXO_SLOTS_PER_CPU;
-    CHECK(permille >= own - 20);
+    CHECK(permille >= own - own * 2 / 100);
     CHECK(permille <= own + 20 + 1000 / GREEDY);
 }
 
@@ -286,8 +298,8 @@ static void test_tables(void)
 {
     static struct kid k;
     EXPECT(kid_make(&k, "tables", exo.start.cpu), 0);
-    long sel = kid_give(&k, exo.start.sel_tables, EXO_R, exo.start.tables_base,
-                        exo.start.tables_count);
+    long sel =
+        kid_give(&k, exo.start.sel_tables, EXO_R, exo.start.tables_base, exo.start.tables_count);
     EXPECT(sel, KID_GIVEN);
     k.child.start.sel_tables = (uint32_t)sel;
     EXPECT(kid_start(&k), 0);
@@ -306,6 +318,7 @@ static void test_tables(void)
 }
 
 const struct test point_tests[] = {
-    {"replacement", test_replacement}, {"gives_back", test_gives_back}, {"ignores", test_ignores},
-    {"share", test_share},             {"tables", test_tables},         {NULL, NULL},
+    {"replacement", test_replacement}, {"gives_back", test_gives_back},
+    {"ignores", test_ignores},         {"share", test_share},
+    {"tables", test_tables},           {NULL, NULL},
 };

@@ -37,7 +37,10 @@ static bool probe_exception(struct exo_frame *frame, struct exo_saved *saved)
     return true;
 }
 
-void probe_init(void) { exo_handlers.exception = probe_exception; }
+void probe_init(void)
+{
+    exo_handlers.exception = probe_exception;
+}
 
 int probe_read(uint64_t va, uint64_t *value)
 {
@@ -91,8 +94,8 @@ long kid_make(struct kid *kid, const char *function, unsigned cpu)
             return event;
         fault_event = (uint32_t)event;
     }
-    long r = exo_child_make(&kid->child, &exo.pool, KID_FRAMES, KID_TABLES, cpu, fault_event,
-                            kid->bits);
+    long r =
+        exo_child_make(&kid->child, &exo.pool, KID_FRAMES, KID_TABLES, cpu, fault_event, kid->bits);
     if (r < 0)
         return r;
     exo_format(args, sizeof(args), "kid %s", function);
@@ -105,7 +108,10 @@ long kid_make(struct kid *kid, const char *function, unsigned cpu)
     return r < 0 ? r : 0;
 }
 
-long kid_start(struct kid *kid) { return exo_child_start(&kid->child); }
+long kid_start(struct kid *kid)
+{
+    return exo_child_start(&kid->child);
+}
 
 long kid_give(struct kid *kid, uint32_t src, unsigned rights, uint64_t base, uint64_t count)
 {
@@ -168,4 +174,7 @@ uint64_t frames(uint64_t n)
     return frame < 0 ? 0 : (uint64_t)frame;
 }
 
-void give_back(uint64_t frame, uint64_t n) { exo_frames_free(&exo.pool, frame, n); }
+void give_back(uint64_t frame, uint64_t n)
+{
+    exo_frames_free(&exo.pool, frame, n);
+}

@@ -59,7 +59,7 @@ long raw_call(uint64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, u
 #define KID_FRAMES 1024
 #define KID_TABLES 1
 #define KID_CONSOLE 7 /* selectors of a kid, after the text's */
-#define KID_GIVEN 8   /* the first that its test gave it */
+#define KID_GIVEN 8 /* the first that its test gave it */
 struct kid {
     struct exo_child child;
     uint64_t bits[EXO_POOL_WORDS(KID_FRAMES)];
@@ -90,7 +90,7 @@ uint64_t frames(uint64_t n);
 void give_back(uint64_t frame, uint64_t n);
 
 extern const struct test cap_tests[], page_tests[], thread_tests[], call_tests[], device_tests[],
-    hostile_tests[], point_tests[];
+    more_tests[], hostile_tests[], point_tests[];
 long kid_echo(void), kid_spin(void), kid_exit7(void), kid_ud2(void), kid_fault_in_handler(void);
 long kid_hostile_pointers(void), kid_pager_fifo(void), kid_pager_clock(void), kid_pager_mru(void);
 long kid_gives(void), kid_ignores(void), kid_tables(void), kid_hold(void), kid_call(void);

@@ -6,7 +6,10 @@
 
 static volatile uint32_t flag, counter;
 
-static void set_flag(void *value) { flag = (uint32_t)(uint64_t)value; }
+static void set_flag(void *value)
+{
+    flag = (uint32_t)(uint64_t)value;
+}
 
 static void test_task(void)
 {
@@ -113,19 +116,19 @@ static void test_exceptions(void)
         uint8_t code[8];
         int vector;
     } cases[] = {
-        {{0x0f, 0x0b}, 6},                   /* ud2 */
-        {{0xcc}, 3},                         /* int3 */
-        {{0xf4}, 13},                        /* hlt */
-        {{0xfa}, 13},                        /* cli */
-        {{0x31, 0xc9, 0xf7, 0xf1}, 0},       /* xor ecx, ecx; div ecx */
-        {{0xe4, 0x80}, 13},                  /* in al, 0x80 */
-        {{0x0f, 0x20, 0xc0}, 13},            /* mov rax, cr0 */
-        {{0x0f, 0x01, 0xd9}, 6},             /* vmmcall: or a #GP */
-        {{0xcd, 0x0e}, 13},                  /* int 14 */
-        {{0xcd, 0xe0}, 13},                  /* int 0xe0: a vector of the kernel */
-        {{0x0f, 0x32}, 13},                  /* rdmsr */
-        {{0x48, 0x0f, 0x07}, 13},            /* sysretq */
-        {{0xcf}, -1},                        /* iret with rubbish: some exception */
+        {{0x0f, 0x0b}, 6}, /* ud2 */
+        {{0xcc}, 3}, /* int3 */
+        {{0xf4}, 13}, /* hlt */
+        {{0xfa}, 13}, /* cli */
+        {{0x31, 0xc9, 0xf7, 0xf1}, 0}, /* xor ecx, ecx; div ecx */
+        {{0xe4, 0x80}, 13}, /* in al, 0x80 */
+        {{0x0f, 0x20, 0xc0}, 13}, /* mov rax, cr0 */
+        {{0x0f, 0x01, 0xd9}, 6}, /* vmmcall: or a #GP */
+        {{0xcd, 0x0e}, 13}, /* int 14 */
+        {{0xcd, 0xe0}, 13}, /* int 0xe0: a vector of the kernel */
+        {{0x0f, 0x32}, 13}, /* rdmsr */
+        {{0x48, 0x0f, 0x07}, 13}, /* sysretq */
+        {{0xcf}, -1}, /* iret with rubbish: some exception */
     };
     EXPECT(exo_page_bind(EXO_SELF, va, 1, MEM, f, EXO_R | EXO_W), 1);
     for (unsigned i = 0; i < EXO_COUNT(cases); i++) {
@@ -134,7 +137,8 @@ static void test_exceptions(void)
         memcpy((void *)va, cases[i].code, 8);
         EXPECT(exo_page_protect(EXO_SELF, va, 1, EXO_R | EXO_X), 1);
         int got = probe_run(va);
-        if (cases[i].vector >= 0 && got != 1 + cases[i].vector && !(cases[i].vector == 6 && got == 14))
+        if (cases[i].vector >= 0 && got != 1 + cases[i].vector &&
+            !(cases[i].vector == 6 && got == 14))
             test_fail(__FILE__, __LINE__, "vector of case", got * 100 + (int)i);
         CHECK(got > 0);
     }
@@ -152,8 +156,8 @@ static bool skip_ud2(struct exo_frame *frame, struct exo_saved *saved)
 {
     (void)saved;
     frame->rip += 2;
-    __asm__ volatile("xorl %%ecx, %%ecx\n xorl %%r8d, %%r8d\n xorl %%r10d, %%r10d" ::: "rcx", "r8",
-                     "r10");
+    __asm__ volatile("xorl %%ecx, %%ecx\n xorl %%r8d, %%r8d\n xorl %%r10d, %%r10d" ::
+                         : "rcx", "r8", "r10");
     return frame->vector == 6;
 }
 
@@ -197,7 +201,10 @@ static void fpu_task(void *argument)
     }
 }
 
-__attribute__((used)) void exo_fpu_pause(void) { exo_yield(); }
+__attribute__((used)) void exo_fpu_pause(void)
+{
+    exo_yield();
+}
 
 static void test_fpu(void)
 {
@@ -215,7 +222,10 @@ static void test_fpu(void)
 }
 
 static volatile uint64_t taken;
-static void take_events(uint64_t events) { taken |= events; }
+static void take_events(uint64_t events)
+{
+    taken |= events;
+}
 
 static void test_event_upcall(void)
 {
@@ -313,7 +323,10 @@ static void test_fault_event(void)
     EXPECT(kid_end(&k), 0);
 }
 
-long kid_exit7(void) { return 7; }
+long kid_exit7(void)
+{
+    return 7;
+}
 long kid_ud2(void)
 {
     exo_thread_set(0, EXO_SET_UPCALL, 0, 0);
