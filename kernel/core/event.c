@@ -161,7 +161,7 @@ void sys_upcall_return(struct thread *t)
 
 long sys_upcall_done(void)
 {
-    struct thread *t = &threads[this_cpu()->cur];
+    struct thread *t = this_thread();
     if (t->in_handler == 0)
         return -EXO_E_STATE;
     t->in_handler = 0;

@@ -300,6 +300,18 @@ void sys_thread_stop(struct thread *t)
     }
 }
 
+/* The general registers, in the order of both structures: r15 to rdi. */
+#define GENERAL 15
+_Static_assert(offsetof(struct exo_regs, rdi) == (GENERAL - 1) * sizeof(uint64_t), "order");
+_Static_assert(offsetof(struct kregs, rdi) == (GENERAL - 1) * sizeof(uint64_t), "order");
+
+/* The target fetches each register once, so that what is checked is what is stored. */
+static void regs_copy(uint64_t *to, const uint64_t *from, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        to[i] = fetch(&from[i]);
+}
+
 long sys_thread_read(uint64_t sel)
 {
     frame_t f;
@@ -307,29 +319,21 @@ long sys_thread_read(uint64_t sel)
     if (r != 0)
         return r;
     struct thread *t = &threads[f];
-    const struct kregs *k = &t->regs;
+    struct exo_regs *u = &upcalls[this_thread()->upcall].regs;
     if (!thread_is_still(t))
         return -EXO_E_STATE;
     lock_tree();
-    upcalls[threads[this_cpu()->cur].upcall].regs = (struct exo_regs){
-        .r15 = k->r15, .r14 = k->r14, .r13 = k->r13, .r12 = k->r12, .rbp = k->rbp,
-        .rbx = k->rbx, .r11 = k->r11, .r10 = k->r10, .r9 = k->r9, .r8 = k->r8,
-        .rax = k->rax, .rcx = k->rcx, .rdx = k->rdx, .rsi = k->rsi, .rdi = k->rdi,
-        .rip = k->rip, .rflags = k->rflags, .rsp = k->rsp,
-        .fs_base = t->fs_base, .gs_base = t->gs_base,
-        .vector = k->vector, .error = k->error, .addr = t->fault_addr,
-    };
+    regs_copy(&u->r15, &t->regs.r15, GENERAL);
+    u->rip = t->regs.rip;
+    u->rflags = t->regs.rflags;
+    u->rsp = t->regs.rsp;
+    u->fs_base = t->fs_base;
+    u->gs_base = t->gs_base;
+    u->vector = t->regs.vector;
+    u->error = t->regs.error;
+    u->addr = t->fault_addr;
     unlock_tree();
     return t->state;
-}
-
-/* Fetched once from the shared page, so that what is checked is what is stored. */
-static void regs_fetch(struct exo_regs *to, const struct exo_regs *from)
-{
-    const uint64_t *source = &from->r15;
-    uint64_t *target = &to->r15;
-    for (unsigned i = 0; i < sizeof *to / sizeof *target; i++)
-        target[i] = fetch(&source[i]);
 }
 
 long sys_thread_write(uint64_t sel)
@@ -340,20 +344,16 @@ long sys_thread_write(uint64_t sel)
     if (r != 0)
         return r;
     struct thread *t = &threads[f];
-    regs_fetch(&u, &upcalls[threads[this_cpu()->cur].upcall].regs);
+    regs_copy(&u.r15, &upcalls[this_thread()->upcall].regs.r15, sizeof u / sizeof u.r15);
     if (!user_address(u.rip) || !user_address(u.fs_base) || !user_address(u.gs_base))
         return -EXO_E_VA;
     lock_tree();
     bool still = thread_is_still(t);
     if (still) {
-        t->regs = (struct kregs){
-            .r15 = u.r15, .r14 = u.r14, .r13 = u.r13, .r12 = u.r12, .rbp = u.rbp,
-            .rbx = u.rbx, .r11 = u.r11, .r10 = u.r10, .r9 = u.r9, .r8 = u.r8,
-            .rax = u.rax, .rcx = u.rcx, .rdx = u.rdx, .rsi = u.rsi, .rdi = u.rdi,
-            .rip = u.rip, .rflags = user_flags(u.rflags), .rsp = u.rsp,
-            .cs = USER_CODE, .ss = USER_DATA,
-            .vector = t->regs.vector, .error = t->regs.error,
-        };
+        regs_copy(&t->regs.r15, &u.r15, GENERAL);
+        t->regs.rip = u.rip;
+        t->regs.rflags = user_flags(u.rflags);
+        t->regs.rsp = u.rsp;
         t->fs_base = u.fs_base;
         t->gs_base = u.gs_base;
     }
@@ -368,7 +368,7 @@ long sys_thread_info(uint64_t sel)
     if (r != 0)
         return r;
     const struct thread *t = &threads[f];
-    struct exo_batch *list = upcalls[threads[this_cpu()->cur].upcall].list;
+    struct exo_batch *list = upcalls[this_thread()->upcall].list;
     list[0].va = f;
     list[0].frame = t->env;
     list[1].va = t->cpu;

@@ -189,7 +189,7 @@ long sys_timer_set(uint64_t deadline, uint64_t bits)
 {
     if ((bits & EXO_EVENT_KERNEL) != 0)
         return -EXO_E_ARG;
-    struct thread *t = &threads[this_cpu()->cur];
+    struct thread *t = this_thread();
     t->timer = deadline;
     t->timer_bits = bits;
     heap_update(t);

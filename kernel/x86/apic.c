@@ -215,8 +215,9 @@ static void pin_mask(unsigned irq, bool masked)
         if (irq < io->gsi || irq - io->gsi >= io->pins)
             continue;
         uint32_t reg = IOAPIC_PINS + 2 * (irq - io->gsi);
-        uint32_t old = ioapic_read(io, reg) & ~PIN_MASKED;
-        ioapic_write(io, reg, old | (masked ? PIN_MASKED : 0));
+        io->at[0] = reg;
+        io->at[4] = (io->at[4] & ~PIN_MASKED) | (masked ? PIN_MASKED : 0);
+        break;
     }
     spin_unlock(&ioapic_lock);
 }

@@ -77,19 +77,31 @@
     .endm
 
     .macro PUSH_REST /* after rdi, rsi */
-    push %rdx
-    push %rcx
-    push %rax
-    push %r8
-    push %r9
-    push %r10
-    push %r11
-    push %rbx
-    push %rbp
-    push %r12
-    push %r13
-    push %r14
-    push %r15
+    .irp reg, rdx, rcx, rax, r8, r9, r10, r11, rbx, rbp, r12, r13, r14, r15
+    push %\reg
+    .endr
+    .endm
+
+    .macro SCRUB /* what a leaf call may have left of the kernel's */
+    .irp reg, edi, esi, edx, r8d, r9d, r10d
+    xor %\reg, %\reg
+    .endr
+    .endm
+
+/* A SYSCALL's registers into the running thread, which is in rdi then. */
+    .macro SAVE_SYSCALL
+    mov %rsp, %gs:PC_SCRATCH
+    mov %gs:PC_CUR, %rsp
+    add $T_VECTOR, %rsp
+    push %rdi
+    push %rsi
+    PUSH_REST
+    mov %rsp, %rdi
+    mov %gs:PC_SCRATCH, %rsi
+    mov %rcx, T_RIP(%rdi)
+    mov %r11, T_RFLAGS(%rdi)
+    mov %rsi, T_RSP(%rdi)
+    mov %gs:PC_STACK, %rsp
     .endm
 
     .text
@@ -109,18 +121,7 @@ syscall_entry:
     je fast_upcall_return
 /* As at the entry, but rax is the index. */
 syscall_slow:
-    mov %rsp, %gs:PC_SCRATCH
-    mov %gs:PC_CUR, %rsp
-    add $T_VECTOR, %rsp
-    push %rdi
-    push %rsi
-    PUSH_REST
-    mov %rsp, %rdi
-    mov %gs:PC_SCRATCH, %rsi
-    mov %rcx, T_RIP(%rdi)
-    mov %r11, T_RFLAGS(%rdi)
-    mov %rsi, T_RSP(%rdi)
-    mov %gs:PC_STACK, %rsp
+    SAVE_SYSCALL
     lea full_table(%rip), %rcx
     call *(%rcx, %rax, 8)
 
@@ -145,21 +146,9 @@ exit_chosen:
     SWITCH %rcx, %rax
     mov %rax, %rsp
 exit_restore:
-    pop %r15
-    pop %r14
-    pop %r13
-    pop %r12
-    pop %rbp
-    pop %rbx
-    pop %r11
-    pop %r10
-    pop %r9
-    pop %r8
-    pop %rax
-    pop %rcx
-    pop %rdx
-    pop %rsi
-    pop %rdi
+    .irp reg, r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi
+    pop %\reg
+    .endr
     add $16, %rsp
     iretq
 
@@ -196,12 +185,7 @@ leaf_call:
 leaf_exit:
     pop %rcx
     pop %r11
-    xor %edi, %edi
-    xor %esi, %esi
-    xor %edx, %edx
-    xor %r8d, %r8d
-    xor %r9d, %r9d
-    xor %r10d, %r10d
+    SCRUB
     mov %gs:PC_SCRATCH, %rsp
     swapgs
     sysretq
@@ -218,29 +202,11 @@ leaf_more:
     mov %gs:PC_CORE, %rdi
     cmpl $0, CPU_RESCHED(%rdi)
     je leaf_exit
-    mov %gs:PC_CUR, %rdi
     pop %rcx
     pop %r11
-    mov %gs:PC_SCRATCH, %rsi
-    mov %rax, T_RAX(%rdi)
-    mov %rcx, T_RCX(%rdi)
-    mov %rcx, T_RIP(%rdi)
-    mov %r11, T_R11(%rdi)
-    mov %r11, T_RFLAGS(%rdi)
-    mov %rsi, T_RSP(%rdi)
-    mov %rbx, T_RBX(%rdi)
-    mov %rbp, T_RBP(%rdi)
-    mov %r12, T_R12(%rdi)
-    mov %r13, T_R13(%rdi)
-    mov %r14, T_R14(%rdi)
-    mov %r15, T_R15(%rdi)
-    xor %eax, %eax
-    mov %rax, T_RDI(%rdi)
-    mov %rax, T_RSI(%rdi)
-    mov %rax, T_RDX(%rdi)
-    mov %rax, T_R8(%rdi)
-    mov %rax, T_R9(%rdi)
-    mov %rax, T_R10(%rdi)
+    SCRUB
+    mov %gs:PC_SCRATCH, %rsp
+    SAVE_SYSCALL
     jmp exit_user
 
 /* A table entry: takes the leaf path's steps back, then the slow way. */
@@ -439,16 +405,8 @@ foreign_call:
     sysretq
 
 foreign_slow:
-    add $T_VECTOR, %rsp
-    push %rdi
-    push %rsi
-    PUSH_REST
-    mov %rsp, %rdi
-    mov %gs:PC_SCRATCH, %rsi
-    mov %rcx, T_RIP(%rdi)
-    mov %r11, T_RFLAGS(%rdi)
-    mov %rsi, T_RSP(%rdi)
-    mov %gs:PC_STACK, %rsp
+    mov %gs:PC_SCRATCH, %rsp
+    SAVE_SYSCALL
     call syscall_foreign
     jmp exit_user
 
