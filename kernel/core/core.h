@@ -237,6 +237,9 @@ struct cpu {
  */
 
 /* The first capability of an env's table, and a selector's capability. */
+/*@ requires env < PROOF_FRAMES - 3;
+    assigns \nothing;
+    ensures \result == (env + 3) * 64; */
 static inline cref_t env_caps(frame_t env)
 {
     return (env + 3) * EXO_TAB_CAPS;
@@ -302,6 +305,9 @@ uint64_t pte_table(frame_t f, uint32_t sel);
 frame_t pte_frame(uint64_t e);
 uint32_t pte_sel(uint64_t e);
 unsigned pte_rights(uint64_t e);
+/*@ requires 1 <= level <= 4;
+    assigns \nothing;
+    ensures \result == v_index(va, level) && 0 <= \result <= 511; */
 static inline unsigned va_index(uint64_t va, unsigned level)
 {
     return (unsigned)(va >> (12 + 9 * (level - 1))) & 511u;

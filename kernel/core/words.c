@@ -107,14 +107,29 @@ void word_untype(frame_t f)
     block_leave(&blocks2m[f >> 9]);
 }
 
-/*@ requires machine && f < nframes;
-    assigns \result \from f, level;
-    ensures \valid(&blocks2m[f >> 9]) && \valid(&blocks1g[f >> 18]);
-    ensures level == 2 ==> \result == &blocks2m[f >> 9];
-    ensures level != 2 ==> \result == &blocks1g[f >> 18]; */
-static uint64_t *block_of(frame_t f, unsigned level)
+/* One more large binding of a block without typed frames. */
+/*@ requires \valid(block);
+    assigns *block;
+    ensures -EXO_E_TODO <= \result <= 0;
+    ensures \result == 0 ==> \old(*block) >> 32 == 0 && *block == \old(*block) + 1;
+    ensures \result != 0 ==> *block == \old(*block); */
+static long block_bind(uint64_t *block)
 {
-    return level == 2 ? &blocks2m[f >> 9] : &blocks1g[f >> 18];
+    uint64_t b = *block;
+    if (b >> 32 != 0)
+        return -EXO_E_TYPE;
+    if (EXO_FW_BINDINGS(b) == BINDINGS_MAX)
+        return -EXO_E_LIMIT;
+    return word_cas(block, b, b + 1) ? 0 : -EXO_E_AGAIN;
+}
+
+/*@ requires \valid(block) && w_bindings(*block) != 0;
+    assigns *block;
+    ensures *block == \old(*block) - 1; */
+static void block_unbind(uint64_t *block)
+{
+    KASSERT(EXO_FW_BINDINGS(*block) != 0);
+    word_add(block, -1ull);
 }
 
 long word_bind_large(frame_t f, unsigned level)
@@ -124,19 +139,17 @@ long word_bind_large(frame_t f, unsigned level)
         return 0;
     if (last >= nframes)
         return -EXO_E_TYPE;
-    uint64_t *block = block_of(f, level);
-    uint64_t b = *block;
-    if (b >> 32 != 0)
-        return -EXO_E_TYPE;
-    if (EXO_FW_BINDINGS(b) == BINDINGS_MAX)
-        return -EXO_E_LIMIT;
-    return word_cas(block, b, b + 1) ? 0 : -EXO_E_AGAIN;
+    if (level == 2)
+        return block_bind(&blocks2m[f >> 9]);
+    return block_bind(&blocks1g[f >> 18]);
 }
 
 void word_unbind_large(frame_t f, unsigned level)
 {
     if (f >= nframes)
         return;
-    KASSERT(EXO_FW_BINDINGS(*block_of(f, level)) != 0);
-    word_add(block_of(f, level), -1ull);
+    if (level == 2)
+        block_unbind(&blocks2m[f >> 9]);
+    else
+        block_unbind(&blocks1g[f >> 18]);
 }

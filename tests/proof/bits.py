@@ -37,6 +37,7 @@ DEFINITIONS = [  # name, parameters, kind, body; those of kind "int" are opaque 
     ("p_leaf", "f, r, s, l, c", "int",
      "u64(f << 12) | 1 | p_sel_bits(s) | c | where(r != 0, 4, 0) | where((r & 2) != 0, 2, 0)"
      " | where((r & 4) == 0, 1 << 63, 0) | where(l > 1, 0x80, 0)"),
+    ("v_index", "v, l", "int", "u32(v >> u32(12 + 9 * u32(l - 1))) & 511"),
     ("p_table", "f, s", "int", "u64(f << 12) | 1 | 2 | 4 | p_sel_bits(s)"),
 ]
 
@@ -74,6 +75,9 @@ FACTS = [  # name, variables, hypothesis, conclusion
     ("table", "f, s", TABLE,
      "p_present(p_table(f, s)) and p_frame(p_table(f, s)) == f and p_sel(p_table(f, s)) == s "
      "and not p_large(p_table(f, s)) and p_table(f, s) < (1 << 64)"),
+    ("index", "v, l", "v < (1 << 64) and 1 <= l and l <= 4", "v_index(v, l) <= 511"),
+    ("index_top", "v", "v < 0x7ffffffff000 or (v < (1 << 64) and v >= 0xffff880000000000)",
+     "v_index(v, 4) < 256 or v_index(v, 4) >= 272"),
     ("entry_range", "e", U64.format("e"), "p_frame(e) < (1 << 32) and p_sel(e) < (1 << 14) and "
      "(p_rights(e) == 0 or p_rights(e) == 1 or p_rights(e) == 3 or p_rights(e) == 5 or "
      "p_rights(e) == 7)"),
@@ -81,7 +85,8 @@ FACTS = [  # name, variables, hypothesis, conclusion
 ]
 
 BINARY = {ast.BitAnd: ("&", "bvand"), ast.BitOr: ("|", "bvor"), ast.LShift: ("<<", "bvshl"),
-          ast.RShift: (">>", "bvlshr"), ast.Add: ("+", "bvadd")}
+          ast.RShift: (">>", "bvlshr"), ast.Add: ("+", "bvadd"),
+          ast.Sub: ("-", "bvsub"), ast.Mult: ("*", "bvmul")}
 COMPARE = {ast.Eq: ("==", "="), ast.NotEq: ("!=", "distinct"), ast.Lt: ("<", "bvult"),
            ast.LtE: ("<=", "bvule"), ast.Gt: (">", "bvugt"), ast.GtE: (">=", "bvuge")}
 BOOLEAN = {name for name, _, kind, _ in DEFINITIONS if kind == "bool"}
@@ -163,14 +168,14 @@ def facts_acsl():
     for entries in (False, True):
         lines.append(f"/*@ axiomatic {'entries' if entries else 'words'} {{")
         for name, parameters, kind, body in DEFINITIONS:
-            if name.startswith("p_") != entries:
+            if (name[:2] != "w_") != entries:
                 continue
             typed = ", ".join("integer " + p for p in names(parameters))
             head = "predicate" if kind == "bool" else "logic integer"
             definition = f" = {acsl(parse(body))}" if kind != "int" else ""
             lines.append(f"  {head} {name}({typed}){definition};")
         for name, variables, hypothesis, conclusion in FACTS:
-            if ("p_" in conclusion) != entries:
+            if ("p_" in conclusion or "v_" in conclusion) != entries:
                 continue
             typed = ", ".join(names(variables))
             bounds = " && ".join(f"0 <= {v}" for v in names(variables))

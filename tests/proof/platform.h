@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fields.h"
+
 #define KASSERT(cond) ((void)(cond))
 #define PROOF_FRAMES (1u << 26) /* what a frame word and a cref_t can name */
 
