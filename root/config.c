@@ -14,7 +14,7 @@
 #define LINE_MAX_LENGTH 512
 #define MEMORY_DEFAULT (4ul << 20)
 #define MEMORY_LEAST (256ul << 10)
-#define MEMORY_MOST (64ul << 30)
+#define MEMORY_MOST (1ul << 30)
 
 static void complain(struct root_config *config, uint32_t line, const char *what, const char *where)
 {

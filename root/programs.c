@@ -8,7 +8,7 @@
 
 #define COM1_FIRST 0x3f8
 #define COM1_COUNT 8
-#define FRAMES_MOST 262144 /* of one program: 1 GiB */
+#define FRAMES_MOST 262144 /* of one program: 1 GiB, see config.c */
 
 struct running {
     const struct root_program *program;
@@ -16,6 +16,7 @@ struct running {
     struct exo_pool *pool;
     uint64_t free_before; /* of the pool */
     uint64_t frame, memory, count; /* of its env, and of its memory */
+    uint32_t fault; /* our event, which its fault event is derived from */
     bool ended;
 };
 
@@ -98,7 +99,7 @@ static long program_build(struct running *r, uint32_t index, const struct root_f
 {
     const struct root_program *p = r->program;
     uint32_t tables = program_tables(p);
-    uint64_t frames = EXO_MIN(p->memory / EXO_PAGE, FRAMES_MOST);
+    uint64_t frames = p->memory / EXO_PAGE;
     r->pool = root_pool_for(frames + 3 + tables);
     if (!r->pool)
         return -EXO_E_LIMIT;
@@ -106,6 +107,7 @@ static long program_build(struct running *r, uint32_t index, const struct root_f
     long fault = exo_event_new(exo.start.sel_thread, 1ul << index);
     if (fault < 0)
         return fault;
+    r->fault = (uint32_t)fault;
     long error =
         exo_child_make(&r->child, r->pool, frames, tables, p->cpu, (uint32_t)fault, child_bits);
     if (error < 0)
@@ -143,6 +145,8 @@ static void program_start(const struct root_program *p, const char *archive, uin
                    exo_strerror(error));
         if (r->child.env)
             exo_child_destroy(&r->child);
+        if (r->fault)
+            exo_drop(r->fault);
         return;
     }
     running_count++;
@@ -172,6 +176,7 @@ static void program_end(struct running *r)
 {
     long error = exo_child_destroy(&r->child);
     r->ended = true;
+    exo_drop(r->fault);
     if (error < 0)
         exo_printf("root: %s: cannot be destroyed: %s\n", r->program->name, exo_strerror(error));
     else

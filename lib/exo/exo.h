@@ -144,7 +144,8 @@ _Noreturn void exo_exit(long status);
 _Noreturn void exo_start(uint64_t word);
 /* Weak; root replaces it: fills exo.start and the pool when word is no startup page. */
 void exo_start_root(void);
-/* Zeroes the window bits and publishes tables_base.. at EXO_INFO_VA. */
+/* Binds the exposed tables at EXO_INFO_VA (where root finds them bound) and sets
+ * exo.info, words, slots, irqs, cpus. exo_init does it where the tables were given. */
 long exo_tables_map(void);
 /* Sets up libexo in the running first thread (after exo.start and exo.pool are). */
 void exo_init(void);

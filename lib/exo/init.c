@@ -8,7 +8,7 @@
 struct exo exo;
 static struct exo_task first_task;
 
-#define POOL_FRAMES 65536 /* 256 MiB for a program at most; more stays unused */
+#define POOL_FRAMES 262144 /* 1 GiB for a program at most */
 static uint64_t pool_bits[EXO_POOL_WORDS(POOL_FRAMES)];
 
 static void sels_init(void)

@@ -220,7 +220,7 @@ static void test_exhaustion(void)
         EXPECT(exo_drop(sels[--n]), 0);
     while (t)
         EXPECT(exo_task_destroy(&tasks[--t]), 0);
-    static uint64_t before[EXO_POOL_WORDS(65536)];
+    static uint64_t before[EXO_POOL_WORDS(262144)];
     memcpy(before, exo.pool.used, EXO_POOL_WORDS(exo.pool.count) * 8);
     uint64_t got = 0, start = exo.pool.free;
     while (frames(1))
