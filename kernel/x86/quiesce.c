@@ -27,6 +27,7 @@ void quiesce_serve(void)
     uint64_t round = __atomic_load_n(&round_last, __ATOMIC_SEQ_CST);
     cr3_write(cr3_read());
     __atomic_store_n(&percpu()->round_seen, round, __ATOMIC_RELEASE);
+    check_hold();
 }
 
 /* One turn of a wait: serves the rounds of others. */

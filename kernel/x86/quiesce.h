@@ -13,4 +13,21 @@ void quiesce_serve(void);
 void quiesce(uint64_t mask);
 /* The round that this CPU's pending unbindings need. */
 void quiesce_pending(void);
+
+/* check.c: invariants in debug builds; nothing in others */
+#ifdef EXO_DEBUG
+void check_begin(void);
+void check_hold(void);
+void check_tick(void);
+#else
+static inline void check_begin(void)
+{
+}
+static inline void check_hold(void)
+{
+}
+static inline void check_tick(void)
+{
+}
+#endif
 #endif

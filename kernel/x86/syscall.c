@@ -132,6 +132,7 @@ void sched_start(void)
     p->cr3 = cr3_read();
     p->ts_set = 0;
     fpu_follow(p, NULL);
+    check_begin();
     sched_begin();
     exit_user(); /* resched is set: the slow way, with no thread to leave */
 }

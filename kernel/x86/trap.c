@@ -80,6 +80,7 @@ void trap_interrupt(uint64_t vector)
     lapic_eoi();
     if (vector == VECTOR_TIMER) {
         timer_interrupt();
+        check_tick();
         this_cpu()->resched |= RESCHED_EXIT;
     } else if (vector == VECTOR_IPI) {
         requests_serve();

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Debug builds, with `check=MS` on the command line: the invariants of core are looked at
+ * every MS milliseconds on CPU 0, which holds the others meanwhile: each takes part in a
+ * quiesce round and stays in it. What a CPU that waits for a round of its own has pending,
+ * the invariants know of. A broken one stops the machine and says which.
+ */
+#include "quiesce.h"
+#include "x86.h"
+
+#ifdef EXO_DEBUG
+static uint64_t period, next_check; /* TSC ticks; 0 off */
+static uint32_t holding;
+static uint64_t checks;
+
+void check_begin(void)
+{
+    const char *at = info->command_line;
+    uint64_t ms = 0;
+    while (*at != 0 && memcmp(at, "check=", 6) != 0)
+        at++;
+    if (*at != 0)
+        for (at += 6; *at >= '0' && *at <= '9' && ms < 1000000; at++)
+            ms = ms * 10 + (uint64_t)(*at - '0');
+    period = ms * (slot_ticks * 1000 / EXO_SLOT_US);
+}
+
+/* In a round: stays while CPU 0 looks at everything. */
+void check_hold(void)
+{
+    while (__atomic_load_n(&holding, __ATOMIC_ACQUIRE) != 0 && this_cpu()->id != 0)
+        __builtin_ia32_pause();
+}
+
+void check_tick(void)
+{
+    if (period == 0 || this_cpu()->id != 0 || now() < next_check)
+        return;
+    __atomic_store_n(&holding, 1, __ATOMIC_SEQ_CST);
+    quiesce((1ul << ncpus) - 1);
+    int line = core_invariants();
+    if (line != 0)
+        panic("invariants.c:%d is broken, after %lx checks", line, checks);
+    checks++;
+    __atomic_store_n(&holding, 0, __ATOMIC_SEQ_CST);
+    next_check = now() + period;
+}
+#endif
