@@ -231,6 +231,7 @@ struct cpu {
  *   void irq_mask(unsigned irq), irq_unmask(unsigned irq)
  *   void fpu_forget(frame_t thread) drops the FPU registers if they are this thread's
  *   void fpu_init(frame_t thread)
+ *   void thread_leave(frame_t thread) saves what the CPU still holds of the running thread
  *   uint32_t port_read(port, size), void port_write(port, size, value)
  *   uint64_t slot_ticks             length of a time slot in TSC ticks
  *   KASSERT(cond)                   debug builds only

@@ -343,8 +343,7 @@ void sys_reply_give(struct thread *t) { thread_result(t, reply_give(t, t->regs.r
 static void fault_stop(struct thread *t)
 {
     struct cap event;
-    t->state = EXO_T_FAULTED;
-    sched_block(t);
+    thread_stopped(t, EXO_T_FAULTED);
     if (t->fault_sel != 0 &&
         cap_read(t->env, t->fault_sel, EXO_EVENT, EXO_EVENT_SIGNAL, &event) == 0)
         event_raise((frame_t)event.base, event.count);

@@ -141,6 +141,14 @@ void requests_serve(void)
 
 /* ---- stopping and ending --------------------------------------------------------------- */
 
+void thread_stopped(struct thread *t, uint32_t state)
+{
+    if (this_cpu()->cur == t->self && t->state == EXO_T_READY)
+        thread_leave(t->self);
+    __atomic_store_n(&t->state, state, __ATOMIC_RELEASE);
+    sched_block(t);
+}
+
 void thread_halt(struct thread *t)
 {
     switch (t->state) {
@@ -161,8 +169,7 @@ void thread_halt(struct thread *t)
         break;
     }
     timeout_set(t, 0);
-    t->state = EXO_T_STOPPED;
-    sched_block(t);
+    thread_stopped(t, EXO_T_STOPPED);
 }
 
 long thread_detach(frame_t f)

@@ -31,6 +31,8 @@ void requests_serve(void);
 void request_cancel(struct thread *t);
 /* Stops a thread of this CPU wherever it is. */
 void thread_halt(struct thread *t);
+/* t, in no wait or call, is STOPPED or FAULTED now: others may have its registers. */
+void thread_stopped(struct thread *t, uint32_t state);
 /* The result of a thread's call, and registers as SYSRET leaves them. */
 static inline void thread_result(struct thread *t, long value)
 {

@@ -204,5 +204,6 @@ void irq_mask(unsigned irq);
 void irq_unmask(unsigned irq);
 void fpu_forget(uint32_t thread);
 void fpu_init(uint32_t thread);
+void thread_leave(uint32_t thread);
 #endif
 #endif

@@ -75,6 +75,15 @@ static void bases_load(const struct thread *t)
                      : "r"(t->fs_base), "r"(t->gs_base));
 }
 
+void thread_leave(frame_t f)
+{
+    struct percpu *p = percpu();
+    if (p->cur != &threads[f])
+        return;
+    bases_save(p->cur);
+    p->cur = NULL;
+}
+
 static void thread_switch(struct percpu *p, struct thread *next)
 {
     if (p->cur != NULL)

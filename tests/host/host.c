@@ -100,6 +100,10 @@ void fpu_forget(uint32_t thread)
 {
     KASSERT(thread < nframes);
 }
+void thread_leave(uint32_t thread)
+{
+    KASSERT(threads[thread].state == EXO_T_READY);
+}
 void fpu_init(uint32_t thread)
 {
     memset(threads[thread].fpu, 0, sizeof threads[thread].fpu);

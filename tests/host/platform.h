@@ -94,6 +94,7 @@ void irq_mask(unsigned irq);
 void irq_unmask(unsigned irq);
 void fpu_forget(uint32_t thread);
 void fpu_init(uint32_t thread);
+void thread_leave(uint32_t thread);
 uint32_t port_read(unsigned port, unsigned size);
 void port_write(unsigned port, unsigned size, uint32_t value);
 

@@ -46,10 +46,47 @@ static struct cpu *cpu(void) { return this_cpu(); }
 static struct thread *cur(void) { return &threads[cpu()->cur]; }
 static struct thread *th(unsigned i) { return &threads[thread[i]]; }
 
+/* The links of calls, queues and the ring, as thread.c's head has them. */
+static void links_check(void)
+{
+    for (unsigned i = 0; i < THREADS; i++) {
+        const struct thread *t = th(i);
+        if (thread[i] == 0 || EXO_FW_TYPE(words[thread[i]]) != EXO_FT_THREAD)
+            continue;
+        if (t->state == EXO_T_READY) {
+            CHECK(threads[chain_base(t->self)].on_ring == 1);
+            CHECK(t->depth <= EXO_CHAIN_MAX);
+        }
+        if (t->caller != 0)
+            CHECK(threads[t->caller].state == EXO_T_CALLING && threads[t->caller].callee == t->self);
+        if (t->state == EXO_T_CALLING)
+            CHECK(threads[t->callee].caller == t->self);
+        if (t->state == EXO_T_WAIT)
+            CHECK(t->caller == 0 && t->queue_head == 0 && t->in_handler == 0 && t->on_ring == 0);
+        if (t->on_ring != 0)
+            CHECK(t->caller == 0 && threads[t->ring_next].ring_prev == t->self);
+        unsigned queued = 0;
+        for (frame_t q = t->queue_head; q != 0 && queued <= THREADS; q = threads[q].queue_next) {
+            CHECK(threads[q].state == EXO_T_QUEUED && threads[q].callee == t->self);
+            queued++;
+        }
+        CHECK(queued <= THREADS);
+        bool timed = t->timer != 0 || t->timeout != 0;
+        CHECK(t->heap_in == timed);
+        if (t->state != EXO_T_EVENT && t->state != EXO_T_CALLING && t->state != EXO_T_QUEUED)
+            CHECK(t->timeout == 0);
+        if (t->heap_up != 0 && t->heap_in != 0)
+            CHECK(threads[t->heap_up].heap_key <= t->heap_key);
+    }
+    if (cpu()->cur != 0)
+        CHECK(cur()->state == EXO_T_READY);
+}
+
 /* What exit_prepare does. */
 static void step(void)
 {
     sched_settle();
+    links_check();
     if (cpu()->cur != 0 && cur()->slow != 0)
         event_deliver(cur());
     CHECK(core_invariants() == 0);
@@ -87,6 +124,8 @@ static void begin(unsigned ready)
 {
     host_boot(512, 2, true);
     cpu()->cur = host_thread;
+    threads[host_thread].state = EXO_T_READY;
+    memset(thread, 0, sizeof thread);
     for (unsigned i = 0; i < THREADS; i++) {
         uint32_t frame = HOST_FREE + 2 * i;
         CHECK(sys_thread_make(THREAD_SEL + i, 0, HOST_RAM, frame, 0) == 0);
@@ -429,6 +468,106 @@ static void test_other_cpu(void)
     CHECK(cpus[0].requests == 0 && th(0)->requests == 0 && th(1)->gone == 1);
 }
 
+static uint64_t seed;
+
+static unsigned chance(unsigned n)
+{
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (unsigned)(seed >> 33) % n;
+}
+
+/* One thing that the running thread might do. */
+static void random_call(void)
+{
+    uint64_t i = chance(THREADS), soon = chance(2) != 0 ? host_now + 1 + chance(3000) : 0;
+    switch (chance(16)) {
+    case 0:
+    case 1:
+    case 2:
+        full(sys_call, GATE_SEL + i, 1, 2, 3);
+        break;
+    case 3:
+        cur()->regs.r14 = chance(2) != 0 ? EVENT_SEL + i : 0;
+        cur()->regs.r15 = soon;
+        full(sys_call_x, GATE_SEL + chance(THREADS), 1, 2, 3);
+        break;
+    case 4:
+    case 5:
+    case 6:
+        full(sys_reply_wait, chance(256), 4, 5, 6);
+        break;
+    case 7:
+        full(sys_event_wait, chance(256), soon, 0, 0);
+        break;
+    case 8:
+        (void)sys_timer_set(soon, 1u << chance(8));
+        step();
+        break;
+    case 9:
+        full(sys_yield, 0, 0, 0, 0);
+        break;
+    case 10:
+        full(sys_yield_to, THREAD_SEL + i, 0, 0, 0);
+        break;
+    case 11:
+        full(sys_thread_stop, chance(4) != 0 ? 0 : THREAD_SEL + i, 0, 0, 0);
+        break;
+    case 12:
+        full(sys_reply_give, THREAD_SEL + i, 0, 0, 0);
+        break;
+    case 13:
+        (void)sys_thread_set(0, EXO_SET_UPCALL, chance(2) * 0x7000, 0x8000);
+        upcalls[cur()->upcall].event_mask = chance(256);
+        (void)sys_thread_set(0, EXO_SET_FAULT, (chance(2) != 0 ? GATE_SEL : EVENT_SEL) + i, 0);
+        break;
+    case 14:
+        cur()->regs.vector = 14;
+        fault_take(cur(), 0x1234);
+        step();
+        break;
+    default:
+        upcalls[cur()->upcall].frame.rip = 0x400000;
+        full(sys_upcall_return, 0, 0, 0, 0);
+        break;
+    }
+}
+
+/* One thing that happens to the machine, or that somebody else does. */
+static void random_happening(void)
+{
+    uint64_t i = chance(THREADS);
+    if (chance(3) == 0)
+        tick(1 + chance(2 * SLOT));
+    event_raise(thread[i], 1u << chance(8));
+    step();
+    i = chance(THREADS);
+    if (th(i)->state == EXO_T_STOPPED || th(i)->state == EXO_T_FAULTED) {
+        thread_request(thread[i], THREAD_REQ_START);
+        requests_serve();
+        step();
+    }
+}
+
+static void test_random(void)
+{
+    for (seed = 1; seed < 40 && good; seed++) {
+        uint64_t kept = seed;
+        begin(THREADS);
+        for (unsigned pos = 0; pos < EXO_SLOTS_PER_CPU; pos += 2)
+            (void)sys_slot_bind(HOST_SLOTS, pos, THREAD_SEL + chance(4),
+                                chance(4) == 0 ? EXO_SLOT_FIRM : 0);
+        for (unsigned n = 0; n < 3000 && good; n++) {
+            if (cpu()->cur == 0 || chance(4) == 0)
+                random_happening();
+            else
+                random_call();
+        }
+        if (!good)
+            printf("  seed %lu\n", kept);
+        seed = kept;
+    }
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -449,6 +588,7 @@ static const struct {
     {"credit", test_credit},
     {"yield", test_yield},
     {"requests of other CPUs", test_other_cpu},
+    {"whatever happens", test_random},
 };
 
 int main(void)
