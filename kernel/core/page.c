@@ -21,6 +21,8 @@
 #define UPPER_START 0xffff880000000000ull /* user space above the kernel's slots */
 #define RIGHTS_BITS (EXO_R | EXO_W | EXO_X)
 
+/*@ assigns \nothing;
+    ensures \result == p_sel_bits(sel); */
 static uint64_t sel_bits(uint32_t sel)
 {
     return (uint64_t)(sel & 7) << PTE_SOFT_LOW | (uint64_t)(sel >> 3) << PTE_SOFT_HIGH;
@@ -70,9 +72,17 @@ bool va_user(uint64_t va, uint64_t bytes)
 }
 
 /* The table of `level` that holds va's entry. */
+/*@ requires invariants && env_ok(env) && 1 <= level <= 3 && va_ok(va);
+    requires \valid(out) && local(out);
+    assigns *out;
+    ensures -EXO_E_TODO <= \result <= 0;
+    ensures \result == 0 ==> is_table(*out, level); */
 static long table_find(frame_t env, uint64_t va, unsigned level, frame_t *out)
 {
     frame_t t = envs[env].root;
+    /*@ loop invariant level <= l <= 4 && is_table(t, l);
+        loop assigns l, t;
+        loop variant l; */
     for (unsigned l = 4; l > level; l--) {
         uint64_t e = tables[t].e[va_index(va, l)];
         if ((e & PTE_P) == 0)
@@ -106,6 +116,14 @@ struct span { /* what a bind call asks for, checked */
     uint64_t cache;
 };
 
+/*@ predicate span_ok(struct span *s) = 1 <= s->level <= 3 && s->sel < 16384 &&
+      (s->cache == 0 || s->cache == CACHE_UC) &&
+      (s->rights == 1 || s->rights == 3 || s->rights == 5 || s->rights == 7); */
+
+/*@ requires \valid(level);
+    assigns *level;
+    ensures -EXO_E_TODO <= \result <= 0;
+    ensures \result == 0 ==> 1 <= *level <= 3; */
 static long size_level(uint64_t rights, unsigned *level)
 {
     if ((rights & ~(uint64_t)(RIGHTS_BITS | EXO_LARGE_2M | EXO_LARGE_1G)) != 0)
@@ -115,6 +133,15 @@ static long size_level(uint64_t rights, unsigned *level)
 }
 
 /* Env lock held: may `sel` be bound through with these rights? */
+/*@ requires invariants && env_ok(s->env) && \valid(s) && \valid(out) && local(out);
+    requires \separated(s, out);
+    assigns s->cache, *out;
+    ensures -EXO_E_TODO <= \result <= 0;
+    ensures \result == 0 ==> *out == cap_at(s->env, s->sel) && s->sel < envs[s->env].nsel &&
+            caps[*out].kind == EXO_FRAMES && SUBSET(s->rights, caps[*out].rights) &&
+            s->cache == caps[*out].badge && (s->cache == 0 || s->cache == CACHE_UC);
+    ensures alive: \result == 0 ==> (caps[*out].flags & CAP_DYING) == 0 &&
+            (envs[s->env].flags & ENV_DYING) == 0; */
 static long bind_check(struct span *s, cref_t *out)
 {
     if ((envs[s->env].flags & ENV_DYING) != 0)
@@ -128,14 +155,33 @@ static long bind_check(struct span *s, cref_t *out)
     return 0;
 }
 
+/*@ requires \valid_read(c);
+    assigns \nothing;
+    ensures \result != 0 <==> covers(c->base, c->count, first, n); */
 static bool cap_covers(const struct cap *c, uint64_t first, uint64_t n)
 {
     return first >= c->base && first - c->base < c->count && n <= c->count - (first - c->base);
 }
 
 /* One leaf entry of table t. Env lock held, frame inside the capability. */
-static long bind_one(const struct span *s, uint64_t *entry, frame_t f)
+/*@ requires invariants && \valid_read(s) && span_ok(s) && is_table(t, s->level) && i < 512;
+    requires s->level > 1 ==> f % (s->level == 2 ? 512 : 262144) == 0;
+    assigns tables[t].e[i], words[f], blocks2m[f >> 9], blocks1g[f >> 18];
+    ensures -EXO_E_TODO <= \result <= 0;
+    ensures tree;
+    ensures refused: \result != 0 ==> tables[t].e[i] == \old(tables[t].e[i]);
+    ensures empty: \result == 0 ==> !p_present(\old(tables[t].e[i]));
+    ensures bound: \result == 0 ==> p_present(tables[t].e[i]) &&
+            p_frame(tables[t].e[i]) == f && p_sel(tables[t].e[i]) == s->sel &&
+            p_rights(tables[t].e[i]) == s->rights;
+    ensures safe: \result == 0 && s->level == 1 && counted(f) ==>
+            bindable(words[f], (s->rights & EXO_W) != 0 ? 1 : 0);
+    ensures exact: s->level == 1 && \old(counted(f)) ==>
+            words[f] == \old(words[f]) + (\result == 0 ? 1 : 0);
+    ensures type: f < nframes ==> w_type(words[f]) == w_type(\old(words[f])); */
+static long bind_one(const struct span *s, frame_t t, unsigned i, frame_t f)
 {
+    uint64_t *entry = &tables[t].e[i];
     if ((*entry & PTE_P) != 0)
         return -EXO_E_BOUND;
     long r = s->level == 1 ? word_bind(f, (s->rights & EXO_W) != 0) : word_bind_large(f, s->level);
@@ -144,8 +190,18 @@ static long bind_one(const struct span *s, uint64_t *entry, frame_t f)
     return r;
 }
 
-static long bind_range(const struct span *s, struct cap *c, uint64_t va, uint64_t n, frame_t f)
+/*@ requires invariants && \valid_read(s) && span_ok(s) && env_ok(s->env);
+    requires caps[cref].kind == EXO_FRAMES && SUBSET(s->rights, caps[cref].rights);
+    requires 1 <= n <= EXO_RANGE_MAX;
+    requires va_range(va, n * level_bytes(s->level));
+    requires f + n * level_pages(s->level) <= 0xffffffff && f % level_pages(s->level) == 0;
+    assigns BINDS, caps[cref].bindings;
+    ensures invariants;
+    ensures exact: caps[cref].bindings == \old(caps[cref].bindings) + (\result > 0 ? \result : 0);
+    ensures -EXO_E_TODO <= \result <= n; */
+static long bind_range(const struct span *s, cref_t cref, uint64_t va, uint64_t n, frame_t f)
 {
+    struct cap *c = &caps[cref];
     uint64_t pages = 1ull << 9 * (s->level - 1); /* frames of one */
     if (!cap_covers(c, f, n * pages))
         return -EXO_E_RANGE;
@@ -154,13 +210,22 @@ static long bind_range(const struct span *s, struct cap *c, uint64_t va, uint64_
     frame_t t = 0;
     uint64_t done = 0;
     long r = 0;
+    /*@ loop invariant 0 <= done <= n && -EXO_E_TODO <= r <= 0 && invariants;
+        loop invariant r == 0;
+        loop invariant t == 0 || is_table(t, s->level);
+        loop invariant done < n ==> va_range(va, (n - done) * level_bytes(s->level));
+        loop invariant f + (n - done) * pages <= 0xffffffff && f % pages == 0;
+        loop invariant done < n ==> covers(caps[cref].base, caps[cref].count, f, (n - done) * pages);
+        loop assigns done, r, t, va, f, BINDS;
+        loop variant n - done; */
     while (done < n) {
         if (t == 0 || va_index(va, s->level) == 0) {
             r = table_find(s->env, va, s->level, &t);
             if (r != 0)
                 break;
         }
-        r = bind_one(s, &tables[t].e[va_index(va, s->level)], f);
+        /*@ assert covered: covers(caps[cref].base, caps[cref].count, f, pages); */
+        r = bind_one(s, t, va_index(va, s->level), f);
         if (r != 0)
             break;
         done++;
@@ -194,7 +259,7 @@ long sys_page_bind(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_t
     lock_env(s.env);
     r = bind_check(&s, &c);
     if (r == 0)
-        r = bind_range(&s, &caps[c], va, n, (frame_t)frame);
+        r = bind_range(&s, c, va, n, (frame_t)frame);
     unlock_env(s.env);
     return r;
 }
@@ -204,35 +269,47 @@ static struct exo_batch *cur_list(void)
     return upcalls[threads[this_cpu()->cur].upcall].list;
 }
 
-/* Env lock held: the leaf entry of a 4 KiB page. */
-static long leaf_find(frame_t env, uint64_t va, uint64_t **out)
+/* Env lock held: the table that holds the entry of a 4 KiB page. */
+/*@ requires invariants && env_ok(env) && \valid(out) && local(out);
+    assigns *out;
+    ensures -EXO_E_TODO <= \result <= 0;
+    ensures \result == 0 ==> is_table(*out, 1) && va_ok(va); */
+static long leaf_find(frame_t env, uint64_t va, frame_t *out)
 {
-    frame_t t;
     if ((va & 4095) != 0 || !va_user(va, 4096))
         return -EXO_E_VA;
-    long r = table_find(env, va, 1, &t);
-    if (r == 0)
-        *out = &tables[t].e[va_index(va, 1)];
-    return r;
+    return table_find(env, va, 1, out);
 }
 
-static long bind_list(const struct span *s, struct cap *c, uint64_t n)
+/*@ requires invariants && \valid_read(s) && span_ok(s) && s->level == 1 && env_ok(s->env);
+    requires caps[cref].kind == EXO_FRAMES && SUBSET(s->rights, caps[cref].rights);
+    requires 1 <= n <= EXO_LIST_MAX;
+    assigns BINDS, caps[cref].bindings;
+    ensures invariants;
+    ensures exact: caps[cref].bindings == \old(caps[cref].bindings) + (\result > 0 ? \result : 0);
+    ensures -EXO_E_TODO <= \result <= n; */
+static long bind_list(const struct span *s, cref_t cref, uint64_t n)
 {
+    struct cap *c = &caps[cref];
     const struct exo_batch *list = cur_list();
     uint64_t done = 0;
-    uint64_t *entry;
+    frame_t t;
     long r = 0;
     if (c->bindings > UINT32_MAX - n)
         return -EXO_E_LIMIT;
+    /*@ loop invariant 0 <= done <= n && r == 0 && invariants;
+        loop assigns done, r, t, BINDS;
+        loop variant n - done; */
     for (; done < n; done++) {
         uint64_t f = fetch(&list[done].frame);
+        uint64_t va = fetch(&list[done].va);
         if (!cap_covers(c, f, 1)) {
             r = -EXO_E_RANGE;
             break;
         }
-        r = leaf_find(s->env, fetch(&list[done].va), &entry);
+        r = leaf_find(s->env, va, &t);
         if (r == 0)
-            r = bind_one(s, entry, (frame_t)f);
+            r = bind_one(s, t, va_index(va, 1), (frame_t)f);
         if (r != 0)
             break;
     }
@@ -255,28 +332,55 @@ long sys_page_bind_list(uint64_t env, uint64_t n, uint64_t sel, uint64_t rights)
     lock_env(s.env);
     r = bind_check(&s, &c);
     if (r == 0)
-        r = bind_list(&s, &caps[c], n);
+        r = bind_list(&s, c, n);
     unlock_env(s.env);
     return r;
 }
 
 /* ---- runs over what is bound ------------------------------------------------------------ */
 
-/* What is done with one present leaf entry at `level`. Env lock held. */
-typedef long entry_fn(frame_t env, uint64_t va, uint64_t *entry, unsigned level, unsigned rights);
+/* What is done with one present leaf entry of table t at `level`. Env lock held. */
+typedef long entry_fn(frame_t env, uint64_t va, frame_t t, unsigned level, unsigned rights);
 
-static long entry_unbind(frame_t env, uint64_t va, uint64_t *entry, unsigned level, unsigned rights)
+/*@ requires invariants && env_ok(env) && is_table(t, level) && 1 <= level <= 3 && pend_room;
+    assigns tables[t].e[v_index(va, level)], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
+    ensures invariants;
+    ensures \result == 0 && !p_present(tables[t].e[v_index(va, level)]);
+    ensures taken: the_cpu.pend_count == \old(the_cpu.pend_count) + 1 &&
+            the_cpu.pend[\old(the_cpu.pend_count)].entry == \old(tables[t].e[v_index(va, level)]) &&
+            the_cpu.pend[\old(the_cpu.pend_count)].env == env &&
+            the_cpu.pend[\old(the_cpu.pend_count)].va == va &&
+            the_cpu.pend[\old(the_cpu.pend_count)].level == level; */
+static long entry_unbind(frame_t env, uint64_t va, frame_t t, unsigned level, unsigned rights)
 {
     (void)rights;
-    uint64_t old = entry_swap(entry, 0);
+    uint64_t old = entry_swap(&tables[t].e[va_index(va, level)], 0);
     pend_add(env, va, old, level);
     return 0;
 }
 
-static long entry_protect(frame_t env, uint64_t va, uint64_t *entry, unsigned level,
-                          unsigned rights)
+/*@ requires invariants && env_ok(env) && is_table(t, level) && 1 <= level <= 3 && pend_room;
+    requires rights == 0 || rights == 1 || rights == 3 || rights == 5 || rights == 7;
+    requires caps[cap_at(env, p_sel(tables[t].e[v_index(va, level)]))].kind == EXO_FRAMES;
+    requires level > 1 ==> p_large(tables[t].e[v_index(va, level)]);
+    assigns tables[t].e[v_index(va, level)], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
+    ensures invariants;
+    ensures -EXO_E_TODO <= \result <= 0;
+    ensures refused: \result != 0 ==>
+            tables[t].e[v_index(va, level)] == \old(tables[t].e[v_index(va, level)]);
+    ensures same: p_frame(tables[t].e[v_index(va, level)]) ==
+                    p_frame(\old(tables[t].e[v_index(va, level)])) &&
+            p_sel(tables[t].e[v_index(va, level)]) ==
+                    p_sel(\old(tables[t].e[v_index(va, level)]));
+    ensures within: \result == 0 ==> p_rights(tables[t].e[v_index(va, level)]) == rights &&
+            SUBSET(rights, caps[cap_at(env, p_sel(\old(tables[t].e[v_index(va, level)])))].rights);
+    ensures safe: \result == 0 && level == 1 && (rights & EXO_W) != 0 &&
+            counted(p_frame(tables[t].e[v_index(va, level)])) ==>
+            w_type(words[p_frame(tables[t].e[v_index(va, level)])]) == EXO_FT_PLAIN;
+    ensures the_cpu.pend_count <= \old(the_cpu.pend_count) + 1; */
+static long entry_protect(frame_t env, uint64_t va, frame_t t, unsigned level, unsigned rights)
 {
-    uint64_t old = *entry;
+    uint64_t old = tables[t].e[va_index(va, level)];
     const struct cap *c = &caps[env_caps(env) + pte_sel(old)];
     frame_t f = pte_frame(old);
     if ((rights & ~(unsigned)c->rights) != 0)
@@ -287,33 +391,50 @@ static long entry_protect(frame_t env, uint64_t va, uint64_t *entry, unsigned le
             return -EXO_E_TYPE;
     }
     uint64_t fresh = pte_leaf(f, rights, pte_sel(old), level, c->badge) | (old & (PTE_A | PTE_D));
-    if (!word_cas(entry, old, fresh))
+    if (!word_cas(&tables[t].e[va_index(va, level)], old, fresh))
         return -EXO_E_AGAIN;
     if ((pte_rights(old) & ~rights) != 0 && (old & PTE_A) != 0)
         pend_add(env, va, 0, level);
     return 0;
 }
 
-/* The leaf of va and its level. */
-static long leaf_any(frame_t env, uint64_t va, uint64_t **entry, unsigned *level)
+/* The table that holds va's leaf, and its level. */
+/*@ requires invariants && env_ok(env) && va_ok(va) && \valid(out) && \valid(level);
+    requires local(out) && local(level) && \separated(out, level);
+    assigns *out, *level;
+    ensures -EXO_E_TODO <= \result <= 0;
+    ensures \result == 0 ==> 1 <= *level <= 3 && is_table(*out, *level) &&
+            (*level > 1 ==> p_present(tables[*out].e[v_index(va, *level)]) &&
+                            p_large(tables[*out].e[v_index(va, *level)])); */
+static long leaf_any(frame_t env, uint64_t va, frame_t *out, unsigned *level)
 {
     frame_t t = envs[env].root;
-    for (unsigned l = 4;; l--) {
-        *entry = &tables[t].e[va_index(va, l)];
-        *level = l;
-        if (l == 1)
-            return 0;
-        if ((**entry & PTE_P) == 0)
+    unsigned l = 4;
+    /*@ loop invariant 1 <= l <= 4 && is_table(t, l);
+        loop assigns l, t;
+        loop variant l; */
+    for (; l > 1; l--) {
+        uint64_t e = tables[t].e[va_index(va, l)];
+        if ((e & PTE_P) == 0)
             return -EXO_E_NOPT;
-        if (l < 4 && (**entry & PTE_PS) != 0)
-            return 0;
-        t = pte_frame(**entry);
+        if (l < 4 && (e & PTE_PS) != 0)
+            break;
+        t = pte_frame(e);
     }
+    *out = t;
+    *level = l;
+    return 0;
 }
 
+/*@ requires invariants && env_ok(env) && bound_ok(env) && 1 <= n <= EXO_RANGE_MAX && va_ok(va);
+    requires the_cpu.pend_count == 0 && (fn == &entry_unbind || fn == &entry_protect);
+    requires rights == 0 || rights == 1 || rights == 3 || rights == 5 || rights == 7;
+    assigns tables[0 .. NF - 1].e[0 .. 511], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
+    ensures invariants;
+    ensures -EXO_E_TODO <= \result <= n; */
 static long run_range(frame_t env, uint64_t va, uint64_t n, entry_fn *fn, unsigned rights)
 {
-    uint64_t *entry = NULL;
+    frame_t t = 0;
     unsigned level = 0;
     uint64_t done = 0;
     long r = 0;
@@ -322,17 +443,16 @@ static long run_range(frame_t env, uint64_t va, uint64_t n, entry_fn *fn, unsign
             r = -EXO_E_VA;
             break;
         }
-        if (level == 1 && va_index(va, 1) != 0)
-            entry++;
-        else
-            r = leaf_any(env, va, &entry, &level);
+        if (level != 1 || va_index(va, 1) == 0)
+            r = leaf_any(env, va, &t, &level);
         if (r != 0)
             break;
         uint64_t bytes = 4096ull << 9 * (level - 1);
         if ((va & (bytes - 1)) != 0)
             r = -EXO_E_VA;
-        else if ((*entry & PTE_P) != 0)
-            r = fn(env, va, entry, level, rights);
+        else if ((tables[t].e[va_index(va, level)] & PTE_P) != 0)
+            /*@ calls entry_unbind, entry_protect; */
+            r = fn(env, va, t, level, rights);
         else if (done == 0)
             r = -EXO_E_NONE;
         if (r != 0)
@@ -346,14 +466,16 @@ static long run_range(frame_t env, uint64_t va, uint64_t n, entry_fn *fn, unsign
 static long run_list(frame_t env, uint64_t n, entry_fn *fn, unsigned rights)
 {
     const struct exo_batch *list = cur_list();
-    uint64_t *entry;
+    frame_t t;
     uint64_t done = 0;
     long r = 0;
     for (; done < n; done++) {
         uint64_t va = fetch(&list[done].va);
-        r = leaf_find(env, va, &entry);
+        r = leaf_find(env, va, &t);
+        if (r == 0 && (tables[t].e[va_index(va, 1)] & PTE_P) == 0)
+            r = -EXO_E_NONE;
         if (r == 0)
-            r = (*entry & PTE_P) != 0 ? fn(env, va, entry, 1, rights) : -EXO_E_NONE;
+            r = fn(env, va, t, 1, rights);
         if (r != 0)
             break;
     }

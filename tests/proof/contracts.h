@@ -38,11 +38,70 @@ extern struct cpu the_cpu; /* the one that core runs on */
     ensures \result == &the_cpu; */
 struct cpu *this_cpu(void);
 
+/* What core may take from any memory: everything that it counts. */
+#define BINDS                                                                                      \
+    tables[0 .. NF - 1].e[0 .. 511], words[0 .. 0xffffffff], blocks2m[0 .. 0xffffffff],            \
+        blocks1g[0 .. 0xffffffff]
+#define SUBSET(a, b) (((uint32_t)(a) & (uint32_t)(~(uint32_t)(b))) == 0)
+
 /*@ predicate machine = 0 < nframes <= NF;
     predicate counted(integer f) = 0 <= f < nframes && w_type(words[f]) != EXO_FT_DEVICE;
     predicate bindable(integer w, integer writable) =
       w_type(w) == EXO_FT_PLAIN || (writable == 0 && (w_type(w) == EXO_FT_TABLE ||
       EXO_FT_PT1 <= w_type(w) <= EXO_FT_PT4)); */
+
+/* Tables lead to tables of the next level: what every walk relies on. */
+/*@ predicate is_table(integer f, integer level) =
+      0 < f < nframes && w_type(words[f]) == EXO_FT_PT1 + level - 1;
+    predicate user_slot(integer i) = i < 256 || i >= 272;
+    predicate tree = \forall integer t, i; 0 <= t < nframes && 0 <= i < 512 &&
+      EXO_FT_PT2 <= w_type(words[t]) <= EXO_FT_PT4 &&
+      (w_type(words[t]) == EXO_FT_PT4 ==> user_slot(i)) && p_present(tables[t].e[i]) &&
+      (w_type(words[t]) == EXO_FT_PT4 || !p_large(tables[t].e[i])) ==>
+      0 < p_frame(tables[t].e[i]) < nframes &&
+      w_type(words[p_frame(tables[t].e[i])]) == w_type(words[t]) - 1; */
+
+/*@ logic integer cap_at(integer e, integer sel) = (e + 3) * 64 + sel;
+    predicate covers(integer base, integer count, integer first, integer n) =
+      base <= first < base + count && first + n <= base + count;
+    predicate env_ok(integer e) = 0 < e && e + 3 + envs[e].tables <= nframes &&
+      1 <= envs[e].tables <= EXO_TAB_MAX && envs[e].nsel == envs[e].tables * 64 &&
+      envs[e].root == e + 1 && is_table(e + 1, 4);
+    predicate thread_ok(integer t) = 0 < t < nframes && threads[t].upcall < nframes &&
+      env_ok(threads[t].env);
+    predicate cap_ok(integer c) =
+      (caps[c].kind == EXO_FRAMES ==> (caps[c].badge == 0 || caps[c].badge == CACHE_UC) &&
+       caps[c].base + caps[c].count <= 0x100000000) &&
+      (caps[c].kind == EXO_ENV ==> env_ok(caps[c].base)) &&
+      (caps[c].kind == EXO_THREAD ==> thread_ok(caps[c].base));
+    predicate objects = \forall integer c; 0 <= c < 0x100000000 ==> cap_ok(c);
+    predicate invariants = machine && tree && objects && thread_ok(the_cpu.cur); */
+
+/* Results that a caller keeps on its stack. */
+/*@ predicate local(uint32_t *p) = \separated(p, &words[0 .. NF - 1], &tables[0 .. NF - 1],
+      &caps[0 .. 0xffffffff], &envs[0 .. NF - 1], &threads[0 .. NF - 1], &the_cpu, &nframes); */
+
+/*@ predicate va_ok(integer va) = 0 <= va < EXO_VA_END ||
+      0xffff880000000000 <= va < 0x10000000000000000;
+    predicate va_range(integer va, integer bytes) =
+      (0 <= va && va + bytes <= EXO_VA_END) ||
+      (0xffff880000000000 <= va && va + bytes <= 0x10000000000000000);
+    logic integer level_pages(integer l) = l == 1 ? 1 : l == 2 ? 512 : 262144;
+    logic integer level_bytes(integer l) = level_pages(l) * 4096;
+    predicate pend_room = the_cpu.pend_count < PEND_MAX; */
+
+/* Every entry bound was bound through a frames capability: shown as an invariant by the
+ * fuzzers (kernel/core/invariants.c, 3), assumed here. */
+/*@ predicate bound_ok(integer e) = \forall integer t, i; 0 <= t < nframes && 0 <= i < 512 &&
+      EXO_FT_PT1 <= w_type(words[t]) <= EXO_FT_PT4 && p_present(tables[t].e[i]) ==>
+      caps[cap_at(e, p_sel(tables[t].e[i]))].kind == EXO_FRAMES; */
+
+/* ---- what the machine layer does ---- */
+
+/*@ requires frame < nframes;
+    assigns tables[frame].e[0 .. 511];
+    ensures \forall integer i; 0 <= i < 512 ==> tables[frame].e[i] == 0; */
+void table_clear(uint32_t frame);
 
 /* ---- words.c ---- */
 
@@ -122,4 +181,64 @@ long word_bind_large(frame_t f, unsigned level);
     ensures only2: level == 3 && f < nframes ==> blocks2m[f >> 9] == \old(blocks2m[f >> 9]);
     ensures only3: level == 2 && f < nframes ==> blocks1g[f >> 18] == \old(blocks1g[f >> 18]); */
 void word_unbind_large(frame_t f, unsigned level);
+
+/* ---- cap.c ---- */
+
+/*@ requires invariants && env_ok(e) && \valid(out) && local(out);
+    assigns *out;
+    ensures -EXO_E_TODO <= \result <= 0;
+    ensures \result == 0 ==> *out == cap_at(e, sel) && sel < envs[e].nsel &&
+            caps[*out].kind == kind && kind != EXO_NONE && SUBSET(rights, caps[*out].rights); */
+long cap_find(frame_t e, uint64_t sel, unsigned kind, unsigned rights, cref_t *out);
+
+/*@ requires invariants && \valid(out) && local(out);
+    assigns *out;
+    ensures -EXO_E_TODO <= \result <= 0;
+    ensures \result == 0 ==> env_ok(*out); */
+long env_find(uint64_t sel, unsigned rights, frame_t *out);
+
+/*@ requires invariants && \valid(out) && local(out);
+    assigns *out;
+    ensures -EXO_E_TODO <= \result <= 0;
+    ensures \result == 0 ==> thread_ok(*out); */
+long thread_find(uint64_t sel, unsigned rights, frame_t *out);
+
+/* ---- page.c ---- */
+
+/*@ assigns \nothing;
+    ensures \result == p_leaf(f, rights, sel, level, cache); */
+uint64_t pte_leaf(frame_t f, unsigned rights, uint32_t sel, unsigned level, uint64_t cache);
+/*@ assigns \nothing;
+    ensures \result == p_table(f, sel); */
+uint64_t pte_table(frame_t f, uint32_t sel);
+/*@ assigns \nothing;
+    ensures \result == p_frame(e); */
+frame_t pte_frame(uint64_t e);
+/*@ assigns \nothing;
+    ensures \result == p_sel(e); */
+uint32_t pte_sel(uint64_t e);
+/*@ assigns \nothing;
+    ensures \result == p_rights(e); */
+unsigned pte_rights(uint64_t e);
+
+/*@ requires bytes > 0;
+    assigns \nothing;
+    ensures \result != 0 <==> va_range(va, bytes); */
+bool va_user(uint64_t va, uint64_t bytes);
+
+/*@ requires pend_room;
+    assigns the_cpu.pend_count, the_cpu.pend[the_cpu.pend_count];
+    ensures the_cpu.pend_count == \old(the_cpu.pend_count) + 1;
+    ensures the_cpu.pend[\old(the_cpu.pend_count)].env == env &&
+            the_cpu.pend[\old(the_cpu.pend_count)].va == va &&
+            the_cpu.pend[\old(the_cpu.pend_count)].entry == entry &&
+            the_cpu.pend[\old(the_cpu.pend_count)].level == level; */
+void pend_add(frame_t env, uint64_t va, uint64_t entry, unsigned level);
+
+/*@ requires t < nframes && machine && end <= 512;
+    assigns \nothing;
+    ensures \result <= end;
+    ensures \forall integer i; 0 <= i < \result ==> !p_present(tables[t].e[i]);
+    ensures \result < end ==> p_present(tables[t].e[\result]); */
+unsigned table_next(frame_t t, unsigned end);
 #endif
