@@ -22,7 +22,10 @@
  */
 #include "thread.h"
 
-static struct thread *at(frame_t f) { return &threads[f]; }
+static struct thread *at(frame_t f)
+{
+    return &threads[f];
+}
 
 /* ---- words --------------------------------------------------------------------------- */
 
@@ -199,7 +202,7 @@ void sys_call_x(struct thread *t)
 /* t, CALLING or QUEUED no longer, can run. */
 static void call_end(struct thread *t)
 {
-    t->slow &= (uint16_t)~(SLOW_CALL | SLOW_FAULT);
+    t->slow &= (uint16_t) ~(SLOW_CALL | SLOW_FAULT);
     t->item = 0;
     t->state = EXO_T_READY;
     timeout_set(t, 0);
@@ -304,7 +307,10 @@ static void reply_and_wait(struct thread *s, uint32_t item)
     reply_next(s, s->regs.rdi);
 }
 
-void sys_reply_wait(struct thread *t) { reply_and_wait(t, 0); }
+void sys_reply_wait(struct thread *t)
+{
+    reply_and_wait(t, 0);
+}
 
 void sys_reply_wait_x(struct thread *t)
 {
@@ -335,7 +341,10 @@ static long reply_give(struct thread *t, uint64_t sel)
     return 0;
 }
 
-void sys_reply_give(struct thread *t) { thread_result(t, reply_give(t, t->regs.rdi)); }
+void sys_reply_give(struct thread *t)
+{
+    thread_result(t, reply_give(t, t->regs.rdi));
+}
 
 /* ---- faults ------------------------------------------------------------------------------------ */
 

@@ -61,8 +61,7 @@ static struct thread *request_pop(struct cpu *c)
 void thread_request(frame_t f, uint32_t request)
 {
     struct thread *t = &threads[f];
-    uint32_t old =
-        __atomic_fetch_or(&t->requests, request | THREAD_REQ_QUEUED, __ATOMIC_SEQ_CST);
+    uint32_t old = __atomic_fetch_or(&t->requests, request | THREAD_REQ_QUEUED, __ATOMIC_SEQ_CST);
     if ((old & THREAD_REQ_QUEUED) != 0)
         return;
     request_push(&cpus[t->cpu], t);
@@ -194,15 +193,17 @@ long thread_detach(frame_t f)
 
 /* ---- system calls --------------------------------------------------------------------------- */
 
-static bool thread_is_local(const struct thread *t) { return t->cpu == this_cpu()->id; }
+static bool thread_is_local(const struct thread *t)
+{
+    return t->cpu == this_cpu()->id;
+}
 
 /* Stopped, and nothing on its way that would change that. */
 static bool thread_is_still(const struct thread *t)
 {
     uint32_t state = __atomic_load_n(&t->state, __ATOMIC_ACQUIRE);
     uint32_t requests = __atomic_load_n(&t->requests, __ATOMIC_ACQUIRE);
-    return (state == EXO_T_STOPPED || state == EXO_T_FAULTED) &&
-           (requests & THREAD_REQ_START) == 0;
+    return (state == EXO_T_STOPPED || state == EXO_T_FAULTED) && (requests & THREAD_REQ_START) == 0;
 }
 
 static long thread_set(struct thread *t, uint64_t what, uint64_t a, uint64_t b)

@@ -16,6 +16,7 @@ long sys_thread_set(uint64_t sel, uint64_t what, uint64_t a, uint64_t b);
 void sys_call(struct thread *t);
 void sys_call_x(struct thread *t);
 void sys_reply_wait(struct thread *t);
+void sys_reply_wait_x(struct thread *t);
 void sys_reply_give(struct thread *t);
 void sys_event_wait(struct thread *t);
 void sys_thread_start(struct thread *t);
@@ -26,25 +27,34 @@ void sys_upcall_return(struct thread *t);
 
 #define THREADS 12
 #define THREAD_SEL 32 /* thread i */
-#define GATE_SEL 64   /* a gate into it, badge 100 + i, entry 0x1000 + i */
-#define EVENT_SEL 96  /* an event of it, bits 0..7 */
-#define SLOT 1000     /* ticks, as in host.c */
+#define GATE_SEL 64 /* a gate into it, badge 100 + i, entry 0x1000 + i */
+#define EVENT_SEL 96 /* an event of it, bits 0..7 */
+#define SLOT 1000 /* ticks, as in host.c */
 
 static unsigned failures;
 static bool good;
 static frame_t thread[THREADS];
 
-#define CHECK(cond)                                                  \
-    do {                                                             \
-        if (!(cond)) {                                               \
-            printf("  %s:%d: %s\n", __FILE__, __LINE__, #cond);      \
-            good = false;                                            \
-        }                                                            \
+#define CHECK(cond)                                                                                \
+    do {                                                                                           \
+        if (!(cond)) {                                                                             \
+            printf("  %s:%d: %s\n", __FILE__, __LINE__, #cond);                                    \
+            good = false;                                                                          \
+        }                                                                                          \
     } while (0)
 
-static struct cpu *cpu(void) { return this_cpu(); }
-static struct thread *cur(void) { return &threads[cpu()->cur]; }
-static struct thread *th(unsigned i) { return &threads[thread[i]]; }
+static struct cpu *cpu(void)
+{
+    return this_cpu();
+}
+static struct thread *cur(void)
+{
+    return &threads[cpu()->cur];
+}
+static struct thread *th(unsigned i)
+{
+    return &threads[thread[i]];
+}
 
 /* The links of calls, queues and the ring, as thread.c's head has them. */
 static void links_check(void)
@@ -58,7 +68,8 @@ static void links_check(void)
             CHECK(t->depth <= EXO_CHAIN_MAX);
         }
         if (t->caller != 0)
-            CHECK(threads[t->caller].state == EXO_T_CALLING && threads[t->caller].callee == t->self);
+            CHECK(threads[t->caller].state == EXO_T_CALLING &&
+                  threads[t->caller].callee == t->self);
         if (t->state == EXO_T_CALLING)
             CHECK(threads[t->callee].caller == t->self);
         if (t->state == EXO_T_WAIT)
@@ -468,6 +479,42 @@ static void test_other_cpu(void)
     CHECK(cpus[0].requests == 0 && th(0)->requests == 0 && th(1)->gone == 1);
 }
 
+static void test_slice(void)
+{
+    begin(2);
+    CHECK(sys_thread_set(0, EXO_SET_SLICE, EXO_SLOT_US / 2 + 1, 0) == -EXO_E_ARG);
+    CHECK(sys_thread_set(0, EXO_SET_SLICE, EXO_SLOT_US / 5, 0) == 0);
+    do
+        tick(cpu()->slot_end - host_now);
+    while (cur() != th(0));
+    CHECK(cpu()->next_event == cpu()->slot_end - SLOT / 5);
+    tick(SLOT / 2);
+    CHECK(upcalls[th(0)->upcall].events == 0);
+    tick(cpu()->next_event - host_now);
+    CHECK(upcalls[th(0)->upcall].events == EXO_EVENT_SLICE);
+    CHECK(cpu()->next_event == cpu()->slot_end && cur() == th(0));
+}
+
+static void test_items(void)
+{
+    begin(2);
+    CHECK(sys_thread_set(THREAD_SEL + 1, EXO_SET_RECEIVE, 200, 0) == 0);
+    CHECK(sys_thread_set(0, EXO_SET_RECEIVE, 201, 0) == 0);
+    serve(1);
+    cur()->regs.r14 = EVENT_SEL + 5;
+    cur()->regs.r15 = 0;
+    full(sys_call_x, GATE_SEL + 1, 0, 0, 0);
+    const struct cap *got = &caps[env_caps(host_env) + 200];
+    CHECK(cur() == th(1) && cur()->regs.rax == 1 && cur()->regs.r14 == 0);
+    CHECK(got->kind == EXO_EVENT && got->base == thread[5] && th(1)->receive_sel == 0);
+    cur()->regs.r14 = GATE_SEL + 3;
+    full(sys_reply_wait_x, 0, 0, 0, 0);
+    CHECK(cur() == th(0) && cur()->regs.rax == 1 && got[1].kind == EXO_GATE);
+    cur()->regs.r14 = EVENT_SEL + 5;
+    full(sys_call_x, GATE_SEL + 1, 0, 0, 0);
+    CHECK(cur() == th(1) && cur()->regs.rax == 0); /* it opened none */
+}
+
 static uint64_t seed;
 
 static unsigned chance(unsigned n)
@@ -587,6 +634,8 @@ static const struct {
     {"shares of slots", test_slot_shares},
     {"credit", test_credit},
     {"yield", test_yield},
+    {"end of a slice", test_slice},
+    {"items", test_items},
     {"requests of other CPUs", test_other_cpu},
     {"whatever happens", test_random},
 };
