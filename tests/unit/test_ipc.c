@@ -487,6 +487,7 @@ static void test_slice(void)
     do
         tick(cpu()->slot_end - host_now);
     while (cur() != th(0));
+    upcalls[th(0)->upcall].events = 0;
     CHECK(cpu()->next_event == cpu()->slot_end - SLOT / 5);
     tick(SLOT / 2);
     CHECK(upcalls[th(0)->upcall].events == 0);
