@@ -2,6 +2,9 @@
 #
 # `make help` says what there is to make. Everything made lies in build/.
 
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+
 CC := gcc
 LD := ld
 PYTHON := python3
@@ -15,7 +18,7 @@ VARIANTS := debug release counting
 warnings := -Wall -Wextra -Werror
 common := -std=c11 -O2 -g -ffreestanding -fno-stack-protector -fcf-protection=none \
           -fno-asynchronous-unwind-tables -fno-strict-aliasing -MMD -MP $(warnings)
-kernel_flags := $(common) -mno-red-zone -mgeneral-regs-only -fpie \
+kernel_flags := $(common) -O3 -mno-red-zone -mgeneral-regs-only -fpie \
                 -Ikernel/x86 -Ikernel/core -Ibuild/gen
 user_flags := $(common) -fno-pie -ffunction-sections -fdata-sections -Iabi -Ilib/exo -Ibuild/gen
 user_link := -static -nostdlib -no-pie --gc-sections -z max-page-size=4096 -z separate-code \

@@ -55,12 +55,10 @@ long cap_find(frame_t e, uint64_t sel, unsigned kind, unsigned rights, cref_t *o
     return 0;
 }
 
-long env_find(uint64_t sel, unsigned rights, frame_t *out)
+long env_find_cap(uint64_t sel, unsigned rights, frame_t *out)
 {
-    *out = cur_env();
-    if (sel == EXO_SELF)
-        return 0;
     struct cap c;
+    *out = cur_env();
     long r = cap_read(*out, sel, EXO_ENV, rights, &c);
     if (r == 0)
         *out = (frame_t)c.base;

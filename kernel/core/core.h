@@ -173,6 +173,7 @@ struct pend { /* a binding taken out of its table, its counts not yet given back
     frame_t env;
     uint32_t level; /* 1..3: leaf of that level; | PEND_TABLE: a page table of that level */
 };
+#define PEND_ANYWHERE 1ull /* a va that is not known: all translations have to go */
 #define PEND_TABLE 8
 #define PEND_THREAD 16 /* a thread, an env: entry holds its frame */
 #define PEND_ENV 32
@@ -216,6 +217,8 @@ struct cpu {
  * platform.h also gives:
  *   bool word_cas(uint64_t *w, uint64_t expected, uint64_t desired)
  *   void word_add(uint64_t *w, uint64_t delta)       atomic, wraps
+ *   HOT                             static, always inlined
+ *   void entry_flip(uint64_t *p, uint64_t bits)      atomic exclusive-or
  *   uint64_t entry_swap(uint64_t *p, uint64_t v)     atomic exchange, returns the old value
  *   void barrier(void)              the compiler moves no access across it
  *   uint32_t fetch32(const uint32_t *p)              one volatile load
@@ -273,7 +276,14 @@ long cap_find(frame_t e, uint64_t sel, unsigned kind, unsigned rights, cref_t *o
 long cap_read(frame_t e, uint64_t sel, unsigned kind, unsigned rights, struct cap *out);
 /* Resolves an env argument of the current thread: EXO_SELF or a selector of an env
  * capability with `rights`. */
-long env_find(uint64_t sel, unsigned rights, frame_t *out);
+long env_find_cap(uint64_t sel, unsigned rights, frame_t *out);
+static inline long env_find(uint64_t sel, unsigned rights, frame_t *out)
+{
+    if (sel != EXO_SELF)
+        return env_find_cap(sel, rights, out);
+    *out = this_thread()->env;
+    return 0;
+}
 /* Resolves a thread argument (0: the caller). */
 long thread_find(uint64_t sel, unsigned rights, frame_t *out);
 /* Resolves a ref to (env, selector), the selector within the table. */
@@ -317,6 +327,11 @@ static inline unsigned va_index(uint64_t va, unsigned level)
 bool va_user(uint64_t va, uint64_t bytes);
 /* The first present entry of table t below `end`, or `end`. */
 unsigned table_next(frame_t t, unsigned end);
+/* Env lock held: the table that holds va's leaf, and its level; of a 4 KiB page. */
+long leaf_any(frame_t env, uint64_t va, frame_t *out, unsigned *level);
+long leaf_find(frame_t env, uint64_t va, frame_t *out);
+/* Records that only rights were taken, and translations have to go. */
+void pend_flush(frame_t env, unsigned level);
 /* Records one binding taken out. */
 void pend_add(frame_t env, uint64_t va, uint64_t entry, unsigned level);
 

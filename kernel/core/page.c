@@ -31,16 +31,16 @@ static uint64_t sel_bits(uint32_t sel)
 uint64_t pte_leaf(frame_t f, unsigned rights, uint32_t sel, unsigned level, uint64_t cache)
 {
     uint64_t e = (uint64_t)f << 12 | PTE_P | sel_bits(sel) | cache;
+    e |= rights & EXO_W; /* the same bit */
     if (rights != 0)
         e |= PTE_U;
-    if ((rights & EXO_W) != 0)
-        e |= PTE_W;
     if ((rights & EXO_X) == 0)
         e |= PTE_NX;
     if (level > 1)
         e |= PTE_PS;
     return e;
 }
+_Static_assert(EXO_W == PTE_W, "pte_leaf");
 
 uint64_t pte_table(frame_t f, uint32_t sel)
 {
@@ -64,6 +64,14 @@ unsigned pte_rights(uint64_t e)
     return EXO_R | ((e & PTE_W) != 0 ? EXO_W : 0) | ((e & PTE_NX) == 0 ? EXO_X : 0);
 }
 
+/* The leaf entry of frame f, made from that of frame 0. */
+/*@ assigns \nothing;
+    ensures \result == p_at(bits, f); */
+static inline uint64_t pte_at(uint64_t bits, frame_t f)
+{
+    return bits | (uint64_t)f << 12;
+}
+
 bool va_user(uint64_t va, uint64_t bytes)
 {
     if (va < EXO_VA_END)
@@ -77,18 +85,16 @@ bool va_user(uint64_t va, uint64_t bytes)
     assigns *out;
     ensures -EXO_E_TODO <= \result <= 0;
     ensures \result == 0 ==> is_table(*out, level); */
-static long table_find(frame_t env, uint64_t va, unsigned level, frame_t *out)
+HOT long table_find(frame_t env, uint64_t va, unsigned level, frame_t *out)
 {
-    frame_t t = envs[env].root;
+    frame_t t = env + 1; /* its top table */
     /*@ loop invariant level <= l <= 4 && is_table(t, l);
         loop assigns l, t;
         loop variant l; */
     for (unsigned l = 4; l > level; l--) {
         uint64_t e = tables[t].e[va_index(va, l)];
-        if ((e & PTE_P) == 0)
-            return -EXO_E_NOPT;
-        if (l < 4 && (e & PTE_PS) != 0)
-            return -EXO_E_BOUND;
+        if ((e & (PTE_P | PTE_PS)) != PTE_P)
+            return (e & PTE_P) == 0 ? -EXO_E_NOPT : -EXO_E_BOUND;
         t = pte_frame(e);
     }
     *out = t;
@@ -106,6 +112,13 @@ void pend_add(frame_t env, uint64_t va, uint64_t entry, unsigned level)
     p->level = level;
 }
 
+void pend_flush(frame_t env, unsigned level)
+{
+    struct cpu *cpu = this_cpu();
+    if (cpu->pend_count == 0)
+        pend_add(env, PEND_ANYWHERE, 0, level);
+}
+
 /* ---- bind --------------------------------------------------------------------------- */
 
 struct span { /* what a bind call asks for, checked */
@@ -114,10 +127,12 @@ struct span { /* what a bind call asks for, checked */
     unsigned rights; /* EXO_R.. */
     unsigned level; /* of the leaf */
     uint64_t cache;
+    uint64_t bits; /* an entry's, all but the frame */
 };
 
 /*@ predicate span_ok(struct span *s) = 1 <= s->level <= 3 && s->sel < 16384 &&
       (s->cache == 0 || s->cache == CACHE_UC) &&
+      s->bits == p_leaf(0, s->rights, s->sel, s->level, s->cache) &&
       (s->rights == 1 || s->rights == 3 || s->rights == 5 || s->rights == 7); */
 
 /*@ requires \valid(level);
@@ -128,21 +143,24 @@ static long size_level(uint64_t rights, unsigned *level)
 {
     if ((rights & ~(uint64_t)(RIGHTS_BITS | EXO_LARGE_2M | EXO_LARGE_1G)) != 0)
         return -EXO_E_ARG;
-    *level = (rights & EXO_LARGE_1G) != 0 ? 3 : (rights & EXO_LARGE_2M) != 0 ? 2 : 1;
+    *level = 1;
+    if ((rights & (EXO_LARGE_2M | EXO_LARGE_1G)) != 0)
+        *level = (rights & EXO_LARGE_1G) != 0 ? 3 : 2;
     return 0;
 }
 
 /* Env lock held: may `sel` be bound through with these rights? */
 /*@ requires invariants && env_ok(s->env) && \valid(s) && \valid(out) && local(out);
     requires \separated(s, out);
-    assigns s->cache, *out;
+    assigns s->cache, s->bits, *out;
     ensures -EXO_E_TODO <= \result <= 0;
     ensures \result == 0 ==> *out == cap_at(s->env, s->sel) && s->sel < envs[s->env].nsel &&
             caps[*out].kind == EXO_FRAMES && SUBSET(s->rights, caps[*out].rights) &&
-            s->cache == caps[*out].badge && (s->cache == 0 || s->cache == CACHE_UC);
+            s->cache == caps[*out].badge && (s->cache == 0 || s->cache == CACHE_UC) &&
+            s->bits == p_leaf(0, s->rights, s->sel, s->level, s->cache);
     ensures alive: \result == 0 ==> (caps[*out].flags & CAP_DYING) == 0 &&
             (envs[s->env].flags & ENV_DYING) == 0; */
-static long bind_check(struct span *s, cref_t *out)
+HOT long bind_check(struct span *s, cref_t *out)
 {
     if ((envs[s->env].flags & ENV_DYING) != 0)
         return -EXO_E_DYING;
@@ -152,19 +170,21 @@ static long bind_check(struct span *s, cref_t *out)
     if ((caps[*out].flags & CAP_DYING) != 0)
         return -EXO_E_DYING;
     s->cache = caps[*out].badge;
+    s->bits = pte_leaf(0, s->rights, s->sel, s->level, s->cache);
     return 0;
 }
 
 /*@ requires \valid_read(c);
     assigns \nothing;
     ensures \result != 0 <==> covers(c->base, c->count, first, n); */
-static bool cap_covers(const struct cap *c, uint64_t first, uint64_t n)
+HOT bool cap_covers(const struct cap *c, uint64_t first, uint64_t n)
 {
     return first >= c->base && first - c->base < c->count && n <= c->count - (first - c->base);
 }
 
 /* One leaf entry of table t. Env lock held, frame inside the capability. */
-/*@ requires invariants && \valid_read(s) && span_ok(s) && is_table(t, s->level) && i < 512;
+/*@ requires invariants && \valid_read(s) && span_ok(s) && is_table(t, level) && i < 512;
+    requires level == s->level;
     requires s->level > 1 ==> f % (s->level == 2 ? 512 : 262144) == 0;
     assigns tables[t].e[i], words[f], blocks2m[f >> 9], blocks1g[f >> 18];
     ensures -EXO_E_TODO <= \result <= 0;
@@ -179,30 +199,31 @@ static bool cap_covers(const struct cap *c, uint64_t first, uint64_t n)
     ensures exact: s->level == 1 && \old(counted(f)) ==>
             words[f] == \old(words[f]) + (\result == 0 ? 1 : 0);
     ensures type: f < nframes ==> w_type(words[f]) == w_type(\old(words[f])); */
-static long bind_one(const struct span *s, frame_t t, unsigned i, frame_t f)
+HOT long bind_one(const struct span *s, unsigned level, frame_t t, unsigned i, frame_t f)
 {
     uint64_t *entry = &tables[t].e[i];
     if ((*entry & PTE_P) != 0)
         return -EXO_E_BOUND;
-    long r = s->level == 1 ? word_bind(f, (s->rights & EXO_W) != 0) : word_bind_large(f, s->level);
+    long r = level == 1 ? word_bind(f, (s->rights & EXO_W) != 0) : word_bind_large(f, level);
     if (r == 0)
-        *entry = pte_leaf(f, s->rights, s->sel, s->level, s->cache);
+        *entry = pte_at(s->bits, f);
     return r;
 }
 
 /*@ requires invariants && \valid_read(s) && span_ok(s) && env_ok(s->env);
     requires caps[cref].kind == EXO_FRAMES && SUBSET(s->rights, caps[cref].rights);
-    requires 1 <= n <= EXO_RANGE_MAX;
+    requires 1 <= n <= EXO_RANGE_MAX && level == s->level;
     requires va_range(va, n * level_bytes(s->level));
     requires f + n * level_pages(s->level) <= 0xffffffff && f % level_pages(s->level) == 0;
     assigns BINDS, caps[cref].bindings;
     ensures invariants;
     ensures exact: caps[cref].bindings == \old(caps[cref].bindings) + (\result > 0 ? \result : 0);
     ensures -EXO_E_TODO <= \result <= n; */
-static long bind_range(const struct span *s, cref_t cref, uint64_t va, uint64_t n, frame_t f)
+HOT long bind_range(const struct span *s, unsigned level, cref_t cref, uint64_t va, uint64_t n,
+                    frame_t f)
 {
     struct cap *c = &caps[cref];
-    uint64_t pages = 1ull << 9 * (s->level - 1); /* frames of one */
+    uint64_t pages = 1ull << 9 * (level - 1); /* frames of one */
     if (!cap_covers(c, f, n * pages))
         return -EXO_E_RANGE;
     if (c->bindings > UINT32_MAX - n)
@@ -219,13 +240,13 @@ static long bind_range(const struct span *s, cref_t cref, uint64_t va, uint64_t 
         loop assigns done, r, t, va, f, BINDS;
         loop variant n - done; */
     while (done < n) {
-        if (t == 0 || va_index(va, s->level) == 0) {
-            r = table_find(s->env, va, s->level, &t);
+        if (t == 0 || va_index(va, level) == 0) {
+            r = table_find(s->env, va, level, &t);
             if (r != 0)
                 break;
         }
         /*@ assert covered: covers(caps[cref].base, caps[cref].count, f, pages); */
-        r = bind_one(s, t, va_index(va, s->level), f);
+        r = bind_one(s, level, t, va_index(va, level), f);
         if (r != 0)
             break;
         done++;
@@ -236,37 +257,48 @@ static long bind_range(const struct span *s, cref_t cref, uint64_t va, uint64_t 
     return done != 0 ? (long)done : r;
 }
 
-long sys_page_bind(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_t frame,
-                   uint64_t rights)
+/* The call, for pages of one size; `level` is a constant where it is called from. */
+HOT long bind_pages(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_t frame,
+                    unsigned rights, unsigned level)
 {
-    struct span s = {.sel = (uint32_t)sel, .rights = rights & RIGHTS_BITS};
+    frame_t e;
     cref_t c;
-    long r = size_level(rights, &s.level);
-    if (r != 0)
-        return r;
+    uint64_t bytes = 4096ull << 9 * (level - 1);
     if ((rights & EXO_R) == 0 || n == 0 || n > EXO_RANGE_MAX)
         return -EXO_E_ARG;
-    uint64_t bytes = 4096ull << 9 * (s.level - 1);
     if ((va & (bytes - 1)) != 0 || !va_user(va, n * bytes))
         return -EXO_E_VA;
     if ((frame & ((bytes >> 12) - 1)) != 0)
         return -EXO_E_ARG;
     if (sel > EXO_SEL_MAX || frame > UINT32_MAX - n * (bytes >> 12))
         return sel > EXO_SEL_MAX ? -EXO_E_SEL : -EXO_E_RANGE;
-    r = env_find(env, EXO_ENV_BIND, &s.env);
+    long r = env_find(env, EXO_ENV_BIND, &e);
     if (r != 0)
         return r;
-    lock_env(s.env);
+    struct span s = {.env = e, .sel = (uint32_t)sel, .rights = rights, .level = level};
+    lock_env(e);
     r = bind_check(&s, &c);
     if (r == 0)
-        r = bind_range(&s, c, va, n, (frame_t)frame);
-    unlock_env(s.env);
+        r = bind_range(&s, level, c, va, n, (frame_t)frame);
+    unlock_env(e);
     return r;
+}
+
+long sys_page_bind(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_t frame,
+                   uint64_t rights)
+{
+    unsigned level;
+    if ((rights & ~(uint64_t)RIGHTS_BITS) == 0)
+        return bind_pages(env, va, n, sel, frame, (unsigned)rights, 1);
+    long r = size_level(rights, &level);
+    if (r != 0)
+        return r;
+    return bind_pages(env, va, n, sel, frame, (unsigned)rights & RIGHTS_BITS, level);
 }
 
 static struct exo_batch *cur_list(void)
 {
-    return upcalls[threads[this_cpu()->cur].upcall].list;
+    return upcalls[this_thread()->upcall].list;
 }
 
 /* Env lock held: the table that holds the entry of a 4 KiB page. */
@@ -274,7 +306,7 @@ static struct exo_batch *cur_list(void)
     assigns *out;
     ensures -EXO_E_TODO <= \result <= 0;
     ensures \result == 0 ==> is_table(*out, 1) && va_ok(va); */
-static long leaf_find(frame_t env, uint64_t va, frame_t *out)
+long leaf_find(frame_t env, uint64_t va, frame_t *out)
 {
     if ((va & 4095) != 0 || !va_user(va, 4096))
         return -EXO_E_VA;
@@ -309,7 +341,7 @@ static long bind_list(const struct span *s, cref_t cref, uint64_t n)
         }
         r = leaf_find(s->env, va, &t);
         if (r == 0)
-            r = bind_one(s, t, va_index(va, 1), (frame_t)f);
+            r = bind_one(s, 1, t, va_index(va, 1), (frame_t)f);
         if (r != 0)
             break;
     }
@@ -337,65 +369,22 @@ long sys_page_bind_list(uint64_t env, uint64_t n, uint64_t sel, uint64_t rights)
     return r;
 }
 
-/* ---- runs over what is bound ------------------------------------------------------------ */
+/* ---- unbind ------------------------------------------------------------------------------ */
 
-/* What is done with one present leaf entry of table t at `level`. Env lock held. */
-typedef long entry_fn(frame_t env, uint64_t va, frame_t t, unsigned level, unsigned rights);
-
+/* Takes away one present leaf entry of table t at `level`. Env lock held. */
 /*@ requires invariants && env_ok(env) && is_table(t, level) && 1 <= level <= 3 && pend_room;
     assigns tables[t].e[v_index(va, level)], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
     ensures invariants;
-    ensures \result == 0 && !p_present(tables[t].e[v_index(va, level)]);
+    ensures !p_present(tables[t].e[v_index(va, level)]);
     ensures taken: the_cpu.pend_count == \old(the_cpu.pend_count) + 1 &&
             the_cpu.pend[\old(the_cpu.pend_count)].entry == \old(tables[t].e[v_index(va, level)]) &&
             the_cpu.pend[\old(the_cpu.pend_count)].env == env &&
             the_cpu.pend[\old(the_cpu.pend_count)].va == va &&
             the_cpu.pend[\old(the_cpu.pend_count)].level == level; */
-static long entry_unbind(frame_t env, uint64_t va, frame_t t, unsigned level, unsigned rights)
+HOT void entry_unbind(frame_t env, uint64_t va, frame_t t, unsigned level)
 {
-    (void)rights;
     uint64_t old = entry_swap(&tables[t].e[va_index(va, level)], 0);
     pend_add(env, va, old, level);
-    return 0;
-}
-
-/*@ requires invariants && env_ok(env) && is_table(t, level) && 1 <= level <= 3 && pend_room;
-    requires rights == 0 || rights == 1 || rights == 3 || rights == 5 || rights == 7;
-    requires caps[cap_at(env, p_sel(tables[t].e[v_index(va, level)]))].kind == EXO_FRAMES;
-    requires level > 1 ==> p_large(tables[t].e[v_index(va, level)]);
-    assigns tables[t].e[v_index(va, level)], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
-    ensures invariants;
-    ensures -EXO_E_TODO <= \result <= 0;
-    ensures refused: \result != 0 ==>
-            tables[t].e[v_index(va, level)] == \old(tables[t].e[v_index(va, level)]);
-    ensures same: p_frame(tables[t].e[v_index(va, level)]) ==
-                    p_frame(\old(tables[t].e[v_index(va, level)])) &&
-            p_sel(tables[t].e[v_index(va, level)]) ==
-                    p_sel(\old(tables[t].e[v_index(va, level)]));
-    ensures within: \result == 0 ==> p_rights(tables[t].e[v_index(va, level)]) == rights &&
-            SUBSET(rights, caps[cap_at(env, p_sel(\old(tables[t].e[v_index(va, level)])))].rights);
-    ensures safe: \result == 0 && level == 1 && (rights & EXO_W) != 0 &&
-            counted(p_frame(tables[t].e[v_index(va, level)])) ==>
-            w_type(words[p_frame(tables[t].e[v_index(va, level)])]) == EXO_FT_PLAIN;
-    ensures the_cpu.pend_count <= \old(the_cpu.pend_count) + 1; */
-static long entry_protect(frame_t env, uint64_t va, frame_t t, unsigned level, unsigned rights)
-{
-    uint64_t old = tables[t].e[va_index(va, level)];
-    const struct cap *c = &caps[env_caps(env) + pte_sel(old)];
-    frame_t f = pte_frame(old);
-    if ((rights & ~(unsigned)c->rights) != 0)
-        return -EXO_E_RIGHTS;
-    if ((rights & EXO_W) != 0 && level == 1 && f < nframes) {
-        unsigned type = EXO_FW_TYPE(words[f]);
-        if (type != EXO_FT_PLAIN && type != EXO_FT_DEVICE)
-            return -EXO_E_TYPE;
-    }
-    uint64_t fresh = pte_leaf(f, rights, pte_sel(old), level, c->badge) | (old & (PTE_A | PTE_D));
-    if (!word_cas(&tables[t].e[va_index(va, level)], old, fresh))
-        return -EXO_E_AGAIN;
-    if ((pte_rights(old) & ~rights) != 0 && (old & PTE_A) != 0)
-        pend_add(env, va, 0, level);
-    return 0;
 }
 
 /* The table that holds va's leaf, and its level. */
@@ -406,7 +395,7 @@ static long entry_protect(frame_t env, uint64_t va, frame_t t, unsigned level, u
     ensures \result == 0 ==> 1 <= *level <= 3 && is_table(*out, *level) &&
             (*level > 1 ==> p_present(tables[*out].e[v_index(va, *level)]) &&
                             p_large(tables[*out].e[v_index(va, *level)])); */
-static long leaf_any(frame_t env, uint64_t va, frame_t *out, unsigned *level)
+long leaf_any(frame_t env, uint64_t va, frame_t *out, unsigned *level)
 {
     frame_t t = envs[env].root;
     unsigned l = 4;
@@ -427,12 +416,11 @@ static long leaf_any(frame_t env, uint64_t va, frame_t *out, unsigned *level)
 }
 
 /*@ requires invariants && env_ok(env) && bound_ok(env) && 1 <= n <= EXO_RANGE_MAX && va_ok(va);
-    requires the_cpu.pend_count == 0 && (fn == &entry_unbind || fn == &entry_protect);
-    requires rights == 0 || rights == 1 || rights == 3 || rights == 5 || rights == 7;
+    requires the_cpu.pend_count == 0;
     assigns tables[0 .. NF - 1].e[0 .. 511], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
     ensures invariants;
     ensures -EXO_E_TODO <= \result <= n; */
-static long run_range(frame_t env, uint64_t va, uint64_t n, entry_fn *fn, unsigned rights)
+static long unbind_range(frame_t env, uint64_t va, uint64_t n)
 {
     frame_t t = 0;
     unsigned level = 0;
@@ -451,8 +439,7 @@ static long run_range(frame_t env, uint64_t va, uint64_t n, entry_fn *fn, unsign
         if ((va & (bytes - 1)) != 0)
             r = -EXO_E_VA;
         else if ((tables[t].e[va_index(va, level)] & PTE_P) != 0)
-            /*@ calls entry_unbind, entry_protect; */
-            r = fn(env, va, t, level, rights);
+            entry_unbind(env, va, t, level);
         else if (done == 0)
             r = -EXO_E_NONE;
         if (r != 0)
@@ -463,7 +450,7 @@ static long run_range(frame_t env, uint64_t va, uint64_t n, entry_fn *fn, unsign
     return done != 0 ? (long)done : r;
 }
 
-static long run_list(frame_t env, uint64_t n, entry_fn *fn, unsigned rights)
+static long unbind_list(frame_t env, uint64_t n)
 {
     const struct exo_batch *list = cur_list();
     frame_t t;
@@ -474,15 +461,14 @@ static long run_list(frame_t env, uint64_t n, entry_fn *fn, unsigned rights)
         r = leaf_find(env, va, &t);
         if (r == 0 && (tables[t].e[va_index(va, 1)] & PTE_P) == 0)
             r = -EXO_E_NONE;
-        if (r == 0)
-            r = fn(env, va, t, 1, rights);
         if (r != 0)
             break;
+        entry_unbind(env, va, t, 1);
     }
     return done != 0 ? (long)done : r;
 }
 
-static long run_pages(uint64_t env, uint64_t va, uint64_t n, entry_fn *fn, unsigned rights)
+long sys_page_unbind(uint64_t env, uint64_t va, uint64_t n)
 {
     frame_t e;
     if (n == 0 || n > EXO_RANGE_MAX)
@@ -493,12 +479,12 @@ static long run_pages(uint64_t env, uint64_t va, uint64_t n, entry_fn *fn, unsig
     if (r != 0)
         return r;
     lock_env(e);
-    r = run_range(e, va, n, fn, rights);
+    r = unbind_range(e, va, n);
     unlock_env(e);
     return r;
 }
 
-static long run_batch(uint64_t env, uint64_t n, entry_fn *fn, unsigned rights)
+long sys_page_unbind_list(uint64_t env, uint64_t n)
 {
     frame_t e;
     if (n == 0 || n > EXO_LIST_MAX)
@@ -507,38 +493,9 @@ static long run_batch(uint64_t env, uint64_t n, entry_fn *fn, unsigned rights)
     if (r != 0)
         return r;
     lock_env(e);
-    r = run_list(e, n, fn, rights);
+    r = unbind_list(e, n);
     unlock_env(e);
     return r;
-}
-
-static bool rights_valid(uint64_t rights)
-{
-    return (rights & ~(uint64_t)RIGHTS_BITS) == 0 && (rights == 0 || (rights & EXO_R) != 0);
-}
-
-long sys_page_protect(uint64_t env, uint64_t va, uint64_t n, uint64_t rights)
-{
-    if (!rights_valid(rights))
-        return -EXO_E_ARG;
-    return run_pages(env, va, n, entry_protect, (unsigned)rights);
-}
-
-long sys_page_protect_list(uint64_t env, uint64_t n, uint64_t rights)
-{
-    if (!rights_valid(rights))
-        return -EXO_E_ARG;
-    return run_batch(env, n, entry_protect, (unsigned)rights);
-}
-
-long sys_page_unbind(uint64_t env, uint64_t va, uint64_t n)
-{
-    return run_pages(env, va, n, entry_unbind, 0);
-}
-
-long sys_page_unbind_list(uint64_t env, uint64_t n)
-{
-    return run_batch(env, n, entry_unbind, 0);
 }
 
 /* ---- page tables -------------------------------------------------------------------------- */
@@ -592,6 +549,10 @@ long sys_pt_make(uint64_t env, uint64_t va, uint64_t level, uint64_t sel, uint64
 unsigned table_next(frame_t t, unsigned end)
 {
     unsigned i = 0;
+    /*@ loop invariant 0 <= i <= end;
+        loop invariant \forall integer j; 0 <= j < i ==> !p_present(tables[t].e[j]);
+        loop assigns i;
+        loop variant end - i; */
     while (i < end && (tables[t].e[i] & PTE_P) == 0)
         i++;
     return i;

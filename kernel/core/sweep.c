@@ -60,24 +60,24 @@ static bool drain_step(frame_t e, frame_t top, unsigned level, bool user_only)
         if (i == end) {
             if (up == NULL)
                 return true;
-            pend_add(e, 0, entry_swap(up, 0), l | PEND_TABLE);
+            pend_add(e, PEND_ANYWHERE, entry_swap(up, 0), l | PEND_TABLE);
             return false;
         }
         uint64_t *entry = &tables[t].e[i];
         if (l < 4 && (*entry & PTE_PS) != 0) {
-            pend_add(e, 0, entry_swap(entry, 0), l);
+            pend_add(e, PEND_ANYWHERE, entry_swap(entry, 0), l);
             return false;
         }
         up = entry;
         t = pte_frame(*entry);
     }
     if (table_next(t, 512) != 512) {
-        leaf_sweep(e, t, 0, true);
+        leaf_sweep(e, t, PEND_ANYWHERE, true);
         return false;
     }
     if (up == NULL)
         return true;
-    pend_add(e, 0, entry_swap(up, 0), 1 | PEND_TABLE);
+    pend_add(e, PEND_ANYWHERE, entry_swap(up, 0), 1 | PEND_TABLE);
     return false;
 }
 
@@ -87,7 +87,8 @@ static void doomed_step(frame_t e)
     struct env *v = &envs[e];
     if (!drain_step(e, v->doomed, v->doomed_level, false))
         return;
-    pend_add(e, 0, pte_table(v->doomed, v->doomed_sel), v->doomed_level | PEND_TABLE);
+    pend_add(e, PEND_ANYWHERE, pte_table(v->doomed, v->doomed_sel),
+             v->doomed_level | PEND_TABLE);
     v->doomed = 0;
 }
 

@@ -280,6 +280,7 @@ static void thread_begin(uint64_t entry)
     if (t->state != EXO_T_READY)
         panic("root's entry %lx is no user address", entry);
     this_cpu()->cur = 0;
+    percpu()->cur = NULL;
 }
 
 void load_root(void)
@@ -304,6 +305,7 @@ void load_root(void)
 
     objects_make(frames);
     this_cpu()->cur = root.thread; /* the calls below are root's own */
+    percpu()->cur = &threads[root.thread];
     cap_root(EXO_ROOT_TABLES, EXO_FRAMES, EXO_R, exposed_frame, exposed_count, CACHE_WB);
     cap_root(EXO_ROOT_SLOTS, EXO_SLOTS, EXO_USE, 0, (uint64_t)ncpus * EXO_SLOTS_PER_CPU, 0);
     cap_root(EXO_ROOT_IRQS, EXO_IRQS, EXO_USE, 0, EXO_IRQ_COUNT, 0);

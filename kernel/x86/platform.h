@@ -56,6 +56,8 @@ void panic(const char *format, ...) __attribute__((noreturn, cold, format(printf
 #define KASSERT(cond) ((void)sizeof(cond))
 #endif
 
+#define HOT static inline __attribute__((always_inline))
+
 /* ---- atomic operations -------------------------------------------------- */
 static inline bool word_cas(uint64_t *w, uint64_t expected, uint64_t desired)
 {
@@ -66,6 +68,11 @@ static inline bool word_cas(uint64_t *w, uint64_t expected, uint64_t desired)
 static inline void word_add(uint64_t *w, uint64_t delta)
 {
     __atomic_fetch_add(w, delta, __ATOMIC_SEQ_CST);
+}
+
+static inline void entry_flip(uint64_t *p, uint64_t bits)
+{
+    (void)__atomic_fetch_xor(p, bits, __ATOMIC_SEQ_CST);
 }
 
 static inline uint64_t entry_swap(uint64_t *p, uint64_t v)

@@ -20,6 +20,8 @@
 
 #include "entry.h"
 
+#define FLUSH_FEW 16 /* up to here page by page */
+
 static uint64_t round_last;
 
 void quiesce_serve(void)
@@ -52,21 +54,39 @@ void quiesce(uint64_t mask)
             wait_serving();
 }
 
-/* The CPUs that have an affected env loaded. */
-static uint64_t cpus_affected(const struct cpu *c)
+/* The other CPUs that have an affected env loaded. */
+static uint64_t others_affected(const struct cpu *c)
 {
     uint64_t mask = 0;
     frame_t last = 0;
+    if (ncpus == 1)
+        return 0;
     for (uint32_t i = 0; i < c->pend_count; i++) {
         if (c->pend[i].env == last)
             continue;
         last = c->pend[i].env;
         uint64_t root = (uint64_t)envs[last].root * EXO_PAGE;
         for (unsigned j = 0; j < ncpus; j++)
-            if (__atomic_load_n(&percpus[j].cr3, __ATOMIC_RELAXED) == root)
+            if (j != c->id && __atomic_load_n(&percpus[j].cr3, __ATOMIC_RELAXED) == root)
                 mask |= 1ul << j;
     }
     return mask;
+}
+
+/* What this CPU itself has of what is pending: a few one by one, else everything. INVLPG
+ * drops all of the paging-structure caches too (Intel SDM vol. 3, 4.10.4.1), but a page
+ * table may have gone with addresses that nobody wrote down. */
+static void flush_own(const struct cpu *c)
+{
+    bool all = c->pend_count > FLUSH_FEW;
+    for (uint32_t i = 0; i < c->pend_count && !all; i++) {
+        const struct pend *p = &c->pend[i];
+        all = (p->va & PEND_ANYWHERE) != 0 || (p->level & PEND_TABLE) != 0;
+        if (!all && (p->entry == 0 || (p->entry & PTE_A) != 0))
+            invlpg(p->va);
+    }
+    if (all)
+        cr3_write(cr3_read());
 }
 
 /* After the round nobody can leave a dead thread a request any more; one left before is
@@ -87,10 +107,14 @@ static void requests_settle(const struct cpu *c)
 void quiesce_pending(void)
 {
     const struct cpu *c = this_cpu();
-    if (c->pend_all == 0) {
-        quiesce(cpus_affected(c));
+    if (c->pend_all != 0) {
+        quiesce((1ul << ncpus) - 1);
+        requests_settle(c);
         return;
     }
-    quiesce((1ul << ncpus) - 1);
-    requests_settle(c);
+    uint64_t others = others_affected(c);
+    if (others == 0)
+        flush_own(c);
+    else
+        quiesce(others);
 }

@@ -53,6 +53,11 @@
 #define PTE_GLOBAL 0x100ul
 #define PTE_FRAME 0x000ffffffffff000ul
 
+static inline void invlpg(uint64_t va)
+{
+    __asm__ volatile("invlpg (%0)" : : "r"(va) : "memory");
+}
+
 static inline uint64_t msr_read(uint32_t msr)
 {
     uint32_t low, high;

@@ -36,6 +36,8 @@ extern uint32_t nframes, ncpus;
 extern uint64_t slot_ticks;
 
 void host_fail(const char *file, int line, const char *what);
+#define HOT static inline
+
 #define KASSERT(cond) ((cond) ? (void)0 : host_fail(__FILE__, __LINE__, #cond))
 
 static inline bool word_cas(uint64_t *w, uint64_t expected, uint64_t desired)
@@ -48,6 +50,10 @@ static inline bool word_cas(uint64_t *w, uint64_t expected, uint64_t desired)
 static inline void word_add(uint64_t *w, uint64_t delta)
 {
     *w += delta;
+}
+static inline void entry_flip(uint64_t *p, uint64_t bits)
+{
+    *p ^= bits;
 }
 static inline uint64_t entry_swap(uint64_t *p, uint64_t v)
 {
