@@ -12,10 +12,7 @@
  */
 #include "core.h"
 
-static frame_t cur_env(void)
-{
-    return threads[this_cpu()->cur].env;
-}
+static frame_t cur_env(void) { return threads[this_cpu()->cur].env; }
 
 /* Tree lock held: the caller's capability of a kind that covers one name, not dying. */
 static long name_find(unsigned kind, uint64_t sel, uint64_t name, uint64_t n, cref_t *out)
@@ -249,7 +246,4 @@ long sys_port_out(uint64_t sel, uint64_t port, uint64_t size, uint64_t value)
     return r;
 }
 
-long sys_null(void)
-{
-    return 0;
-}
+long sys_null(void) { return 0; }

@@ -15,10 +15,7 @@
  */
 #include "core.h"
 
-static frame_t cur_env(void)
-{
-    return threads[this_cpu()->cur].env;
-}
+static frame_t cur_env(void) { return threads[this_cpu()->cur].env; }
 
 long cap_read(frame_t e, uint64_t sel, unsigned kind, unsigned rights, struct cap *out)
 {

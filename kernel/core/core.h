@@ -164,7 +164,7 @@ _Static_assert(offsetof(struct thread, fpu) == 1024 && sizeof(struct thread) == 
 
 /* ---- per CPU ------------------------------------------------------------------------------ */
 #define RESCHED_CHOOSE 1 /* decide anew who runs */
-#define RESCHED_TAKE 4   /* run cpu.take, decided already; the slot is its base's */
+#define RESCHED_TAKE 4 /* run cpu.take, decided already; the slot is its base's */
 #define RESCHED_EXIT 2 /* leave the kernel by the slow path: an upcall, a new deadline */
 #define PEND_MAX EXO_RANGE_MAX
 struct pend { /* a binding taken out of its table, its counts not yet given back */
@@ -201,7 +201,7 @@ struct cpu {
     uint64_t credit_from; /* TSC */
     uint64_t part_end; /* TSC until which this slot pays a debt */
     frame_t part_to; /* ... to this thread, 0 none */
-    frame_t take;    /* RESCHED_TAKE */
+    frame_t take; /* RESCHED_TAKE */
     /* credit: the slot that was displaced and by how much (see sched.c) */
     uint64_t debt[EXO_SLOTS_PER_CPU]; /* TSC ticks owed in this slot ... */
     frame_t debt_to[EXO_SLOTS_PER_CPU]; /* ... to this thread */
@@ -244,10 +244,7 @@ struct cpu {
 /*@ requires env < PROOF_FRAMES - 3;
     assigns \nothing;
     ensures \result == (env + 3) * 64; */
-static inline cref_t env_caps(frame_t env)
-{
-    return (env + 3) * EXO_TAB_CAPS;
-}
+static inline cref_t env_caps(frame_t env) { return (env + 3) * EXO_TAB_CAPS; }
 
 /* words.c ------------------------------------------------------------------------------------
  * All return 0 or a negative error and change nothing on error. */

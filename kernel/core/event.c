@@ -54,10 +54,7 @@ static inline void check(struct thread *t, struct exo_upcall_page *page)
         this_cpu()->resched |= RESCHED_EXIT;
 }
 
-void event_check(struct thread *t)
-{
-    check(t, &upcalls[t->upcall]);
-}
+void event_check(struct thread *t) { check(t, &upcalls[t->upcall]); }
 
 static inline void raise(frame_t f, uint64_t bits)
 {
@@ -70,10 +67,7 @@ static inline void raise(frame_t f, uint64_t bits)
         thread_request(f, THREAD_REQ_WAKE);
 }
 
-void event_raise(frame_t f, uint64_t bits)
-{
-    raise(f, bits);
-}
+void event_raise(frame_t f, uint64_t bits) { raise(f, bits); }
 
 bool upcall_enter(struct thread *t, uint64_t vector, uint64_t error, uint64_t addr)
 {

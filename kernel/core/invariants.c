@@ -28,14 +28,8 @@ static uint32_t count[CHUNK]; /* of one chunk of frames, or of one env's selecto
 static frame_t chunk_base;
 static uint32_t large_count;
 
-static bool user_slot(unsigned i)
-{
-    return i < 256 || i >= 272;
-}
-static bool counted(frame_t f)
-{
-    return f < nframes && EXO_FW_TYPE(words[f]) != EXO_FT_DEVICE;
-}
+static bool user_slot(unsigned i) { return i < 256 || i >= 272; }
+static bool counted(frame_t f) { return f < nframes && EXO_FW_TYPE(words[f]) != EXO_FT_DEVICE; }
 
 typedef int visit_fn(frame_t e, uint64_t entry, unsigned level, bool leaf);
 

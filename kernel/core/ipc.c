@@ -22,10 +22,7 @@
  */
 #include "thread.h"
 
-static struct thread *at(frame_t f)
-{
-    return &threads[f];
-}
+static struct thread *at(frame_t f) { return &threads[f]; }
 
 /* ---- words --------------------------------------------------------------------------- */
 
@@ -307,10 +304,7 @@ static void reply_and_wait(struct thread *s, uint32_t item)
     reply_next(s, s->regs.rdi);
 }
 
-void sys_reply_wait(struct thread *t)
-{
-    reply_and_wait(t, 0);
-}
+void sys_reply_wait(struct thread *t) { reply_and_wait(t, 0); }
 
 void sys_reply_wait_x(struct thread *t)
 {
@@ -341,10 +335,7 @@ static long reply_give(struct thread *t, uint64_t sel)
     return 0;
 }
 
-void sys_reply_give(struct thread *t)
-{
-    thread_result(t, reply_give(t, t->regs.rdi));
-}
+void sys_reply_give(struct thread *t) { thread_result(t, reply_give(t, t->regs.rdi)); }
 
 /* ---- faults ------------------------------------------------------------------------------------ */
 

@@ -47,10 +47,7 @@ uint64_t pte_table(frame_t f, uint32_t sel)
     return (uint64_t)f << 12 | PTE_P | PTE_W | PTE_U | sel_bits(sel);
 }
 
-frame_t pte_frame(uint64_t e)
-{
-    return (frame_t)((e & PTE_ADDR) >> 12);
-}
+frame_t pte_frame(uint64_t e) { return (frame_t)((e & PTE_ADDR) >> 12); }
 
 uint32_t pte_sel(uint64_t e)
 {
@@ -67,10 +64,7 @@ unsigned pte_rights(uint64_t e)
 /* The leaf entry of frame f, made from that of frame 0. */
 /*@ assigns \nothing;
     ensures \result == p_at(bits, f); */
-static inline uint64_t pte_at(uint64_t bits, frame_t f)
-{
-    return bits | (uint64_t)f << 12;
-}
+static inline uint64_t pte_at(uint64_t bits, frame_t f) { return bits | (uint64_t)f << 12; }
 
 bool va_user(uint64_t va, uint64_t bytes)
 {
@@ -296,10 +290,7 @@ long sys_page_bind(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_t
     return bind_pages(env, va, n, sel, frame, (unsigned)rights & RIGHTS_BITS, level);
 }
 
-static struct exo_batch *cur_list(void)
-{
-    return upcalls[this_thread()->upcall].list;
-}
+static struct exo_batch *cur_list(void) { return upcalls[this_thread()->upcall].list; }
 
 /* Env lock held: the table that holds the entry of a 4 KiB page. */
 /*@ requires invariants && env_ok(env) && \valid(out) && local(out);

@@ -50,15 +50,9 @@ void vector_record(frame_t e, unsigned what, const struct cap *c, uint32_t sel, 
         event_raise(envs[e].revoker, EXO_EVENT_REVOKE);
 }
 
-static uint32_t sel_of(cref_t c)
-{
-    return c - env_caps(caps[c].env);
-}
+static uint32_t sel_of(cref_t c) { return c - env_caps(caps[c].env); }
 
-static bool is_range(const struct cap *c)
-{
-    return c->kind <= EXO_DEVICES;
-}
+static bool is_range(const struct cap *c) { return c->kind <= EXO_DEVICES; }
 
 /* ---- destroying one leaf -------------------------------------------------------------- */
 

@@ -26,10 +26,7 @@
 
 #define RING_STEPS 64 /* members looked at in one decision */
 
-static struct thread *at(frame_t f)
-{
-    return &threads[f];
-}
+static struct thread *at(frame_t f) { return &threads[f]; }
 
 /* ---- chains and the ring ----------------------------------------------------------- */
 
@@ -163,16 +160,10 @@ static void slot_begin(struct cpu *c, uint64_t time)
 
 /* ---- the decision -------------------------------------------------------------------------- */
 
-static uint64_t min(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
+static uint64_t min(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 /* Whose slice it is now. */
-static frame_t slice_base(const struct cpu *c)
-{
-    return c->urgent != 0 ? c->urgent : c->base;
-}
+static frame_t slice_base(const struct cpu *c) { return c->urgent != 0 ? c->urgent : c->base; }
 
 /* When the timer must interrupt next. */
 static uint64_t next_event(const struct cpu *c, uint64_t time)

@@ -87,8 +87,7 @@ static void doomed_step(frame_t e)
     struct env *v = &envs[e];
     if (!drain_step(e, v->doomed, v->doomed_level, false))
         return;
-    pend_add(e, PEND_ANYWHERE, pte_table(v->doomed, v->doomed_sel),
-             v->doomed_level | PEND_TABLE);
+    pend_add(e, PEND_ANYWHERE, pte_table(v->doomed, v->doomed_sel), v->doomed_level | PEND_TABLE);
     v->doomed = 0;
 }
 

@@ -193,10 +193,7 @@ long thread_detach(frame_t f)
 
 /* ---- system calls --------------------------------------------------------------------------- */
 
-static bool thread_is_local(const struct thread *t)
-{
-    return t->cpu == this_cpu()->id;
-}
+static bool thread_is_local(const struct thread *t) { return t->cpu == this_cpu()->id; }
 
 /* Stopped, and nothing on its way that would change that. */
 static bool thread_is_still(const struct thread *t)

@@ -41,14 +41,8 @@ static inline void thread_result(struct thread *t, long value)
     t->regs.r11 = t->regs.rflags;
 }
 /* True if rip or rsp may be loaded in user mode. */
-static inline bool user_address(uint64_t va)
-{
-    return va < EXO_VA_END;
-}
-static inline uint64_t user_flags(uint64_t flags)
-{
-    return (flags & RFLAGS_USER) | RFLAGS_FIXED;
-}
+static inline bool user_address(uint64_t va) { return va < EXO_VA_END; }
+static inline uint64_t user_flags(uint64_t flags) { return (flags & RFLAGS_USER) | RFLAGS_FIXED; }
 
 /* The object and count of t's capability sel in the common case: it is there, of that
  * kind, with that right, and does not change meanwhile. cap_read tells why not. */

@@ -11,10 +11,7 @@
 
 #define EXPIRE_MAX 8
 
-static struct thread *at(frame_t f)
-{
-    return &threads[f];
-}
+static struct thread *at(frame_t f) { return &threads[f]; }
 
 /* The link (of the CPU or of a thread) that holds place n's thread. */
 static frame_t *heap_link(struct cpu *c, uint32_t n, frame_t *up)

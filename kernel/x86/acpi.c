@@ -34,7 +34,7 @@ struct madt {
 
 enum { MADT_CPU, MADT_IOAPIC, MADT_OVERRIDE, MADT_LAPIC_ADDRESS = 5, MADT_X2APIC_CPU = 9 };
 #define CPU_ENABLED 1u
-#define POLARITY_LOW 3u   /* of the two low bits of an override's flags */
+#define POLARITY_LOW 3u /* of the two low bits of an override's flags */
 #define TRIGGER_LEVEL 12u /* of the next two */
 
 static uint32_t read32(const uint8_t *p)

@@ -10,19 +10,19 @@
 #include "x86.h"
 
 enum { /* registers; as MSR: MSR_X2APIC + (register >> 4) */
-    LAPIC_ID = 0x20,
-    LAPIC_EOI = 0xb0,
-    LAPIC_LDR = 0xd0,
-    LAPIC_SPURIOUS = 0xf0,
-    LAPIC_ICR = 0x300,
-    LAPIC_ICR_HIGH = 0x310,
-    LAPIC_LVT_TIMER = 0x320,
-    LAPIC_LVT_LINT0 = 0x350,
-    LAPIC_LVT_LINT1 = 0x360,
-    LAPIC_LVT_ERROR = 0x370,
-    LAPIC_TIMER_COUNT = 0x380,
-    LAPIC_TIMER_NOW = 0x390,
-    LAPIC_TIMER_DIVIDE = 0x3e0
+       LAPIC_ID = 0x20,
+       LAPIC_EOI = 0xb0,
+       LAPIC_LDR = 0xd0,
+       LAPIC_SPURIOUS = 0xf0,
+       LAPIC_ICR = 0x300,
+       LAPIC_ICR_HIGH = 0x310,
+       LAPIC_LVT_TIMER = 0x320,
+       LAPIC_LVT_LINT0 = 0x350,
+       LAPIC_LVT_LINT1 = 0x360,
+       LAPIC_LVT_ERROR = 0x370,
+       LAPIC_TIMER_COUNT = 0x380,
+       LAPIC_TIMER_NOW = 0x390,
+       LAPIC_TIMER_DIVIDE = 0x3e0
 };
 #define BASE_X2APIC 0x400ul
 #define BASE_ENABLE 0x800ul
@@ -73,15 +73,9 @@ static void lapic_write(unsigned reg, uint32_t value)
         msr_write(MSR_X2APIC + (reg >> 4), value);
 }
 
-uint32_t lapic_id(void)
-{
-    return lapic ? lapic_read(LAPIC_ID) >> 24 : lapic_read(LAPIC_ID);
-}
+uint32_t lapic_id(void) { return lapic ? lapic_read(LAPIC_ID) >> 24 : lapic_read(LAPIC_ID); }
 
-void lapic_eoi(void)
-{
-    lapic_write(LAPIC_EOI, 0);
-}
+void lapic_eoi(void) { lapic_write(LAPIC_EOI, 0); }
 
 static void icr_write(uint32_t apic_id, uint32_t command)
 {
@@ -101,15 +95,9 @@ void ipi_send(unsigned cpu, unsigned vector)
     icr_write(percpus[cpu].apic_id, ICR_ASSERT | vector);
 }
 
-void ipi_cpu(unsigned cpu)
-{
-    ipi_send(cpu, VECTOR_IPI);
-}
+void ipi_cpu(unsigned cpu) { ipi_send(cpu, VECTOR_IPI); }
 
-void ipi_nmi_others(void)
-{
-    icr_write(0, ICR_OTHERS | ICR_ASSERT | DELIVER_NMI);
-}
+void ipi_nmi_others(void) { icr_write(0, ICR_OTHERS | ICR_ASSERT | DELIVER_NMI); }
 
 /* Intel SDM vol. 3, 8.4.4.1. */
 void ipi_start(uint32_t apic_id, unsigned page)
@@ -222,15 +210,9 @@ static void pin_mask(unsigned irq, bool masked)
     spin_unlock(&ioapic_lock);
 }
 
-void irq_mask(unsigned irq)
-{
-    pin_mask(irq, true);
-}
+void irq_mask(unsigned irq) { pin_mask(irq, true); }
 
-void irq_unmask(unsigned irq)
-{
-    pin_mask(irq, false);
-}
+void irq_unmask(unsigned irq) { pin_mask(irq, false); }
 
 static void pic_disable(void) /* 8259A data sheet: vectors out of the way, all masked */
 {

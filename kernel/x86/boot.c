@@ -6,7 +6,7 @@
 #include "x86.h"
 
 #define MULTIBOOT2_MAGIC 0x36d76289 /* Multiboot2 specification 2.0, 3.5 */
-#define PVH_MAGIC 0x336ec578        /* Xen: xen/include/public/arch-x86/hvm/start_info.h */
+#define PVH_MAGIC 0x336ec578 /* Xen: xen/include/public/arch-x86/hvm/start_info.h */
 
 struct boot boot;
 
@@ -31,8 +31,7 @@ enum { TAG_END, TAG_COMMAND = 1, TAG_MODULE = 3, TAG_MAP = 6, TAG_RSDP1 = 14, TA
 static void range_add(uint64_t base, uint64_t bytes, uint32_t type)
 {
     if (boot.ranges == BOOT_RANGES) {
-        kprintf("exovisor: memory map longer than %d entries, the rest is not used\n",
-                BOOT_RANGES);
+        kprintf("exovisor: memory map longer than %d entries, the rest is not used\n", BOOT_RANGES);
         return;
     }
     if (bytes && base + bytes > base)

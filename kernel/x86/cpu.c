@@ -7,7 +7,7 @@
 #include "x86.h"
 
 #define GATE_INTERRUPT 0x8e00ul /* present, 64-bit interrupt gate: SDM vol. 3, 6.14.1 */
-#define GATE_USER 0x6000ul      /* DPL 3: int3 and into are the user's */
+#define GATE_USER 0x6000ul /* DPL 3: int3 and into are the user's */
 #define FPU_AVX512 0xe0ul
 #define FPU_WANTED 0xe7ul /* x87, SSE, AVX, AVX-512: SDM vol. 1, 13.1 */
 
@@ -83,16 +83,19 @@ static void segments_load(struct percpu *p)
     p->gdt[SEL_KERNEL_DATA / 8] = 0x00cf93000000ffff;
     p->gdt[SEL_USER_DATA / 8] = 0x00cff3000000ffff;
     p->gdt[SEL_USER_CODE / 8] = 0x00affb000000ffff;
-    p->gdt[SEL_TSS / 8] = (sizeof p->tss - 1) | (tss & 0xffffff) << 16 | 0x89ul << 40 |
-                          (tss >> 24 & 0xff) << 56;
+    p->gdt[SEL_TSS / 8] =
+        (sizeof p->tss - 1) | (tss & 0xffffff) << 16 | 0x89ul << 40 | (tss >> 24 & 0xff) << 56;
     p->gdt[SEL_TSS / 8 + 1] = tss >> 32;
     struct table_pointer gdtr = {sizeof p->gdt - 1, (uint64_t)p->gdt};
     struct table_pointer idtr = {sizeof idt - 1, (uint64_t)idt};
     __asm__ volatile("lgdt %0; lidt %1" : : "m"(gdtr), "m"(idtr));
     __asm__ volatile("pushq %0; leaq 1f(%%rip), %%rax; pushq %%rax; lretq; 1:"
-                     : : "i"(SEL_KERNEL_CODE) : "rax", "memory");
+                     :
+                     : "i"(SEL_KERNEL_CODE)
+                     : "rax", "memory");
     __asm__ volatile("mov %0, %%ds; mov %0, %%es; mov %0, %%ss; mov %1, %%fs; mov %1, %%gs"
-                     : : "r"(SEL_KERNEL_DATA), "r"(0));
+                     :
+                     : "r"(SEL_KERNEL_DATA), "r"(0));
     __asm__ volatile("ltr %w0" : : "r"(SEL_TSS));
 }
 
@@ -138,6 +141,8 @@ void cpu_enter(void)
     cr4_write(cr4_read() | CR4_PGE);
     counters[p->id].online = 1;
     __asm__ volatile("mov %0, %%rsp; xor %%ebp, %%ebp; call sched_start"
-                     : : "r"(p->stack_top) : "memory");
+                     :
+                     : "r"(p->stack_top)
+                     : "memory");
     __builtin_unreachable();
 }

@@ -144,8 +144,7 @@ static unsigned segments_read(const char *file, uint64_t bytes, struct elf_segme
     memcpy(&ident, h.ident, sizeof ident);
     if (ident << 8 != ELF_IDENT << 8 || /* but the byte for the OS */
         h.type != ELF_EXECUTABLE || h.machine != ELF_X86_64 || h.segments > bytes ||
-        h.segment_bytes != sizeof *out ||
-        h.segment_count > (bytes - h.segments) / sizeof *out)
+        h.segment_bytes != sizeof *out || h.segment_count > (bytes - h.segments) / sizeof *out)
         panic("root is no static x86-64 ELF executable");
     unsigned n = 0;
     for (unsigned i = 0; i < h.segment_count; i++) {
@@ -210,9 +209,11 @@ static void objects_make(uint64_t frames)
         if (f == e + 2)
             good &= word_bind(f, true) == 0;
         else
-            good &= word_type(f, f == e       ? EXO_FT_ENV
-                                 : f == e + 1 ? EXO_FT_PT4
-                                              : EXO_FT_CAPS, e) == 0;
+            good &= word_type(f,
+                              f == e       ? EXO_FT_ENV
+                              : f == e + 1 ? EXO_FT_PT4
+                                           : EXO_FT_CAPS,
+                              e) == 0;
     good &= word_type(t, EXO_FT_THREAD, e) == 0 && word_bind(t + 1, true) == 0;
     if (!good)
         panic("root's objects cannot be made");
@@ -228,8 +229,9 @@ static void objects_make(uint64_t frames)
  * SMI command, PCI configuration. */
 static void ports_give(void)
 {
-    static const uint32_t kept[][2] = {{0x20, 0x22}, {0x64, 0x65}, {0x92, 0x93}, {0xa0, 0xa2},
-                                       {0xb2, 0xb4}, {0xcf8, 0xd00}, {0x10000, 0x10000}};
+    static const uint32_t kept[][2] = {{0x20, 0x22},      {0x64, 0x65}, {0x92, 0x93},
+                                       {0xa0, 0xa2},      {0xb2, 0xb4}, {0xcf8, 0xd00},
+                                       {0x10000, 0x10000}};
     uint32_t from = 0;
     for (unsigned i = 0; i < sizeof kept / sizeof *kept; i++) {
         cap_root(EXO_ROOT_PORTS + i, EXO_PORTS, EXO_USE, from, kept[i][0] - from, 0);
@@ -253,8 +255,8 @@ static void devices_give(void)
 
 static void memory_give(void)
 {
-    cap_root(EXO_ROOT_ARCHIVE, EXO_FRAMES, EXO_RIGHTS_ALL, info->archive_frame,
-             info->archive_count, CACHE_WB);
+    cap_root(EXO_ROOT_ARCHIVE, EXO_FRAMES, EXO_RIGHTS_ALL, info->archive_frame, info->archive_count,
+             CACHE_WB);
     memset(phys_ptr(boot.archive + boot.archive_bytes), 0, -boot.archive_bytes & (EXO_PAGE - 1));
     for (unsigned i = 0; i < ram_count; i++) {
         if (!ram[i].count)
@@ -263,8 +265,7 @@ static void memory_give(void)
         info->ram[n].sel = EXO_ROOT_RAM + n;
         info->ram[n].base = ram[i].base;
         info->ram[n].count = ram[i].count;
-        cap_root(EXO_ROOT_RAM + n, EXO_FRAMES, EXO_RIGHTS_ALL, ram[i].base, ram[i].count,
-                 CACHE_WB);
+        cap_root(EXO_ROOT_RAM + n, EXO_FRAMES, EXO_RIGHTS_ALL, ram[i].base, ram[i].count, CACHE_WB);
     }
     info->sel_free = EXO_ROOT_RAM + info->ram_count;
 }

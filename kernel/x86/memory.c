@@ -9,7 +9,7 @@
  */
 #include "x86.h"
 
-#define FIRST_FRAME 256u     /* the first MiB is the kernel's: trampoline, firmware */
+#define FIRST_FRAME 256u /* the first MiB is the kernel's: trampoline, firmware */
 #define FRAMES_4G 0x100000u
 #define FRAMES_MAX 0x4000000u /* 256 GiB: what a cref_t and a frame word can name */
 #define BLOCK_2M 0x200000ul
@@ -30,7 +30,7 @@ struct ram ram[EXO_RAM_MAX];
 unsigned ram_count;
 uint32_t exposed_frame, exposed_count;
 
-static unsigned early;                    /* ram[] that memory_take takes from */
+static unsigned early; /* ram[] that memory_take takes from */
 static uint64_t *mmio_table, *stack_table; /* one page table each: 2 MiB */
 static unsigned mmio_used;
 extern const char image_text[], image_rodata[], image_data[], image_end[];
@@ -147,10 +147,7 @@ static void windows_extend(void)
     }
 }
 
-static uint64_t pages_for(uint64_t bytes)
-{
-    return (bytes + EXO_PAGE - 1) >> 12;
-}
+static uint64_t pages_for(uint64_t bytes) { return (bytes + EXO_PAGE - 1) >> 12; }
 
 /* One stretch of RAM for all that is exposed: info, words, slots, irqs, counters. */
 static void exposed_place(void)
@@ -193,8 +190,7 @@ void *mmio_map(uint64_t phys)
 {
     if (mmio_used == 512)
         panic("too many I/O APICs");
-    mmio_table[mmio_used] =
-        (phys & PTE_FRAME) | PTE_P | PTE_W | PTE_NX | PTE_UNCACHED | PTE_GLOBAL;
+    mmio_table[mmio_used] = (phys & PTE_FRAME) | PTE_P | PTE_W | PTE_NX | PTE_UNCACHED | PTE_GLOBAL;
     return (void *)(KERNEL_MMIO + ((uint64_t)mmio_used++ << 12) + (phys & (EXO_PAGE - 1)));
 }
 

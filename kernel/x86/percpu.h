@@ -11,7 +11,7 @@
 /* Interrupt vectors: interrupt name n has vector VECTOR_IRQ + n. */
 #define VECTOR_IRQ 0x20
 #define VECTOR_TIMER 0xe0
-#define VECTOR_IPI 0xe1     /* look at requests and resched */
+#define VECTOR_IPI 0xe1 /* look at requests and resched */
 #define VECTOR_QUIESCE 0xe2 /* take part in a quiesce round */
 #define VECTOR_SPURIOUS 0xff
 
@@ -35,19 +35,19 @@ struct tss { /* Intel SDM vol. 3, 8.7 */
 
 struct percpu {
     struct percpu *self;
-    uint64_t scratch;      /* the user's stack pointer, while the entry path runs */
-    struct thread *cur;    /* running thread, NULL idle; mirrors core->cur */
-    uint64_t stack_top;    /* of this CPU's one kernel stack */
-    uint64_t cr3;          /* the address space loaded; read by other CPUs */
+    uint64_t scratch; /* the user's stack pointer, while the entry path runs */
+    struct thread *cur; /* running thread, NULL idle; mirrors core->cur */
+    uint64_t stack_top; /* of this CPU's one kernel stack */
+    uint64_t cr3; /* the address space loaded; read by other CPUs */
     struct thread *fpu_owner;
-    struct cpu *core;      /* cpus[id] */
+    struct cpu *core; /* cpus[id] */
     uint32_t id, apic_id;
-    uint32_t ts_set;       /* CR0.TS is set */
+    uint32_t ts_set; /* CR0.TS is set */
     uint32_t spare;
-    uint64_t round_seen;   /* the last quiesce round this CPU took part in */
+    uint64_t round_seen; /* the last quiesce round this CPU took part in */
     struct exo_cpu *shown; /* counters[id]: counting builds */
     /* constants of the assembly paths: thread.state, cpu, slow as one word */
-    uint64_t wait_here;    /* EXO_T_WAIT on this CPU */
+    uint64_t wait_here; /* EXO_T_WAIT on this CPU */
     uint64_t calling_here; /* EXO_T_CALLING on this CPU, nothing slow */
     uint64_t window_threads, window_caps, window_upcalls, va_end;
     uint64_t tss_pad;

@@ -14,12 +14,12 @@
 /* Windows: each is one top-level slot and shows all of RAM from physical 0 on, so
  * that core can index one array an object type by frame number. */
 #define WINDOW_TABLES 0xffff800000000000 /* slot 256; also the plain direct map */
-#define WINDOW_ENVS 0xffff808000000000   /* 257 */
+#define WINDOW_ENVS 0xffff808000000000 /* 257 */
 #define WINDOW_THREADS 0xffff810000000000
 #define WINDOW_CAPS 0xffff818000000000
 #define WINDOW_UPCALLS 0xffff820000000000
 #define WINDOW_VECTORS 0xffff828000000000
-#define KERNEL_MMIO 0xffff870000000000  /* slot 270: local APIC, I/O APICs */
+#define KERNEL_MMIO 0xffff870000000000 /* slot 270: local APIC, I/O APICs */
 #define KERNEL_IMAGE 0xffff878000000000 /* slot 271: kernel, physical 0 on; stacks */
 
 #ifndef __ASSEMBLER__
@@ -50,7 +50,7 @@ extern uint64_t slot_ticks; /* apic.c: a time slot in TSC ticks */
 void panic(const char *format, ...) __attribute__((noreturn, cold, format(printf, 1, 2)));
 
 #ifdef EXO_DEBUG
-#define KASSERT(cond) \
+#define KASSERT(cond)                                                                              \
     ((cond) ? (void)0 : panic("%s:%d: assertion failed: %s", __FILE__, __LINE__, #cond))
 #else
 #define KASSERT(cond) ((void)sizeof(cond))
@@ -80,15 +80,9 @@ static inline uint64_t entry_swap(uint64_t *p, uint64_t v)
     return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);
 }
 
-static inline void barrier(void)
-{
-    __asm__ volatile("" : : : "memory");
-}
+static inline void barrier(void) { __asm__ volatile("" : : : "memory"); }
 
-static inline uint32_t fetch32(const uint32_t *p)
-{
-    return *(const volatile uint32_t *)p;
-}
+static inline uint32_t fetch32(const uint32_t *p) { return *(const volatile uint32_t *)p; }
 
 static inline uint64_t or_shared(uint64_t *p, uint64_t bits)
 {
@@ -100,10 +94,7 @@ static inline uint64_t clear_shared(uint64_t *p, uint64_t bits)
     return __atomic_fetch_and(p, ~bits, __ATOMIC_SEQ_CST);
 }
 
-static inline uint64_t fetch(const uint64_t *p)
-{
-    return *(const volatile uint64_t *)p;
-}
+static inline uint64_t fetch(const uint64_t *p) { return *(const volatile uint64_t *)p; }
 
 /* ---- locks ------------------------------------------------------------------ */
 extern uint32_t tree_lock;
@@ -115,20 +106,11 @@ static inline void spin_lock(uint32_t *lock)
             __builtin_ia32_pause();
 }
 
-static inline void spin_unlock(uint32_t *lock)
-{
-    __atomic_store_n(lock, 0, __ATOMIC_RELEASE);
-}
+static inline void spin_unlock(uint32_t *lock) { __atomic_store_n(lock, 0, __ATOMIC_RELEASE); }
 
-static inline void lock_tree(void)
-{
-    spin_lock(&tree_lock);
-}
+static inline void lock_tree(void) { spin_lock(&tree_lock); }
 
-static inline void unlock_tree(void)
-{
-    spin_unlock(&tree_lock);
-}
+static inline void unlock_tree(void) { spin_unlock(&tree_lock); }
 
 /* An env's lock is its first field (asserted in percpu.h). */
 static inline void lock_env(uint32_t env)
@@ -198,10 +180,7 @@ static inline void page_clear(uint32_t frame)
     __asm__ volatile("rep stosq" : "+D"(to), "+c"(n) : "a"(0ul) : "memory");
 }
 
-static inline void table_clear(uint32_t frame)
-{
-    page_clear(frame);
-}
+static inline void table_clear(uint32_t frame) { page_clear(frame); }
 
 void root_init(uint32_t frame);
 

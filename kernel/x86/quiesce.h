@@ -20,14 +20,8 @@ void check_begin(void);
 void check_hold(void);
 void check_tick(void);
 #else
-static inline void check_begin(void)
-{
-}
-static inline void check_hold(void)
-{
-}
-static inline void check_tick(void)
-{
-}
+static inline void check_begin(void) {}
+static inline void check_hold(void) {}
+static inline void check_tick(void) {}
 #endif
 #endif

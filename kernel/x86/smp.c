@@ -8,7 +8,7 @@
 
 #define PATIENCE_US 1000000
 
-uint64_t smp_stack;              /* of the CPU being started; start.S reads it */
+uint64_t smp_stack; /* of the CPU being started; start.S reads it */
 void smp_main(void) __attribute__((noreturn));
 static volatile uint32_t arrived; /* CPUs that are up */
 static volatile uint32_t go;
@@ -64,7 +64,4 @@ void smp_init(void)
     }
 }
 
-void smp_go(void)
-{
-    __atomic_store_n(&go, 1, __ATOMIC_RELEASE);
-}
+void smp_go(void) { __atomic_store_n(&go, 1, __ATOMIC_RELEASE); }

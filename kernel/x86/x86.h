@@ -53,10 +53,7 @@
 #define PTE_GLOBAL 0x100ul
 #define PTE_FRAME 0x000ffffffffff000ul
 
-static inline void invlpg(uint64_t va)
-{
-    __asm__ volatile("invlpg (%0)" : : "r"(va) : "memory");
-}
+static inline void invlpg(uint64_t va) { __asm__ volatile("invlpg (%0)" : : "r"(va) : "memory"); }
 
 static inline uint64_t msr_read(uint32_t msr)
 {
@@ -67,7 +64,9 @@ static inline uint64_t msr_read(uint32_t msr)
 
 static inline void msr_write(uint32_t msr, uint64_t value)
 {
-    __asm__ volatile("wrmsr" : : "c"(msr), "a"((uint32_t)value), "d"((uint32_t)(value >> 32))
+    __asm__ volatile("wrmsr"
+                     :
+                     : "c"(msr), "a"((uint32_t)value), "d"((uint32_t)(value >> 32))
                      : "memory");
 }
 
@@ -82,16 +81,16 @@ static inline struct cpuid cpuid(uint32_t leaf, uint32_t sub)
     return r;
 }
 
-#define CR_ACCESS(n)                                              \
-    static inline uint64_t cr##n##_read(void)                     \
-    {                                                             \
-        uint64_t v;                                               \
-        __asm__ volatile("mov %%cr" #n ", %0" : "=r"(v));         \
-        return v;                                                 \
-    }                                                             \
-    static inline void cr##n##_write(uint64_t v)                  \
-    {                                                             \
-        __asm__ volatile("mov %0, %%cr" #n : : "r"(v) : "memory"); \
+#define CR_ACCESS(n)                                                                               \
+    static inline uint64_t cr##n##_read(void)                                                      \
+    {                                                                                              \
+        uint64_t v;                                                                                \
+        __asm__ volatile("mov %%cr" #n ", %0" : "=r"(v));                                          \
+        return v;                                                                                  \
+    }                                                                                              \
+    static inline void cr##n##_write(uint64_t v)                                                   \
+    {                                                                                              \
+        __asm__ volatile("mov %0, %%cr" #n : : "r"(v) : "memory");                                 \
     }
 CR_ACCESS(0)
 CR_ACCESS(2)
@@ -112,23 +111,20 @@ __attribute__((noreturn)) static inline void cpu_halt(void) /* forever */
 }
 
 /* Where a physical address below nframes * 4096 is seen by the kernel. */
-static inline void *phys_ptr(uint64_t phys)
-{
-    return (void *)(WINDOW_TABLES + phys);
-}
+static inline void *phys_ptr(uint64_t phys) { return (void *)(WINDOW_TABLES + phys); }
 
 /* ---- boot.c: what the boot loader told, copied ------------------------------- */
 #define BOOT_RANGES 64
-#define BOOT_RAM 1  /* usable */
+#define BOOT_RAM 1 /* usable */
 struct boot_range {
     uint64_t base, end; /* bytes */
-    uint32_t type;      /* as in E820 */
+    uint32_t type; /* as in E820 */
 };
 struct boot {
     struct boot_range range[BOOT_RANGES];
     unsigned ranges;
     uint64_t archive, archive_bytes; /* physical */
-    uint8_t rsdp[36];                /* a copy; ACPI 1.0's has 20 bytes */
+    uint8_t rsdp[36]; /* a copy; ACPI 1.0's has 20 bytes */
     char command_line[512];
 };
 extern struct boot boot;
@@ -142,13 +138,13 @@ extern const struct boot_tables {
 
 /* ---- memory.c ------------------------------------------------------------------ */
 extern uint64_t kernel_cr3; /* top page table with the kernel's part only */
-void memory_init(void);     /* windows, image, tables; then memory_take works */
-void memory_words(void);    /* types all frames: no memory_take afterwards */
-void memory_seal(void);     /* ends the identity map: the windows are as they stay */
+void memory_init(void); /* windows, image, tables; then memory_take works */
+void memory_words(void); /* types all frames: no memory_take afterwards */
+void memory_seal(void); /* ends the identity map: the windows are as they stay */
 uint64_t memory_take(uint64_t pages); /* early RAM below 4 GiB, cleared: physical */
 uint32_t memory_take_top(uint32_t count); /* frames from the top of plain RAM */
-void *mmio_map(uint64_t phys);            /* one uncached page */
-void memory_stacks(unsigned cpu);         /* maps the CPU's stacks */
+void *mmio_map(uint64_t phys); /* one uncached page */
+void memory_stacks(unsigned cpu); /* maps the CPU's stacks */
 uint64_t stack_top(unsigned cpu, unsigned ist); /* ist 0: the kernel stack */
 /* Plain RAM that the kernel did not take, in frames. */
 struct ram {
@@ -178,29 +174,29 @@ void acpi_init(void);
 
 /* ---- apic.c ------------------------------------------------------------------------ */
 extern uint64_t tsc_hz;
-void apic_init(void);     /* once: 8259 off, I/O APICs, TSC and timer measured */
-void lapic_init(void);    /* each CPU */
+void apic_init(void); /* once: 8259 off, I/O APICs, TSC and timer measured */
+void lapic_init(void); /* each CPU */
 uint32_t lapic_id(void);
 void lapic_eoi(void);
 /* One interrupt VECTOR_TIMER at about the TSC value; it may come early when that is
  * far away. A time that has passed: at once. 0: none. */
 void lapic_timer_set(uint64_t deadline);
 void ipi_send(unsigned cpu, unsigned vector);
-void ipi_nmi_others(void);        /* for panic */
+void ipi_nmi_others(void); /* for panic */
 void ipi_start(uint32_t apic_id, unsigned page); /* INIT, SIPI, SIPI */
 void tsc_wait(uint64_t microseconds);
 
 /* ---- cpu.c -------------------------------------------------------------------------- */
 extern struct percpu percpus[EXO_MAX_CPUS];
-extern uint64_t xcr0;   /* FPU state components in use */
-extern bool fpu_eager;  /* the CPU leaks registers under CR0.TS (LazyFP): switch always */
-void cpu_check(void);   /* stops with a message if something needed is missing */
+extern uint64_t xcr0; /* FPU state components in use */
+extern bool fpu_eager; /* the CPU leaks registers under CR0.TS (LazyFP): switch always */
+void cpu_check(void); /* stops with a message if something needed is missing */
 void cpu_init(unsigned id);
 void cpu_enter(void) __attribute__((noreturn)); /* on its own stack to sched_start */
 
 /* ---- smp.c ---------------------------------------------------------------------------- */
 void smp_init(void); /* starts the others, which then wait */
-void smp_go(void);   /* lets them in */
+void smp_go(void); /* lets them in */
 
 /* ---- serial.c, print.c ------------------------------------------------------------------ */
 void serial_init(void);

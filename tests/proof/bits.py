@@ -15,6 +15,7 @@ In the expressions: u32(x), u64(x) are casts, where(c, a, b) is c ? a : b.
 """
 import ast
 import os
+import re
 import subprocess
 import sys
 
@@ -25,18 +26,21 @@ DEFINITIONS = [  # name, parameters, kind, body; those of kind "int" are opaque 
     ("w_type", "w", "int", "u32(w >> 32) & 15"),
     ("w_bindings", "w", "open", "u32(w)"),
     ("w_high", "w", "open", "w & 0xffffffff00000000"),
+    ("w_owner", "w", "int", "w >> 38"),
     ("w_typed", "t, o", "int", "u64(t << 32) | u64(o << 38)"),
     ("p_present", "e", "bool", "(e & 1) != 0"),
     ("p_large", "e", "bool", "(e & 0x80) != 0"),
     ("p_writable", "e", "bool", "(e & 2) != 0"),
     ("p_frame", "e", "int", f"u32((e & {ADDR}) >> 12)"),
-    ("p_sel", "e", "int", "u32((e >> 9) & 7) | (u32((e >> 52) & 0x7ff) << 3)"),
+    ("p_sel", "e", "int", "u32((e >> 9) & 7) | u32(u32((e >> 52) & 0x7ff) << 3)"),
     ("p_sel_bits", "s", "int", "u64((s & 7) << 9) | u64((s >> 3) << 52)"),
     ("p_rights", "e", "int",
      "where((e & 4) == 0, 0, 1 | where((e & 2) != 0, 2, 0) | where((e & (1 << 63)) == 0, 4, 0))"),
     ("p_leaf", "f, r, s, l, c", "int",
      "u64(f << 12) | 1 | p_sel_bits(s) | c | where(r != 0, 4, 0) | where((r & 2) != 0, 2, 0)"
      " | where((r & 4) == 0, 1 << 63, 0) | where(l > 1, 0x80, 0)"),
+    ("p_at", "b, f", "int", "b | u64(f << 12)"),
+    ("p_marked", "e, x", "int", "e | (x & 0x60)"),  # takes over accessed and dirty
     ("v_index", "v, l", "int", "u32(v >> u32(12 + 9 * u32(l - 1))) & 511"),
     ("p_table", "f, s", "int", "u64(f << 12) | 1 | 2 | 4 | p_sel_bits(s)"),
 ]
@@ -46,19 +50,21 @@ U32 = "{0} < (1 << 32)"
 LEAF = ("f < (1 << 32) and s < (1 << 14) and (c == 0 or c == 0x18) and l <= 3 and "
         "(r == 0 or r == 1 or r == 3 or r == 5 or r == 7)")
 LEAF_TERM = "p_leaf(f, r, s, l, c)"
-MARKS = "(x == 0 or x == 0x20 or x == 0x40 or x == 0x60)"  # accessed, dirty
 TABLE = "f < (1 << 32) and s < (1 << 14)"
 
 FACTS = [  # name, variables, hypothesis, conclusion
     ("count", "w, v", "w < (1 << 64) and v == w + 1 and w_bindings(w) != 0xffffffff",
-     "v < (1 << 64) and w_type(v) == w_type(w) and w_bindings(v) == w_bindings(w) + 1"),
+     "v < (1 << 64) and w_type(v) == w_type(w) and w_bindings(v) == w_bindings(w) + 1 "
+     "and w_owner(v) == w_owner(w)"),
     ("uncount", "w, v", "w < (1 << 64) and w == v + 1 and w_bindings(w) != 0",
-     "w_type(v) == w_type(w) and w_bindings(w) == w_bindings(v) + 1"),
+     "w_type(v) == w_type(w) and w_bindings(w) == w_bindings(v) + 1 and w_owner(v) == w_owner(w)"),
     ("room", "w", "w < (1 << 64) and w_bindings(w) != 0xffffffff", "w + 1 < (1 << 64)"),
     ("high", "w", "w < (1 << 64)", "w_high(w) <= w"),
     ("typed", "t, o", "t <= 15 and o < (1 << 26)",
      "w_type(w_typed(t, o)) == t and w_bindings(w_typed(t, o)) == 0 and "
-     "w_typed(t, o) < (1 << 64)"),
+     "w_typed(t, o) < (1 << 64) and w_owner(w_typed(t, o)) == o"),
+    ("negate", "x", "0 < x and x < (1 << 64)", "u64(-x) + x == (1 << 64)"),
+    ("complement", "x", "x < (1 << 64)", "u64(~x) + x == (1 << 64) - 1"),
     ("block_2m", "f", "f < (1 << 26)", "(f >> 9) < (1 << 17)"),
     ("block_1g", "f", "f < (1 << 26)", "(f >> 18) < (1 << 8)"),
     ("untyped", "w, v", "w < (1 << 64) and v + w_high(w) == w",
@@ -66,27 +72,30 @@ FACTS = [  # name, variables, hypothesis, conclusion
     ("leaf", "f, r, s, l, c", LEAF,
      f"p_present({LEAF_TERM}) and p_frame({LEAF_TERM}) == f and p_sel({LEAF_TERM}) == s and "
      f"p_rights({LEAF_TERM}) == r and {LEAF_TERM} < (1 << 64)"),
+    ("leaf_at", "f, r, s, l, c", LEAF, f"p_at(p_leaf(0, r, s, l, c), f) == {LEAF_TERM}"),
     ("leaf_large", "f, r, s, l, c", LEAF,
      f"(l > 1) == p_large({LEAF_TERM}) and (r == 3 or r == 7) == p_writable({LEAF_TERM})"),
-    ("leaf_marked", "f, r, s, l, c, x", LEAF + " and " + MARKS,
-     f"p_present({LEAF_TERM} | x) and p_frame({LEAF_TERM} | x) == f and "
-     f"p_sel({LEAF_TERM} | x) == s and p_rights({LEAF_TERM} | x) == r and "
-     f"({LEAF_TERM} | x) < (1 << 64) and p_large({LEAF_TERM} | x) == (l > 1)"),
+    ("marked", "e, x", "e < (1 << 64) and x < (1 << 64)",
+     "p_frame(p_marked(e, x)) == p_frame(e) and p_sel(p_marked(e, x)) == p_sel(e) and "
+     "p_rights(p_marked(e, x)) == p_rights(e) and p_present(p_marked(e, x)) == p_present(e) and "
+     "p_large(p_marked(e, x)) == p_large(e) and p_marked(e, x) < (1 << 64)"),
     ("table", "f, s", TABLE,
      "p_present(p_table(f, s)) and p_frame(p_table(f, s)) == f and p_sel(p_table(f, s)) == s "
      "and not p_large(p_table(f, s)) and p_table(f, s) < (1 << 64)"),
     ("index", "v, l", "v < (1 << 64) and 1 <= l and l <= 4", "v_index(v, l) <= 511"),
     ("index_top", "v", "v < 0x7ffffffff000 or (v < (1 << 64) and v >= 0xffff880000000000)",
      "v_index(v, 4) < 256 or v_index(v, 4) >= 272"),
-    ("entry_range", "e", U64.format("e"), "p_frame(e) < (1 << 32) and p_sel(e) < (1 << 14) and "
-     "(p_rights(e) == 0 or p_rights(e) == 1 or p_rights(e) == 3 or p_rights(e) == 5 or "
-     "p_rights(e) == 7)"),
+    ("frame_range", "e", U64.format("e"), "p_frame(e) < (1 << 32)"),
+    ("sel_range", "e", U64.format("e"), "p_sel(e) < (1 << 14)"),
+    ("rights_range", "e", U64.format("e"), "p_rights(e) == 0 or p_rights(e) == 1 or "
+     "p_rights(e) == 3 or p_rights(e) == 5 or p_rights(e) == 7"),
     ("nothing", "e", "e == 0", "not p_present(e) and p_frame(e) == 0 and p_sel(e) == 0"),
 ]
 
 BINARY = {ast.BitAnd: ("&", "bvand"), ast.BitOr: ("|", "bvor"), ast.LShift: ("<<", "bvshl"),
           ast.RShift: (">>", "bvlshr"), ast.Add: ("+", "bvadd"),
           ast.Sub: ("-", "bvsub"), ast.Mult: ("*", "bvmul")}
+UNARY = {ast.Not: ("!", "not"), ast.Invert: ("~", "bvnot"), ast.USub: ("-", "bvneg")}
 COMPARE = {ast.Eq: ("==", "="), ast.NotEq: ("!=", "distinct"), ast.Lt: ("<", "bvult"),
            ast.LtE: ("<=", "bvule"), ast.Gt: (">", "bvugt"), ast.GtE: (">=", "bvuge")}
 BOOLEAN = {name for name, _, kind, _ in DEFINITIONS if kind == "bool"}
@@ -116,7 +125,7 @@ def acsl(node):
         operator = " && " if isinstance(node.op, ast.And) else " || "
         return "(" + operator.join(acsl(v) for v in node.values) + ")"
     if isinstance(node, ast.UnaryOp):
-        return f"!{acsl(node.operand)}"
+        return f"({UNARY[type(node.op)][0]}{acsl(node.operand)})"
     arguments = [acsl(a) for a in node.args]
     if node.func.id in ("u32", "u64"):
         return f"((uint{node.func.id[1:]}_t)({arguments[0]}))"
@@ -138,7 +147,7 @@ def smt(node):
         operator = "and" if isinstance(node.op, ast.And) else "or"
         return f"({operator} {' '.join(smt(v) for v in node.values)})"
     if isinstance(node, ast.UnaryOp):
-        return f"(not {smt(node.operand)})"
+        return f"({UNARY[type(node.op)][1]} {smt(node.operand)})"
     arguments = [smt(a) for a in node.args]
     if node.func.id in ("u32", "u64"):
         return f"(bvand {arguments[0]} (_ bv{(1 << int(node.func.id[1:])) - 1} {WIDTH}))"
@@ -165,17 +174,19 @@ def definitions_acsl():
 def facts_acsl():
     """The facts, and declarations of what they are about."""
     lines = ["/* Made by tests/proof/bits.py. */"]
-    for entries in (False, True):
-        lines.append(f"/*@ axiomatic {'entries' if entries else 'words'} {{")
+    for block, prefixes in (("arithmetic", ()), ("words", ("w_",)), ("entries", ("p_", "v_"))):
+        lines.append(f"/*@ axiomatic {block} {{")
         for name, parameters, kind, body in DEFINITIONS:
-            if (name[:2] != "w_") != entries:
+            if not name.startswith(prefixes):
                 continue
             typed = ", ".join("integer " + p for p in names(parameters))
             head = "predicate" if kind == "bool" else "logic integer"
             definition = f" = {acsl(parse(body))}" if kind != "int" else ""
             lines.append(f"  {head} {name}({typed}){definition};")
         for name, variables, hypothesis, conclusion in FACTS:
-            if ("p_" in conclusion or "v_" in conclusion) != entries:
+            about = re.search(r"\b[wpv]_", conclusion + hypothesis)
+            if about is not None and about.group() not in prefixes or \
+                    about is None and prefixes:
                 continue
             typed = ", ".join(names(variables))
             bounds = " && ".join(f"0 <= {v}" for v in names(variables))

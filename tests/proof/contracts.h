@@ -16,12 +16,6 @@
 #undef EXO_FW_BINDINGS
 #define EXO_FW_TYPE(w) word_type_of(w)
 #define EXO_FW_BINDINGS(w) word_bindings_of(w)
-/* Negation modulo 2^64, which WP does not know. */
-/*@ axiomatic negate {
-      axiom negate: \forall integer x; 0 < x < 0x10000000000000000 ==>
-        (uint64_t)(-x) == 0x10000000000000000 - x;
-    } */
-
 #define NF PROOF_FRAMES
 extern struct table tables[NF];
 extern struct env envs[NF];
@@ -51,22 +45,23 @@ struct cpu *this_cpu(void);
       EXO_FT_PT1 <= w_type(w) <= EXO_FT_PT4)); */
 
 /* Tables lead to tables of the next level: what every walk relies on. */
-/*@ predicate is_table(integer f, integer level) =
-      0 < f < nframes && w_type(words[f]) == EXO_FT_PT1 + level - 1;
+/*@ predicate is_table(integer f, integer level, integer e) =
+      0 < f < nframes && w_type(words[f]) == EXO_FT_PT1 + level - 1 && w_owner(words[f]) == e;
     predicate user_slot(integer i) = i < 256 || i >= 272;
     predicate tree = \forall integer t, i; 0 <= t < nframes && 0 <= i < 512 &&
       EXO_FT_PT2 <= w_type(words[t]) <= EXO_FT_PT4 &&
       (w_type(words[t]) == EXO_FT_PT4 ==> user_slot(i)) && p_present(tables[t].e[i]) &&
       (w_type(words[t]) == EXO_FT_PT4 || !p_large(tables[t].e[i])) ==>
       0 < p_frame(tables[t].e[i]) < nframes &&
-      w_type(words[p_frame(tables[t].e[i])]) == w_type(words[t]) - 1; */
+      w_type(words[p_frame(tables[t].e[i])]) == w_type(words[t]) - 1 &&
+      w_owner(words[p_frame(tables[t].e[i])]) == w_owner(words[t]); */
 
 /*@ logic integer cap_at(integer e, integer sel) = (e + 3) * 64 + sel;
     predicate covers(integer base, integer count, integer first, integer n) =
       base <= first < base + count && first + n <= base + count;
     predicate env_ok(integer e) = 0 < e && e + 3 + envs[e].tables <= nframes &&
       1 <= envs[e].tables <= EXO_TAB_MAX && envs[e].nsel == envs[e].tables * 64 &&
-      envs[e].root == e + 1 && is_table(e + 1, 4);
+      envs[e].root == e + 1 && is_table(e + 1, 4, e);
     predicate thread_ok(integer t) = 0 < t < nframes && threads[t].upcall < nframes &&
       env_ok(threads[t].env);
     predicate cap_ok(integer c) =
@@ -90,10 +85,12 @@ struct cpu *this_cpu(void);
     logic integer level_bytes(integer l) = level_pages(l) * 4096;
     predicate pend_room = the_cpu.pend_count < PEND_MAX; */
 
-/* Every entry bound was bound through a frames capability: shown as an invariant by the
- * fuzzers (kernel/core/invariants.c, 3), assumed here. */
+/* The entries of e's tables name frames capabilities of e. That they go on doing so is
+ * exactness of counts over whole histories: shown by the fuzzers (kernel/core/invariants.c,
+ * 2 and 3), assumed here where an entry's capability is looked at again. */
 /*@ predicate bound_ok(integer e) = \forall integer t, i; 0 <= t < nframes && 0 <= i < 512 &&
-      EXO_FT_PT1 <= w_type(words[t]) <= EXO_FT_PT4 && p_present(tables[t].e[i]) ==>
+      EXO_FT_PT1 <= w_type(words[t]) <= EXO_FT_PT4 && w_owner(words[t]) == e &&
+      p_present(tables[t].e[i]) ==> p_sel(tables[t].e[i]) < envs[e].nsel &&
       caps[cap_at(e, p_sel(tables[t].e[i]))].kind == EXO_FRAMES; */
 
 /* ---- what the machine layer does ---- */
@@ -114,7 +111,8 @@ void table_clear(uint32_t frame);
     ensures safe: \result == 0 && \old(counted(f)) ==> bindable(words[f], writable);
     ensures exact: \result == 0 && \old(counted(f)) ==> words[f] == \old(words[f]) + 1 &&
             w_bindings(words[f]) == w_bindings(\old(words[f])) + 1;
-    ensures type: f < nframes ==> w_type(words[f]) == w_type(\old(words[f])); */
+    ensures type: f < nframes ==> w_type(words[f]) == w_type(\old(words[f])) &&
+            w_owner(words[f]) == w_owner(\old(words[f])); */
 long word_bind(frame_t f, bool writable);
 
 /*@ requires machine;
@@ -123,7 +121,8 @@ long word_bind(frame_t f, bool writable);
     ensures exact: \old(counted(f)) ==> words[f] == \old(words[f]) - 1 &&
             w_bindings(words[f]) == w_bindings(\old(words[f])) - 1;
     ensures uncounted: f < nframes && !\old(counted(f)) ==> words[f] == \old(words[f]);
-    ensures type: f < nframes ==> w_type(words[f]) == w_type(\old(words[f])); */
+    ensures type: f < nframes ==> w_type(words[f]) == w_type(\old(words[f])) &&
+            w_owner(words[f]) == w_owner(\old(words[f])); */
 void word_unbind(frame_t f);
 
 /*@ requires machine && type <= 15 && owner < NF;
@@ -135,7 +134,8 @@ void word_unbind(frame_t f);
             w_bindings(\old(words[f])) == 0;
     ensures exclusion: \result == 0 ==> w_bindings(\old(blocks2m[f >> 9])) == 0 &&
             w_bindings(\old(blocks1g[f >> 18])) == 0;
-    ensures is: \result == 0 ==> w_type(words[f]) == type && w_bindings(words[f]) == 0;
+    ensures is: \result == 0 ==> w_type(words[f]) == type && w_bindings(words[f]) == 0 &&
+            w_owner(words[f]) == owner;
     ensures counts: \result == 0 ==>
             blocks2m[f >> 9] == \old(blocks2m[f >> 9]) + 0x100000000 &&
             blocks1g[f >> 18] == \old(blocks1g[f >> 18]) + 0x100000000;

@@ -15,6 +15,7 @@
 
 #include "fields.h"
 
+#define HOT static
 #define KASSERT(cond) ((void)(cond))
 #define PROOF_FRAMES (1u << 26) /* what a frame word and a cref_t can name */
 
@@ -32,6 +33,10 @@ bool word_cas(uint64_t *w, uint64_t expected, uint64_t desired);
             *w == \old(*w) + delta - 0x10000000000000000; */
 void word_add(uint64_t *w, uint64_t delta);
 
+/*@ requires \valid(p);
+    assigns *p;
+    ensures *p == (\old(*p) ^ bits); */
+void entry_flip(uint64_t *p, uint64_t bits);
 /*@ requires \valid(p);
     assigns *p;
     ensures \result == \old(*p) && *p == v; */
