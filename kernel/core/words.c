@@ -23,12 +23,12 @@ long word_bind(frame_t f, bool writable)
         return 0;
     uint64_t w = words[f];
     unsigned type = EXO_FW_TYPE(w);
-    if (type == EXO_FT_DEVICE)
-        return 0;
-    if (type == EXO_FT_KERNEL || type > EXO_FT_PT4)
-        return -EXO_E_TYPE;
-    if (writable && type != EXO_FT_PLAIN)
-        return -EXO_E_TYPE;
+    if (type != EXO_FT_PLAIN) {
+        if (type == EXO_FT_DEVICE)
+            return 0;
+        if (writable || type == EXO_FT_KERNEL || type > EXO_FT_PT4)
+            return -EXO_E_TYPE;
+    }
     if (EXO_FW_BINDINGS(w) == BINDINGS_MAX)
         return -EXO_E_LIMIT;
     return word_cas(&words[f], w, w + 1) ? 0 : -EXO_E_AGAIN;

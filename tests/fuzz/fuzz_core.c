@@ -131,14 +131,16 @@ static uint64_t choose_frame(void)
     if (chosen_sel < envs[cur_env()].nsel && !chance(6)) {
         const struct cap *c = &caps[env_caps(cur_env()) + chosen_sel];
         if (c->kind == EXO_FRAMES && c->count != 0)
-            return c->base + pick(c->count + (chance(10) ? 2 : 0));
+            return c->base + (chance(5)   ? 0
+                              : chance(8) ? c->count - 1
+                                          : pick(c->count + (chance(10) ? 2 : 0)));
     }
     return chance(3) ? SHARED : pick(FRAMES + 8);
 }
 
 static uint64_t choose_va(void)
 {
-    static const uint64_t bases[] = {0x400000,           0x400000,           0x600000,
+    static const uint64_t bases[] = {0x400000,           0x400000,           0x5fe000,
                                      0x40000000,         0x8000000000,       EXO_VA_END - 8192,
                                      0xffff880000000000, 0xffff800000000000, 0xffff87fffffff000,
                                      0xfffffffffffff000, 0x0000800000000000, 0x40200000};
