@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Proves kernel/core with Frama-C's WP and the absence of undefined behaviour with RTE.
+
+    run.py [--file NAME] [--source DIRECTORY] [--timeout SECONDS]
+
+JOBS lists what is proved. A goal that no prover proves is an error unless it stands in
+tests/proof/expected-unproved. The last line printed is "PASS proof ..." or
+"FAIL proof ...". --source takes kernel/core from another tree (the planted mutants).
+"""
+import argparse
+import os
+import re
+import subprocess
+import sys
+
+BUILD = "build/proof"
+PROVERS = "z3,cvc4"
+CPP = ("-Itests/proof -I{build}/{bits} -D'_Alignas(x)=' "
+       "-D'_Static_assert(...)=extern int static_assert_unused' {contracts}")
+CONTRACTS = "-I{source}/kernel/core -include tests/proof/contracts.h"
+
+# The C functions that compute what bits.py defines; they are proved against the
+# definitions, and with every conditional as a goal of its own.
+BITS = "pte_leaf,pte_table,pte_frame,pte_sel,pte_rights,pte_marked,pte_at,sel_bits"
+JOBS = [  # file, definitions of bits.py open or closed, options
+    ("fields", "open", []),
+    ("words", "open", ["-wp-split", "-wp-fct", "word_typed,va_index"]),
+    ("words", "closed", ["-wp-skip-fct", "word_typed,va_index"]),
+    ("page", "open", ["-wp-split", "-wp-fct", BITS]),
+]
+GOAL = re.compile(r"^\[wp\] \[Failed\] Goal (\S+)", re.MULTILINE)
+TOTAL = re.compile(r"^\[wp\] Proved goals:\s+(\d+) / (\d+)", re.MULTILINE)
+
+
+def environment():
+    """Why3's configuration is kept in build/, not in the user's home."""
+    home = os.path.abspath(os.path.join(BUILD, "home"))
+    os.makedirs(home, exist_ok=True)
+    env = dict(os.environ, HOME=home)
+    if not os.path.exists(os.path.join(home, ".why3.conf")):
+        subprocess.run(["why3", "config", "detect"], env=env, check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return env
+
+
+def prove(job, source, timeout, env):
+    """Proves one job: number of goals proved, of goals, names of the others; or None."""
+    name, bits, options = job
+    path = f"tests/proof/{name}.c" if name == "fields" else f"{source}/kernel/core/{name}.c"
+    contracts = "" if name == "fields" else CONTRACTS.format(source=source)
+    command = ["frama-c", "-machdep", "gcc_x86_64", "-c11", "-cpp-extra-args",
+               CPP.format(build=BUILD, bits=bits, contracts=contracts),
+               "-wp", "-wp-rte", "-wp-model", "Typed", "-wp-prover", PROVERS,
+               "-wp-timeout", str(timeout), "-wp-par", str(os.cpu_count() or 1)]
+    result = subprocess.run(command + options + [path], env=env, text=True, check=False,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    total = TOTAL.search(result.stdout)
+    if total is None or re.search(r"\[kernel\] (User Error|Frama-C aborted)", result.stdout):
+        print("\n".join(result.stdout.splitlines()[-15:]))
+        return None
+    return int(total.group(1)), int(total.group(2)), GOAL.findall(result.stdout)
+
+
+def expected_unproved():
+    with open("tests/proof/expected-unproved", encoding="ascii") as lines:
+        return {tuple(line.split()[:2]) for line in lines
+                if line.strip() and not line.startswith("#")}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--file")
+    parser.add_argument("--source", default=".")
+    parser.add_argument("--timeout", type=int, default=10)
+    arguments = parser.parse_args()
+    if subprocess.run([sys.executable, "tests/proof/bits.py", BUILD], check=False).returncode:
+        print("FAIL proof of the bit-level facts")
+        return 1
+    env = environment()
+    expected = expected_unproved()
+    proved = goals = 0
+    surprises = []
+    for job in JOBS:
+        if arguments.file not in (None, job[0]):
+            continue
+        result = prove(job, arguments.source, arguments.timeout, env)
+        if result is None:
+            print(f"FAIL proof of {job[0]}.c: Frama-C does not accept it")
+            return 1
+        print(f"{job[0]}.c ({job[1]}): {result[0]} of {result[1]} goals proved", flush=True)
+        proved += result[0]
+        goals += result[1]
+        for goal in result[2]:
+            known = (job[0], goal) in expected
+            print(f"  not proved{', as expected' if known else ''}: {job[0]} {goal}")
+            if not known:
+                surprises.append(goal)
+    if surprises:
+        print(f"FAIL proof: {len(surprises)} goals are not proved, {proved} of {goals} are")
+        return 1
+    print(f"PASS proof {proved} goals of {goals}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
