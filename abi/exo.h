@@ -258,7 +258,8 @@ struct exo_cpu {
     uint64_t idle;    /* of them with nobody to run */
     uint64_t switches;   /* address spaces switched (counting builds only) */
     uint64_t crossings;  /* entries into the kernel (counting builds only) */
-    uint64_t spare[3];
+    uint64_t flushes;    /* INVLPG and reloads of CR3 (counting builds only) */
+    uint64_t spare[2];
 };
 
 #define EXO_RAM_MAX 32

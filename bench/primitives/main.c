@@ -6,7 +6,7 @@
  * RDTSCs whose own cost (measured first) is subtracted. Beside it: address spaces
  * switched and kernel entries of the whole operation (all its pages), by kernels
  * built to count them.
- * Lines: bench NAME VALUE UNIT switches=N crossings=M */
+ * Lines: bench NAME VALUE UNIT switches=N crossings=M flushes=K */
 #pragma GCC target("general-regs-only")
 #include "../../lib/exo/exo.h"
 
@@ -22,12 +22,10 @@ void bench_fault(struct exo_upcall_page *page);
 _Static_assert(EXO_UPCALL_VA == 0x00007f8000000000, "entry.S");
 
 static uint64_t sample[RUNS], empty;
-static uint64_t switches, crossings, counted_switches, counted_crossings;
+static uint64_t switches, crossings, flushes;
+static uint64_t counted_switches, counted_crossings, counted_flushes;
 
-static const struct exo_cpu *counters(void)
-{
-    return &exo.cpus[exo.start.cpu];
-}
+static const struct exo_cpu *counters(void) { return &exo.cpus[exo.start.cpu]; }
 
 static void sort(uint64_t *a)
 {
@@ -49,18 +47,20 @@ static void begin(void)
 {
     switches = counters()->switches;
     crossings = counters()->crossings;
+    flushes = counters()->flushes;
 }
 
 static void end(void)
 {
     counted_switches = counters()->switches - switches;
     counted_crossings = counters()->crossings - crossings;
+    counted_flushes = counters()->flushes - flushes;
 }
 
 static void report(const char *name, uint64_t value, const char *unit)
 {
-    exo_printf("bench %s %lu %s switches=%lu crossings=%lu\n", name, value, unit, counted_switches,
-               counted_crossings);
+    exo_printf("bench %s %lu %s switches=%lu crossings=%lu flushes=%lu\n", name, value, unit,
+               counted_switches, counted_crossings, counted_flushes);
 }
 
 /* Runs `operation` RUNS times, after `before` each time, which is not measured. The
@@ -109,10 +109,7 @@ static void kid_make(struct kid *kid, const char *name)
     MUST(exo_child_image(&kid->child, name), 0);
 }
 
-static void kid_end(struct kid *kid)
-{
-    MUST(exo_child_destroy(&kid->child), 0);
-}
+static void kid_end(struct kid *kid) { MUST(exo_child_destroy(&kid->child), 0); }
 
 /* A page that both see at VA, ours through our memory, the kid's through KID_GIVEN. */
 static uint64_t share_page(struct kid *kid)
@@ -124,10 +121,7 @@ static uint64_t share_page(struct kid *kid)
     return frame;
 }
 
-static void unshare_page(uint64_t frame)
-{
-    MUST(exo_unmap(VA, 1, frame), 0);
-}
+static void unshare_page(uint64_t frame) { MUST(exo_unmap(VA, 1, frame), 0); }
 
 static void kid_map_shared(void)
 {
@@ -356,10 +350,7 @@ void bench_fault(struct exo_upcall_page *page)
     }
 }
 
-static inline void store(uint64_t va)
-{
-    __asm__ volatile("movb $1, (%0)" : : "a"(va) : "memory");
-}
+static inline void store(uint64_t va) { __asm__ volatile("movb $1, (%0)" : : "a"(va) : "memory"); }
 
 static void store_all(void)
 {
@@ -443,7 +434,7 @@ int main(struct exo_startup *start)
         kid_yielder();
     MEASURE(NOTHING, NOTHING);
     empty = median();
-    exo_printf("bench rdtsc_pair %lu instructions switches=0 crossings=0\n", empty);
+    exo_printf("bench rdtsc_pair %lu instructions switches=0 crossings=0 flushes=0\n", empty);
     uint64_t frame = (uint64_t)exo_frames_alloc(&exo.pool, PAGES, 1);
     MUST(exo_bind(&exo.pool, VA, 1, exo.pool.sel, frame, RW), 0); /* its page tables */
     MEASURE(NOTHING, exo_null());

@@ -24,10 +24,18 @@
 
 static uint64_t round_last;
 
+static void count_flush(void)
+{
+#ifdef EXO_COUNTING
+    percpu()->shown->flushes++;
+#endif
+}
+
 void quiesce_serve(void)
 {
     uint64_t round = __atomic_load_n(&round_last, __ATOMIC_SEQ_CST);
     cr3_write(cr3_read());
+    count_flush();
     __atomic_store_n(&percpu()->round_seen, round, __ATOMIC_RELEASE);
     check_hold();
 }
@@ -82,11 +90,15 @@ static void flush_own(const struct cpu *c)
     for (uint32_t i = 0; i < c->pend_count && !all; i++) {
         const struct pend *p = &c->pend[i];
         all = (p->va & PEND_ANYWHERE) != 0 || (p->level & PEND_TABLE) != 0;
-        if (!all && (p->entry == 0 || (p->entry & PTE_A) != 0))
+        if (!all && (p->entry == 0 || (p->entry & PTE_A) != 0)) {
             invlpg(p->va);
+            count_flush();
+        }
     }
-    if (all)
+    if (all) {
         cr3_write(cr3_read());
+        count_flush();
+    }
 }
 
 /* After the round nobody can leave a dead thread a request any more; one left before is
