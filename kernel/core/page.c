@@ -78,11 +78,11 @@ bool va_user(uint64_t va, uint64_t bytes)
     requires \valid(out) && local(out);
     assigns *out;
     ensures -EXO_E_TODO <= \result <= 0;
-    ensures \result == 0 ==> is_table(*out, level); */
+    ensures \result == 0 ==> is_table(*out, level, env); */
 HOT long table_find(frame_t env, uint64_t va, unsigned level, frame_t *out)
 {
     frame_t t = env + 1; /* its top table */
-    /*@ loop invariant level <= l <= 4 && is_table(t, l);
+    /*@ loop invariant level <= l <= 4 && is_table(t, l, env);
         loop assigns l, t;
         loop variant l; */
     for (unsigned l = 4; l > level; l--) {
@@ -177,13 +177,14 @@ HOT bool cap_covers(const struct cap *c, uint64_t first, uint64_t n)
 }
 
 /* One leaf entry of table t. Env lock held, frame inside the capability. */
-/*@ requires invariants && \valid_read(s) && span_ok(s) && is_table(t, level) && i < 512;
+/*@ requires invariants && \valid_read(s) && span_ok(s) && is_table(t, level, s->env) && i < 512;
     requires level == s->level;
     requires s->level > 1 ==> f % (s->level == 2 ? 512 : 262144) == 0;
     assigns tables[t].e[i], words[f], blocks2m[f >> 9], blocks1g[f >> 18];
     ensures -EXO_E_TODO <= \result <= 0;
     ensures tree;
-    ensures refused: \result != 0 ==> tables[t].e[i] == \old(tables[t].e[i]);
+    ensures refused: \result != 0 ==> tables[t].e[i] == \old(tables[t].e[i]) &&
+            (f < nframes ==> words[f] == \old(words[f]));
     ensures empty: \result == 0 ==> !p_present(\old(tables[t].e[i]));
     ensures bound: \result == 0 ==> p_present(tables[t].e[i]) &&
             p_frame(tables[t].e[i]) == f && p_sel(tables[t].e[i]) == s->sel &&
@@ -192,7 +193,8 @@ HOT bool cap_covers(const struct cap *c, uint64_t first, uint64_t n)
             bindable(words[f], (s->rights & EXO_W) != 0 ? 1 : 0);
     ensures exact: s->level == 1 && \old(counted(f)) ==>
             words[f] == \old(words[f]) + (\result == 0 ? 1 : 0);
-    ensures type: f < nframes ==> w_type(words[f]) == w_type(\old(words[f])); */
+    ensures type: f < nframes ==> w_type(words[f]) == w_type(\old(words[f])) &&
+            w_owner(words[f]) == w_owner(\old(words[f])); */
 HOT long bind_one(const struct span *s, unsigned level, frame_t t, unsigned i, frame_t f)
 {
     uint64_t *entry = &tables[t].e[i];
@@ -227,7 +229,7 @@ HOT long bind_range(const struct span *s, unsigned level, cref_t cref, uint64_t 
     long r = 0;
     /*@ loop invariant 0 <= done <= n && -EXO_E_TODO <= r <= 0 && invariants;
         loop invariant r == 0;
-        loop invariant t == 0 || is_table(t, s->level);
+        loop invariant t == 0 || is_table(t, level, s->env);
         loop invariant done < n ==> va_range(va, (n - done) * level_bytes(s->level));
         loop invariant f + (n - done) * pages <= 0xffffffff && f % pages == 0;
         loop invariant done < n ==> covers(caps[cref].base, caps[cref].count, f, (n - done) * pages);
@@ -290,13 +292,16 @@ long sys_page_bind(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_t
     return bind_pages(env, va, n, sel, frame, (unsigned)rights & RIGHTS_BITS, level);
 }
 
+/*@ requires invariants;
+    assigns \result \from the_cpu.cur, threads[0 .. NF - 1].upcall;
+    ensures \result == &upcalls[threads[the_cpu.cur].upcall].list[0]; */
 static struct exo_batch *cur_list(void) { return upcalls[this_thread()->upcall].list; }
 
 /* Env lock held: the table that holds the entry of a 4 KiB page. */
 /*@ requires invariants && env_ok(env) && \valid(out) && local(out);
     assigns *out;
     ensures -EXO_E_TODO <= \result <= 0;
-    ensures \result == 0 ==> is_table(*out, 1) && va_ok(va); */
+    ensures \result == 0 ==> is_table(*out, 1, env) && va_ok(va); */
 long leaf_find(frame_t env, uint64_t va, frame_t *out)
 {
     if ((va & 4095) != 0 || !va_user(va, 4096))
@@ -363,7 +368,7 @@ long sys_page_bind_list(uint64_t env, uint64_t n, uint64_t sel, uint64_t rights)
 /* ---- unbind ------------------------------------------------------------------------------ */
 
 /* Takes away one present leaf entry of table t at `level`. Env lock held. */
-/*@ requires invariants && env_ok(env) && is_table(t, level) && 1 <= level <= 3 && pend_room;
+/*@ requires invariants && env_ok(env) && is_table(t, level, env) && 1 <= level <= 3 && pend_room;
     assigns tables[t].e[v_index(va, level)], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
     ensures invariants;
     ensures !p_present(tables[t].e[v_index(va, level)]);
@@ -383,14 +388,14 @@ HOT void entry_unbind(frame_t env, uint64_t va, frame_t t, unsigned level)
     requires local(out) && local(level) && \separated(out, level);
     assigns *out, *level;
     ensures -EXO_E_TODO <= \result <= 0;
-    ensures \result == 0 ==> 1 <= *level <= 3 && is_table(*out, *level) &&
+    ensures \result == 0 ==> 1 <= *level <= 3 && is_table(*out, *level, env) &&
             (*level > 1 ==> p_present(tables[*out].e[v_index(va, *level)]) &&
                             p_large(tables[*out].e[v_index(va, *level)])); */
 long leaf_any(frame_t env, uint64_t va, frame_t *out, unsigned *level)
 {
     frame_t t = envs[env].root;
     unsigned l = 4;
-    /*@ loop invariant 1 <= l <= 4 && is_table(t, l);
+    /*@ loop invariant 1 <= l <= 4 && is_table(t, l, env);
         loop assigns l, t;
         loop variant l; */
     for (; l > 1; l--) {
@@ -417,6 +422,11 @@ static long unbind_range(frame_t env, uint64_t va, uint64_t n)
     unsigned level = 0;
     uint64_t done = 0;
     long r = 0;
+    /*@ loop invariant 0 <= done <= n && r == 0 && invariants && the_cpu.pend_count <= done;
+        loop invariant level == 1 && v_index(va, 1) != 0 ==> is_table(t, 1, env);
+        loop assigns done, r, t, level, va, tables[0 .. NF - 1].e[0 .. 511], the_cpu.pend_count,
+            the_cpu.pend[0 .. PEND_MAX - 1];
+        loop variant n - done; */
     while (done < n) {
         if (!va_user(va, 1)) {
             r = -EXO_E_VA;

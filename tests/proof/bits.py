@@ -37,7 +37,7 @@ DEFINITIONS = [  # name, parameters, kind, body; those of kind "int" are opaque 
     ("p_rights", "e", "int",
      "where((e & 4) == 0, 0, 1 | where((e & 2) != 0, 2, 0) | where((e & (1 << 63)) == 0, 4, 0))"),
     ("p_leaf", "f, r, s, l, c", "int",
-     "u64(f << 12) | 1 | p_sel_bits(s) | c | where(r != 0, 4, 0) | where((r & 2) != 0, 2, 0)"
+     "u64(f << 12) | 1 | p_sel_bits(s) | c | where(r != 0, 4, 0) | (r & 2)"
      " | where((r & 4) == 0, 1 << 63, 0) | where(l > 1, 0x80, 0)"),
     ("p_at", "b, f", "int", "b | u64(f << 12)"),
     ("p_marked", "e, x", "int", "e | (x & 0x60)"),  # takes over accessed and dirty
@@ -89,6 +89,7 @@ FACTS = [  # name, variables, hypothesis, conclusion
     ("sel_range", "e", U64.format("e"), "p_sel(e) < (1 << 14)"),
     ("rights_range", "e", U64.format("e"), "p_rights(e) == 0 or p_rights(e) == 1 or "
      "p_rights(e) == 3 or p_rights(e) == 5 or p_rights(e) == 7"),
+    ("walk", "e", U64.format("e"), "((e & 0x81) == 1) == (p_present(e) and not p_large(e))"),
     ("nothing", "e", "e == 0", "not p_present(e) and p_frame(e) == 0 and p_sel(e) == 0"),
 ]
 

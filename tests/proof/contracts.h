@@ -31,6 +31,9 @@ extern struct cpu the_cpu; /* the one that core runs on */
 /*@ assigns \nothing;
     ensures \result == &the_cpu; */
 struct cpu *this_cpu(void);
+/*@ assigns \nothing;
+    ensures \result == &threads[the_cpu.cur]; */
+struct thread *this_thread(void);
 
 /* What core may take from any memory: everything that it counts. */
 #define BINDS                                                                                      \
@@ -195,7 +198,7 @@ long cap_find(frame_t e, uint64_t sel, unsigned kind, unsigned rights, cref_t *o
     assigns *out;
     ensures -EXO_E_TODO <= \result <= 0;
     ensures \result == 0 ==> env_ok(*out); */
-long env_find(uint64_t sel, unsigned rights, frame_t *out);
+long env_find_cap(uint64_t sel, unsigned rights, frame_t *out);
 
 /*@ requires invariants && \valid(out) && local(out);
     assigns *out;

@@ -90,6 +90,10 @@ uint32_t port_read(unsigned port, unsigned size);
 void port_write(unsigned port, unsigned size, uint32_t value);
 void fpu_init(uint32_t thread);
 
+struct thread *this_thread(void);
+struct cpu *this_cpu(void);
+#define HOT static
+
 extern uint32_t nframes, ncpus;
 extern uint64_t slot_ticks;
 #endif
