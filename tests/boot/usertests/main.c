@@ -20,10 +20,9 @@ void test_fail(const char *file, int line, const char *what, long got)
     failure_got = got;
 }
 
-void test_skip(const char *why)
-{
-    skipped = why;
-}
+bool test_failing(void) { return failure_what != NULL; }
+
+void test_skip(const char *why) { skipped = why; }
 
 struct usage {
     uint64_t free, typed, bindings, selectors, slots;
@@ -118,6 +117,12 @@ const struct kid_function kid_functions[] = {
     {"call", kid_call},
     {"fuzz", kid_fuzz},
     {"own_frames", kid_own_frames},
+    {"faults", kid_faults},
+    {"handler_faults", kid_handler_faults},
+    {"writes", kid_writes},
+    {"sends", kid_sends},
+    {"works", kid_works},
+    {"owns", kid_owns},
     {NULL, NULL},
 };
 
@@ -149,6 +154,10 @@ int main(struct exo_startup *start)
     run_tests(more_tests, start->args);
     run_tests(hostile_tests, start->args);
     run_tests(point_tests, start->args);
+    run_tests(fault_tests, start->args);
+    run_tests(stale_tests, start->args);
+    run_tests(item_tests, start->args);
+    run_tests(error_tests, start->args);
     exo_printf("usertests: %d passed, %d failed, %d skipped\n", passed, failed, skips);
     exo_printf("TESTS DONE\n");
     return failed != 0;
