@@ -18,8 +18,7 @@ static frame_t cur_env(void) { return threads[this_cpu()->cur].env; }
 static long name_find(unsigned kind, uint64_t sel, uint64_t name, uint64_t n, cref_t *out)
 {
     long r = cap_find(cur_env(), sel, kind, EXO_USE, out);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     const struct cap *c = &caps[*out];
     if (name < c->base || name - c->base >= c->count || n > c->count - (name - c->base))
         return -EXO_E_RANGE;
@@ -55,18 +54,13 @@ static long slot_bind(uint64_t sel, uint64_t slot, uint64_t thread, uint32_t fla
     long r = name_find(EXO_SLOTS, sel, slot, 1, &c);
     if (r == 0 && thread != 0) {
         r = cap_find(cur_env(), thread, EXO_THREAD, EXO_THREAD_SLOT, &tc);
-        if (r == 0 && (caps[tc].flags & CAP_DYING) != 0)
-            r = -EXO_E_DYING;
-        if (r == 0)
-            t = (frame_t)caps[tc].base;
+        if (r == 0 && (caps[tc].flags & CAP_DYING) != 0) r = -EXO_E_DYING;
+        if (r == 0) t = (frame_t)caps[tc].base;
     }
-    if (r != 0)
-        return r;
-    if (threads[t].cpu != slot / EXO_SLOTS_PER_CPU)
-        return -EXO_E_CPU;
+    if (r != 0) return r;
+    if (threads[t].cpu != slot / EXO_SLOTS_PER_CPU) return -EXO_E_CPU;
     struct exo_slot *s = &slots[slot];
-    if (s->thread != 0)
-        return -EXO_E_BOUND;
+    if (s->thread != 0) return -EXO_E_BOUND;
     s->env = cur_env();
     s->sel = (uint32_t)sel;
     s->flags = flags;
@@ -79,8 +73,7 @@ static long slot_bind(uint64_t sel, uint64_t slot, uint64_t thread, uint32_t fla
 
 long sys_slot_bind(uint64_t sel, uint64_t slot, uint64_t thread, uint64_t flags)
 {
-    if ((flags & ~(uint64_t)EXO_SLOT_FIRM) != 0)
-        return -EXO_E_ARG;
+    if ((flags & ~(uint64_t)EXO_SLOT_FIRM) != 0) return -EXO_E_ARG;
     lock_tree();
     long r = slot_bind(sel, slot, thread, (uint32_t)flags);
     unlock_tree();
@@ -107,8 +100,7 @@ void slots_forget(frame_t thread)
 {
     struct exo_slot *s = &slots[threads[thread].cpu * EXO_SLOTS_PER_CPU];
     for (unsigned i = 0; i < EXO_SLOTS_PER_CPU; i++)
-        if (s[i].thread == thread)
-            slot_clear(&s[i]);
+        if (s[i].thread == thread) slot_clear(&s[i]);
 }
 
 void slots_forget_cap(cref_t c)
@@ -136,18 +128,13 @@ static long irq_bind(uint64_t sel, uint64_t irq, uint64_t event)
 {
     cref_t c, ev;
     long r = name_find(EXO_IRQS, sel, irq, 1, &c);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     r = cap_find(cur_env(), event, EXO_EVENT, EXO_EVENT_SIGNAL, &ev);
-    if (r != 0)
-        return r;
-    if ((caps[ev].flags & CAP_DYING) != 0)
-        return -EXO_E_DYING;
-    if (threads[caps[ev].base].env != cur_env())
-        return -EXO_E_ARG;
+    if (r != 0) return r;
+    if ((caps[ev].flags & CAP_DYING) != 0) return -EXO_E_DYING;
+    if (threads[caps[ev].base].env != cur_env()) return -EXO_E_ARG;
     struct exo_irq *i = &irqs[irq];
-    if (i->thread != 0)
-        return -EXO_E_BOUND;
+    if (i->thread != 0) return -EXO_E_BOUND;
     i->env = cur_env();
     i->sel = (uint32_t)sel;
     i->bits = caps[ev].count;
@@ -172,10 +159,8 @@ static long irq_find(uint64_t sel, uint64_t irq)
 {
     struct cap c;
     long r = cap_read(cur_env(), sel, EXO_IRQS, EXO_USE, &c);
-    if (r != 0)
-        return r;
-    if (irq < c.base || irq - c.base >= c.count)
-        return -EXO_E_RANGE;
+    if (r != 0) return r;
+    if (irq < c.base || irq - c.base >= c.count) return -EXO_E_RANGE;
     const struct exo_irq *i = &irqs[irq];
     return i->thread != 0 && i->env == cur_env() && i->sel == sel ? 0 : -EXO_E_NONE;
 }
@@ -184,8 +169,7 @@ long sys_irq_unbind(uint64_t sel, uint64_t irq)
 {
     lock_tree();
     long r = irq_find(sel, irq);
-    if (r == 0)
-        irq_clear((unsigned)irq);
+    if (r == 0) irq_clear((unsigned)irq);
     unlock_tree();
     return r;
 }
@@ -205,16 +189,14 @@ long sys_irq_ack(uint64_t sel, uint64_t irq)
 void irqs_forget(frame_t thread)
 {
     for (unsigned i = 0; i < EXO_IRQ_COUNT; i++)
-        if (irqs[i].thread == thread)
-            irq_clear(i);
+        if (irqs[i].thread == thread) irq_clear(i);
 }
 
 void irqs_forget_cap(cref_t c)
 {
     frame_t e = caps[c].env;
     for (unsigned i = 0; i < EXO_IRQ_COUNT; i++)
-        if (irqs[i].thread != 0 && irqs[i].env == e && env_caps(e) + irqs[i].sel == c)
-            irq_clear(i);
+        if (irqs[i].thread != 0 && irqs[i].env == e && env_caps(e) + irqs[i].sel == c) irq_clear(i);
 }
 
 /* ---- ports ------------------------------------------------------------------------------------- */
@@ -222,11 +204,9 @@ void irqs_forget_cap(cref_t c)
 static long port_check(uint64_t sel, uint64_t port, uint64_t size)
 {
     struct cap c;
-    if (size != 1 && size != 2 && size != 4)
-        return -EXO_E_ARG;
+    if (size != 1 && size != 2 && size != 4) return -EXO_E_ARG;
     long r = cap_read(cur_env(), sel, EXO_PORTS, EXO_USE, &c);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     if (port < c.base || port - c.base >= c.count || size > c.count - (port - c.base))
         return -EXO_E_RANGE;
     return 0;
@@ -241,8 +221,7 @@ long sys_port_in(uint64_t sel, uint64_t port, uint64_t size)
 long sys_port_out(uint64_t sel, uint64_t port, uint64_t size, uint64_t value)
 {
     long r = port_check(sel, port, size);
-    if (r == 0)
-        port_write((unsigned)port, (unsigned)size, (uint32_t)value);
+    if (r == 0) port_write((unsigned)port, (unsigned)size, (uint32_t)value);
     return r;
 }
 

@@ -15,39 +15,33 @@
  */
 #include "core.h"
 
+/*@ requires invariants;
+    assigns \nothing;
+    ensures \result == threads[the_cpu.cur].env && env_ok(\result); */
 static frame_t cur_env(void) { return threads[this_cpu()->cur].env; }
 
 long cap_read(frame_t e, uint64_t sel, unsigned kind, unsigned rights, struct cap *out)
 {
-    if (sel >= envs[e].nsel)
-        return -EXO_E_SEL;
+    if (sel >= envs[e].nsel) return -EXO_E_SEL;
     const struct cap *c = &caps[env_caps(e) + (cref_t)sel];
     uint32_t seq = fetch32(&c->seq);
     barrier();
     *out = *c;
     barrier();
-    if ((seq & 1) != 0 || fetch32(&c->seq) != seq)
-        return -EXO_E_AGAIN;
-    if (out->kind == EXO_NONE)
-        return -EXO_E_SEL;
-    if (out->kind != kind)
-        return -EXO_E_KIND;
-    if ((rights & ~(unsigned)out->rights) != 0)
-        return -EXO_E_RIGHTS;
+    if ((seq & 1) != 0 || fetch32(&c->seq) != seq) return -EXO_E_AGAIN;
+    if (out->kind == EXO_NONE) return -EXO_E_SEL;
+    if (out->kind != kind) return -EXO_E_KIND;
+    if ((rights & ~(unsigned)out->rights) != 0) return -EXO_E_RIGHTS;
     return 0;
 }
 
 long cap_find(frame_t e, uint64_t sel, unsigned kind, unsigned rights, cref_t *out)
 {
-    if (sel >= envs[e].nsel)
-        return -EXO_E_SEL;
+    if (sel >= envs[e].nsel) return -EXO_E_SEL;
     cref_t c = env_caps(e) + (cref_t)sel;
-    if (caps[c].kind == EXO_NONE)
-        return -EXO_E_SEL;
-    if (caps[c].kind != kind)
-        return -EXO_E_KIND;
-    if ((rights & ~(unsigned)caps[c].rights) != 0)
-        return -EXO_E_RIGHTS;
+    if (caps[c].kind == EXO_NONE) return -EXO_E_SEL;
+    if (caps[c].kind != kind) return -EXO_E_KIND;
+    if ((rights & ~(unsigned)caps[c].rights) != 0) return -EXO_E_RIGHTS;
     *out = c;
     return 0;
 }
@@ -57,31 +51,26 @@ long env_find_cap(uint64_t sel, unsigned rights, frame_t *out)
     struct cap c;
     *out = cur_env();
     long r = cap_read(*out, sel, EXO_ENV, rights, &c);
-    if (r == 0)
-        *out = (frame_t)c.base;
+    if (r == 0) *out = (frame_t)c.base;
     return r;
 }
 
 long thread_find(uint64_t sel, unsigned rights, frame_t *out)
 {
     *out = this_cpu()->cur;
-    if (sel == 0)
-        return 0;
+    if (sel == 0) return 0;
     struct cap c;
     long r = cap_read(cur_env(), sel, EXO_THREAD, rights, &c);
-    if (r == 0)
-        *out = (frame_t)c.base;
+    if (r == 0) *out = (frame_t)c.base;
     return r;
 }
 
 long ref_find(uint64_t ref, unsigned rights, frame_t *env, uint32_t *sel)
 {
     long r = env_find(ref >> 32, rights, env);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     *sel = (uint32_t)ref;
-    if (*sel == 0 || *sel >= envs[*env].nsel)
-        return -EXO_E_SEL;
+    if (*sel == 0 || *sel >= envs[*env].nsel) return -EXO_E_SEL;
     return 0;
 }
 
@@ -91,25 +80,28 @@ bool cap_has_children(cref_t c)
     return n != 0 && caps[n].depth > caps[c].depth;
 }
 
+/*@ requires c != prev && c != next && (prev == 0 || prev != next);
+    assigns caps[c].prev, caps[c].next, caps[prev].next, caps[next].prev;
+    ensures caps[c].prev == prev && caps[c].next == next;
+    ensures prev != 0 ==> caps[prev].next == c;
+    ensures next != 0 ==> caps[next].prev == c;
+    ensures prev != 0 ==> caps[prev].prev == \old(caps[prev].prev);
+    ensures next != 0 ==> caps[next].next == \old(caps[next].next); */
 static void link_between(cref_t prev, cref_t c, cref_t next)
 {
     caps[c].prev = prev;
     caps[c].next = next;
-    if (prev != 0)
-        caps[prev].next = c;
-    if (next != 0)
-        caps[next].prev = c;
+    if (prev != 0) caps[prev].next = c;
+    if (next != 0) caps[next].prev = c;
 }
 
 long cap_insert(cref_t src, cref_t dst, frame_t holder, bool sibling, const struct cap *contents)
 {
     struct cap *d = &caps[dst];
-    if (d->kind != EXO_NONE)
-        return -EXO_E_FULL;
+    if (d->kind != EXO_NONE) return -EXO_E_FULL;
     if ((caps[src].flags & CAP_DYING) != 0 || (envs[holder].flags & ENV_DYING) != 0)
         return -EXO_E_DYING;
-    if (caps[src].depth >= EXO_DEPTH_MAX)
-        return -EXO_E_DEPTH;
+    if (caps[src].depth >= EXO_DEPTH_MAX) return -EXO_E_DEPTH;
     d->seq++;
     barrier();
     d->rights = contents->rights;
@@ -141,10 +133,8 @@ void cap_remove(cref_t c)
     KASSERT(d->kind != EXO_NONE && d->bindings == 0);
     d->seq++;
     barrier();
-    if (d->prev != 0)
-        caps[d->prev].next = d->next;
-    if (d->next != 0)
-        caps[d->next].prev = d->prev;
+    if (d->prev != 0) caps[d->prev].next = d->next;
+    if (d->next != 0) caps[d->next].prev = d->prev;
     d->prev = d->next = 0;
     d->kind = EXO_NONE;
     d->flags = 0;
@@ -155,6 +145,19 @@ void cap_remove(cref_t c)
 }
 
 /* What a derivation of s, narrowed, contains. */
+/*@ requires \valid_read(s) && \valid(out) && \separated(s, out);
+    assigns *out;
+    ensures -EXO_E_TODO <= \result <= 0;
+    ensures kind: \result == 0 ==> out->kind == s->kind && out->flags == 0;
+    ensures rights: \result == 0 ==> SUBSET(out->rights, s->rights);
+    ensures range: \result == 0 && s->kind <= EXO_DEVICES ==> 0 < out->count &&
+            covers(s->base, s->count, out->base, out->count) && out->badge == s->badge;
+    ensures object: \result == 0 && (s->kind == EXO_ENV || s->kind == EXO_THREAD) ==>
+            out->base == s->base;
+    ensures gate: \result == 0 && s->kind == EXO_GATE ==> out->base == s->base &&
+            out->count == s->count && (s->badge != 0 ==> out->badge == s->badge);
+    ensures event: \result == 0 && s->kind == EXO_EVENT ==> out->base == s->base &&
+            out->count == (s->count & base) && out->count != 0; */
 static long cap_narrow(const struct cap *s, unsigned rights, uint64_t base, uint64_t count,
                        struct cap *out)
 {
@@ -178,8 +181,7 @@ static long cap_narrow(const struct cap *s, unsigned rights, uint64_t base, uint
         out->count = s->count & base;
         return out->count != 0 ? 0 : -EXO_E_RANGE;
     default:
-        if (count == 0)
-            return -EXO_E_ARG;
+        if (count == 0) return -EXO_E_ARG;
         if (base < s->base || base - s->base >= s->count || count > s->count - (base - s->base))
             return -EXO_E_RANGE;
         out->base = base;
@@ -194,13 +196,10 @@ static long derive_locked(frame_t from, uint32_t src, frame_t to, uint32_t dst, 
 {
     cref_t s = env_caps(from) + src;
     struct cap contents;
-    if (caps[s].kind == EXO_NONE)
-        return -EXO_E_SEL;
-    if (sibling && (caps[s].flags & CAP_OWNER) != 0)
-        return -EXO_E_KIND;
+    if (caps[s].kind == EXO_NONE) return -EXO_E_SEL;
+    if (sibling && (caps[s].flags & CAP_OWNER) != 0) return -EXO_E_KIND;
     long r = cap_narrow(&caps[s], rights, base, count, &contents);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     lock_env(to);
     r = cap_insert(s, env_caps(to) + dst, to, sibling, &contents);
     unlock_env(to);
@@ -213,11 +212,9 @@ static long derive(uint64_t src, uint64_t dst, uint64_t rights, uint64_t base, u
     frame_t from, to;
     uint32_t s, d;
     long r = ref_find(src, EXO_ENV_FROM, &from, &s);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     r = ref_find(dst, EXO_ENV_INTO, &to, &d);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     lock_tree();
     r = derive_locked(from, s, to, d, (unsigned)rights, base, count, sibling);
     unlock_tree();
@@ -236,8 +233,7 @@ long sys_cap_copy(uint64_t src, uint64_t dst, uint64_t rights, uint64_t base, ui
 
 long cap_hand_over(frame_t from, uint64_t src, frame_t to, uint64_t dst)
 {
-    if (src == 0 || src >= envs[from].nsel || dst == 0 || dst >= envs[to].nsel)
-        return -EXO_E_SEL;
+    if (src == 0 || src >= envs[from].nsel || dst == 0 || dst >= envs[to].nsel) return -EXO_E_SEL;
     lock_tree();
     const struct cap *s = &caps[env_caps(from) + (cref_t)src];
     uint64_t base = s->kind == EXO_EVENT ? s->count : s->kind == EXO_GATE ? 0 : s->base;
@@ -252,8 +248,7 @@ long sys_cap_info(uint64_t ref)
     frame_t e;
     uint32_t sel;
     long r = ref_find(ref, EXO_ENV_FROM, &e, &sel);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     lock_tree();
     cref_t ref_c = env_caps(e) + sel;
     const struct cap *c = &caps[ref_c];

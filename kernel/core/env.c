@@ -51,11 +51,9 @@ static long env_type(frame_t f, uint32_t tables)
 static long source_find(frame_t e, uint64_t sel, uint64_t f, uint64_t n, cref_t *out)
 {
     long r = cap_find(e, sel, EXO_FRAMES, EXO_OBJECT | EXO_R | EXO_W, out);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     const struct cap *c = &caps[*out];
-    if (f < c->base || f - c->base >= c->count || n > c->count - (f - c->base))
-        return -EXO_E_RANGE;
+    if (f < c->base || f - c->base >= c->count || n > c->count - (f - c->base)) return -EXO_E_RANGE;
     return 0;
 }
 
@@ -72,20 +70,16 @@ static long env_make(frame_t holder, uint32_t dst, uint64_t sel, uint64_t frame,
 {
     cref_t src;
     long r = source_find(threads[this_cpu()->cur].env, sel, frame, 3 + tables, &src);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     frame_t f = (frame_t)frame;
     struct cap contents = {
         .kind = EXO_ENV, .rights = EXO_RIGHTS_ALL, .flags = CAP_OWNER, .base = f, .count = 1};
-    if (caps[env_caps(holder) + dst].kind != EXO_NONE)
-        return -EXO_E_FULL;
+    if (caps[env_caps(holder) + dst].kind != EXO_NONE) return -EXO_E_FULL;
     r = env_type(f, tables);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     env_init(f, tables, env_caps(holder) + dst);
     r = object_insert(src, holder, dst, &contents);
-    if (r != 0)
-        env_untype(f, 3 + tables);
+    if (r != 0) env_untype(f, 3 + tables);
     return r;
 }
 
@@ -95,13 +89,10 @@ long sys_env_make(uint64_t dst, uint64_t sel, uint64_t frame, uint64_t count, ui
     uint32_t d;
     if (count == 0 || count > EXO_TAB_MAX || (flags & ~(uint64_t)EXO_ENV_VM) != 0)
         return -EXO_E_ARG;
-    if (flags != 0)
-        return -EXO_E_TODO;
-    if (frame > UINT32_MAX - 3 - EXO_TAB_MAX)
-        return -EXO_E_RANGE;
+    if (flags != 0) return -EXO_E_TODO;
+    if (frame > UINT32_MAX - 3 - EXO_TAB_MAX) return -EXO_E_RANGE;
     long r = ref_find(dst, EXO_ENV_INTO, &holder, &d);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     lock_tree();
     r = env_make(holder, d, sel, frame, (uint32_t)count);
     unlock_tree();
@@ -118,12 +109,9 @@ long sys_env_revoker(uint64_t env, uint64_t thread)
 {
     frame_t e, t = 0;
     long r = env_find(env, EXO_ENV_BIND, &e);
-    if (r == 0 && thread != 0)
-        r = thread_find(thread, EXO_THREAD_CONTROL, &t);
-    if (r != 0)
-        return r;
-    if (t != 0 && threads[t].env != e)
-        return -EXO_E_ARG;
+    if (r == 0 && thread != 0) r = thread_find(thread, EXO_THREAD_CONTROL, &t);
+    if (r != 0) return r;
+    if (t != 0 && threads[t].env != e) return -EXO_E_ARG;
     lock_tree();
     envs[e].revoker = t;
     unlock_tree();
@@ -136,29 +124,23 @@ static long thread_make(frame_t holder, uint32_t dst, frame_t e, uint64_t sel, u
                         unsigned cpu)
 {
     cref_t src;
-    if ((envs[e].flags & ENV_DYING) != 0)
-        return -EXO_E_DYING;
+    if ((envs[e].flags & ENV_DYING) != 0) return -EXO_E_DYING;
     long r = source_find(e, sel, frame, 2, &src);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     frame_t f = (frame_t)frame;
     struct cap contents = {
         .kind = EXO_THREAD, .rights = EXO_RIGHTS_ALL, .flags = CAP_OWNER, .base = f, .count = 1};
-    if (f + 1 >= nframes)
-        return -EXO_E_TYPE;
-    if (caps[env_caps(holder) + dst].kind != EXO_NONE)
-        return -EXO_E_FULL;
+    if (f + 1 >= nframes) return -EXO_E_TYPE;
+    if (caps[env_caps(holder) + dst].kind != EXO_NONE) return -EXO_E_FULL;
     r = word_type(f, EXO_FT_THREAD, e);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     r = word_bind(f + 1, true);
     if (r == 0) {
         page_clear(f);
         page_clear(f + 1);
         thread_init(f, e, cpu, env_caps(holder) + dst);
         r = object_insert(src, holder, dst, &contents);
-        if (r != 0)
-            word_unbind(f + 1);
+        if (r != 0) word_unbind(f + 1);
     }
     if (r != 0)
         word_untype(f);
@@ -171,16 +153,12 @@ long sys_thread_make(uint64_t dst, uint64_t env, uint64_t sel, uint64_t frame, u
 {
     frame_t holder, e;
     uint32_t d;
-    if (cpu >= ncpus)
-        return -EXO_E_ARG;
-    if (frame > UINT32_MAX - 2)
-        return -EXO_E_RANGE;
+    if (cpu >= ncpus) return -EXO_E_ARG;
+    if (frame > UINT32_MAX - 2) return -EXO_E_RANGE;
     long r = ref_find(dst, EXO_ENV_INTO, &holder, &d);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     r = env_find(env, EXO_ENV_BIND, &e);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     lock_tree();
     r = thread_make(holder, d, e, sel, frame, (unsigned)cpu);
     unlock_tree();
@@ -190,8 +168,7 @@ long sys_thread_make(uint64_t dst, uint64_t env, uint64_t sel, uint64_t frame, u
 void thread_free(frame_t t)
 {
     frame_t e = threads[t].env;
-    if (envs[e].revoker == t)
-        envs[e].revoker = 0;
+    if (envs[e].revoker == t) envs[e].revoker = 0;
     envs[e].threads--;
     this_cpu()->pend_all = 1;
     pend_add(e, 0, t, PEND_THREAD);
@@ -207,11 +184,9 @@ static long handle_make(uint64_t dst, uint64_t thread, struct cap *contents)
     const struct thread *me = &threads[this_cpu()->cur];
     cref_t src = me->owner;
     long r = ref_find(dst, EXO_ENV_INTO, &holder, &d);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     lock_tree();
-    if (thread != 0)
-        r = cap_find(me->env, thread, EXO_THREAD, EXO_THREAD_CONTROL, &src);
+    if (thread != 0) r = cap_find(me->env, thread, EXO_THREAD, EXO_THREAD_CONTROL, &src);
     if (r == 0) {
         contents->base = caps[src].base;
         r = object_insert(src, holder, d, contents);
@@ -224,15 +199,13 @@ long sys_gate_make(uint64_t dst, uint64_t thread, uint64_t entry, uint64_t badge
 {
     struct cap contents = {
         .kind = EXO_GATE, .rights = EXO_GATE_CALL, .count = entry, .badge = badge};
-    if (entry >= EXO_VA_END)
-        return -EXO_E_VA;
+    if (entry >= EXO_VA_END) return -EXO_E_VA;
     return handle_make(dst, thread, &contents);
 }
 
 long sys_event_make(uint64_t dst, uint64_t thread, uint64_t bits)
 {
     struct cap contents = {.kind = EXO_EVENT, .rights = EXO_EVENT_SIGNAL, .count = bits};
-    if (bits == 0 || (bits & EXO_EVENT_KERNEL) != 0)
-        return -EXO_E_ARG;
+    if (bits == 0 || (bits & EXO_EVENT_KERNEL) != 0) return -EXO_E_ARG;
     return handle_make(dst, thread, &contents);
 }

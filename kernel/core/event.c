@@ -31,8 +31,7 @@ static void wait_end(struct thread *t, uint64_t events)
     else
         wait_leave(t, events);
     t->state = EXO_T_READY;
-    if (t->timeout != 0)
-        timeout_set(t, 0);
+    if (t->timeout != 0) timeout_set(t, 0);
     sched_wake(t);
 }
 
@@ -41,12 +40,10 @@ static inline void check(struct thread *t, struct exo_upcall_page *page)
     bool waits = t->state == EXO_T_EVENT || t->state == EXO_T_WAIT;
     if (waits && (fetch(&page->events) & t->wait_mask) != 0) {
         uint64_t got = clear_shared(&page->events, t->wait_mask) & t->wait_mask;
-        if (got != 0)
-            wait_end(t, got);
+        if (got != 0) wait_end(t, got);
         return;
     }
-    if (t->upcall_entry == 0 || pending(page) == 0)
-        return;
+    if (t->upcall_entry == 0 || pending(page) == 0) return;
     t->slow |= SLOW_EVENT;
     if (waits)
         wait_end(t, 0);
@@ -71,8 +68,7 @@ void event_raise(frame_t f, uint64_t bits) { raise(f, bits); }
 
 bool upcall_enter(struct thread *t, uint64_t vector, uint64_t error, uint64_t addr)
 {
-    if (t->upcall_entry == 0 || t->in_handler != 0)
-        return false;
+    if (t->upcall_entry == 0 || t->in_handler != 0) return false;
     struct exo_frame *frame = &upcalls[t->upcall].frame;
     frame->rip = t->regs.rip;
     frame->rflags = t->regs.rflags;
@@ -92,16 +88,13 @@ bool upcall_enter(struct thread *t, uint64_t vector, uint64_t error, uint64_t ad
 
 void event_deliver(struct thread *t)
 {
-    if ((t->slow & SLOW_EVENT) == 0 || t->in_handler != 0)
-        return;
+    if ((t->slow & SLOW_EVENT) == 0 || t->in_handler != 0) return;
     struct exo_upcall_page *page = &upcalls[t->upcall];
     t->slow &= (uint16_t)~SLOW_EVENT;
     uint64_t mask = fetch(&page->event_mask);
     uint64_t got = clear_shared(&page->events, mask) & mask;
-    if (got == 0)
-        return;
-    if (!upcall_enter(t, EXO_UP_EVENT, 0, got))
-        or_shared(&page->events, got);
+    if (got == 0) return;
+    if (!upcall_enter(t, EXO_UP_EVENT, 0, got)) or_shared(&page->events, got);
 }
 
 long sys_event_signal(uint64_t sel)
@@ -127,8 +120,7 @@ void sys_event_wait(struct thread *t)
         return;
     }
     uint64_t got = 0;
-    if ((fetch(&page->events) & mask) != 0)
-        got = clear_shared(&page->events, mask) & mask;
+    if ((fetch(&page->events) & mask) != 0) got = clear_shared(&page->events, mask) & mask;
     if (got != 0 || (deadline != 0 && now() >= deadline)) {
         thread_result(t, (long)got);
         return;
@@ -155,19 +147,15 @@ void sys_upcall_return(struct thread *t)
     t->regs.rcx = fetch(&page->frame.rcx);
     t->regs.r11 = fetch(&page->frame.r11);
     t->regs.rax = fetch(&page->frame.rax);
-    if (pending(page) != 0)
-        t->slow |= SLOW_EVENT;
+    if (pending(page) != 0) t->slow |= SLOW_EVENT;
 }
 
 long sys_upcall_done(void)
 {
     struct thread *t = this_thread();
-    if (t->in_handler == 0)
-        return -EXO_E_STATE;
+    if (t->in_handler == 0) return -EXO_E_STATE;
     t->in_handler = 0;
-    if (pending(&upcalls[t->upcall]) != 0)
-        t->slow |= SLOW_EVENT;
-    if (t->slow != 0)
-        this_cpu()->resched |= RESCHED_EXIT;
+    if (pending(&upcalls[t->upcall]) != 0) t->slow |= SLOW_EVENT;
+    if (t->slow != 0) this_cpu()->resched |= RESCHED_EXIT;
     return 0;
 }

@@ -19,8 +19,7 @@
 
 #define CHECK(cond)                                                                                \
     do {                                                                                           \
-        if (!(cond))                                                                               \
-            return __LINE__;                                                                       \
+        if (!(cond)) return __LINE__;                                                              \
     } while (0)
 
 #define CHUNK EXO_SEL_MAX
@@ -37,11 +36,9 @@ typedef int visit_fn(frame_t e, uint64_t entry, unsigned level, bool leaf);
 static int visit_entry(frame_t e, uint64_t entry, unsigned level, visit_fn *fn, frame_t *below)
 {
     *below = 0;
-    if ((entry & PTE_P) == 0)
-        return 0;
+    if ((entry & PTE_P) == 0) return 0;
     bool leaf = level == 1 || (level < 4 && (entry & PTE_PS) != 0);
-    if (!leaf)
-        *below = pte_frame(entry);
+    if (!leaf) *below = pte_frame(entry);
     return fn(e, entry, level, leaf);
 }
 
@@ -59,11 +56,9 @@ static int visit_tree(frame_t e, frame_t top, unsigned top_level, visit_fn *fn)
         }
         unsigned n = i[level]++;
         frame_t below;
-        if (level == 4 && !user_slot(n))
-            continue;
+        if (level == 4 && !user_slot(n)) continue;
         int r = visit_entry(e, tables[at[level]].e[n], level, fn, &below);
-        if (r != 0)
-            return r;
+        if (r != 0) return r;
         if (below != 0) {
             level--;
             at[level] = below;
@@ -76,8 +71,7 @@ static int visit_tree(frame_t e, frame_t top, unsigned top_level, visit_fn *fn)
 static int visit_env(frame_t e, visit_fn *fn)
 {
     int r = visit_tree(e, envs[e].root, 4, fn);
-    if (r != 0 || envs[e].doomed == 0)
-        return r;
+    if (r != 0 || envs[e].doomed == 0) return r;
     r = fn(e, pte_table(envs[e].doomed, envs[e].doomed_sel), envs[e].doomed_level + 1, false);
     return r != 0 ? r : visit_tree(e, envs[e].doomed, envs[e].doomed_level, fn);
 }
@@ -87,12 +81,10 @@ static int visit_pend(frame_t e, visit_fn *fn)
     for (unsigned c = 0; c < ncpus; c++)
         for (uint32_t i = 0; i < cpus[c].pend_count; i++) {
             const struct pend *p = &cpus[c].pend[i];
-            if (p->env != e || p->entry == 0 || p->level >= PEND_THREAD)
-                continue;
+            if (p->env != e || p->entry == 0 || p->level >= PEND_THREAD) continue;
             bool table = (p->level & PEND_TABLE) != 0;
             int r = fn(e, p->entry, table ? (p->level & 7) + 1 : p->level, !table);
-            if (r != 0)
-                return r;
+            if (r != 0) return r;
         }
     return 0;
 }
@@ -103,8 +95,7 @@ static int frame_add(frame_t e, uint64_t entry, unsigned level, bool leaf)
 {
     frame_t f = pte_frame(entry);
     (void)e;
-    if (leaf && level == 1 && f >= chunk_base && f - chunk_base < CHUNK)
-        count[f - chunk_base]++;
+    if (leaf && level == 1 && f >= chunk_base && f - chunk_base < CHUNK) count[f - chunk_base]++;
     return 0;
 }
 
@@ -112,8 +103,7 @@ static bool env_pending(frame_t f)
 {
     for (unsigned c = 0; c < ncpus; c++)
         for (uint32_t i = 0; i < cpus[c].pend_count; i++)
-            if (cpus[c].pend[i].level >= PEND_THREAD && cpus[c].pend[i].entry == f)
-                return true;
+            if (cpus[c].pend[i].level >= PEND_THREAD && cpus[c].pend[i].entry == f) return true;
     return false;
 }
 
@@ -128,15 +118,12 @@ static int frames_chunk(void)
             count[registered - chunk_base]++;
         if (type == EXO_FT_ENV && !env_pending(f)) {
             int r = visit_env(f, frame_add);
-            if (r == 0)
-                r = visit_pend(f, frame_add);
-            if (r != 0)
-                return r;
+            if (r == 0) r = visit_pend(f, frame_add);
+            if (r != 0) return r;
         }
     }
     for (frame_t f = chunk_base; f < nframes && f - chunk_base < CHUNK; f++)
-        if (counted(f))
-            CHECK(EXO_FW_BINDINGS(words[f]) == count[f - chunk_base]);
+        if (counted(f)) CHECK(EXO_FW_BINDINGS(words[f]) == count[f - chunk_base]);
     return 0;
 }
 
@@ -158,8 +145,7 @@ static int block_check(uint64_t block)
     CHECK(block >> 32 == typed);
     CHECK((uint32_t)block == 0 || typed == 0);
     large_count = 0;
-    if ((uint32_t)block == 0)
-        return 0;
+    if ((uint32_t)block == 0) return 0;
     for (frame_t f = 1; f < nframes; f++)
         if (EXO_FW_TYPE(words[f]) == EXO_FT_ENV && !env_pending(f)) {
             visit_env(f, large_add);
@@ -173,8 +159,7 @@ static int frames_check(void)
 {
     for (chunk_base = 0; chunk_base < nframes; chunk_base += CHUNK) {
         int r = frames_chunk();
-        if (r != 0)
-            return r;
+        if (r != 0) return r;
     }
     for (block_level = 2; block_level <= 3; block_level++) {
         unsigned shift = 9 * (block_level - 1);
@@ -182,8 +167,7 @@ static int frames_check(void)
         for (uint32_t b = 0; b <= (nframes - 1) >> shift; b++) {
             block_base = b << shift;
             int r = block_check(block_level == 2 ? blocks2m[b] : blocks1g[b]);
-            if (r != 0)
-                return r;
+            if (r != 0) return r;
         }
     }
     return 0;
@@ -232,8 +216,7 @@ static int list_check(cref_t c)
     cref_t up = p->prev;
     while (up != 0 && caps[up].depth >= p->depth)
         up = caps[up].prev;
-    if (p->depth == 0)
-        return 0;
+    if (p->depth == 0) return 0;
     CHECK(up != 0 && caps[up].depth == p->depth - 1);
     const struct cap *parent = &caps[up];
     if (p->kind == parent->kind && p->kind <= EXO_DEVICES)
@@ -274,16 +257,12 @@ static int env_check(frame_t e)
     for (unsigned i = 0; i < CHUNK; i++)
         count[i] = 0;
     int r = visit_env(e, entry_check);
-    if (r == 0)
-        r = visit_pend(e, entry_check);
-    if (r != 0)
-        return r;
+    if (r == 0) r = visit_pend(e, entry_check);
+    if (r != 0) return r;
     for (unsigned i = 0; i < ncpus * EXO_SLOTS_PER_CPU; i++)
-        if (slots[i].thread != 0 && slots[i].env == e)
-            count[slots[i].sel]++;
+        if (slots[i].thread != 0 && slots[i].env == e) count[slots[i].sel]++;
     for (unsigned i = 0; i < EXO_IRQ_COUNT; i++)
-        if (irqs[i].thread != 0 && irqs[i].env == e)
-            count[irqs[i].sel]++;
+        if (irqs[i].thread != 0 && irqs[i].env == e) count[irqs[i].sel]++;
     for (uint32_t sel = 0; sel < v->nsel && r == 0; sel++)
         r = cap_check(e, sel);
     return r;
@@ -292,10 +271,8 @@ static int env_check(frame_t e)
 static int object_check(frame_t f)
 {
     unsigned type = EXO_FW_TYPE(words[f]);
-    if (env_pending(f))
-        return 0;
-    if (type == EXO_FT_ENV)
-        return env_check(f);
+    if (env_pending(f)) return 0;
+    if (type == EXO_FT_ENV) return env_check(f);
     if (type == EXO_FT_THREAD) {
         const struct thread *t = &threads[f];
         CHECK(t->self == f && t->upcall == f + 1 && t->cpu < ncpus);

@@ -53,8 +53,7 @@ static void words_send(struct thread *to, const struct thread *from, bool item)
         return;
     }
     words_copy(&to->regs, &from->regs);
-    if (item)
-        to->regs.r14 = to->regs.r15 = 0;
+    if (item) to->regs.r14 = to->regs.r15 = 0;
 }
 
 static void words_clear(struct thread *t)
@@ -76,10 +75,8 @@ static long item_send(struct thread *to, struct thread *from)
 {
     uint32_t item = from->item;
     from->item = 0;
-    if (item == 0 || to->receive_sel == 0)
-        return 0;
-    if (cap_hand_over(from->env, item, to->env, to->receive_sel) != 0)
-        return 0;
+    if (item == 0 || to->receive_sel == 0) return 0;
+    if (cap_hand_over(from->env, item, to->env, to->receive_sel) != 0) return 0;
     to->receive_sel = 0;
     return 1;
 }
@@ -129,20 +126,14 @@ static void call_enter(struct thread *t, struct thread *s)
 /* 0 if t may call s now or queue for it. */
 static long call_check(const struct thread *t, const struct thread *s)
 {
-    if (s->cpu != this_cpu()->id)
-        return -EXO_E_CPU;
-    if (s == t)
-        return -EXO_E_LOOP;
-    if (s->state == EXO_T_STOPPED || s->state == EXO_T_FAULTED)
-        return -EXO_E_STATE;
-    if (t->depth >= EXO_CHAIN_MAX)
-        return -EXO_E_DEPTH;
+    if (s->cpu != this_cpu()->id) return -EXO_E_CPU;
+    if (s == t) return -EXO_E_LOOP;
+    if (s->state == EXO_T_STOPPED || s->state == EXO_T_FAULTED) return -EXO_E_STATE;
+    if (t->depth >= EXO_CHAIN_MAX) return -EXO_E_DEPTH;
     for (unsigned i = 0; i < RESOLVE_MAX; i++) {
-        if (s->state != EXO_T_CALLING && s->state != EXO_T_QUEUED)
-            return 0;
+        if (s->state != EXO_T_CALLING && s->state != EXO_T_QUEUED) return 0;
         s = at(s->callee);
-        if (s == t)
-            return -EXO_E_LOOP;
+        if (s == t) return -EXO_E_LOOP;
     }
     return -EXO_E_DEPTH;
 }
@@ -153,20 +144,16 @@ static long call_make(struct thread *t, uint64_t sel, uint16_t slow, uint32_t it
 {
     struct cap gate;
     long r = cap_read(t->env, sel, EXO_GATE, EXO_GATE_CALL, &gate);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     struct thread *s = at((frame_t)gate.base);
     r = call_check(t, s);
-    if (r != 0)
-        return r;
-    if (deadline != 0 && now() >= deadline)
-        return -EXO_E_TIME;
+    if (r != 0) return r;
+    if (deadline != 0 && now() >= deadline) return -EXO_E_TIME;
     t->slow |= slow;
     t->item = item;
     t->call_entry = gate.count;
     t->call_badge = gate.badge;
-    if (deadline != 0)
-        timeout_set(t, deadline);
+    if (deadline != 0) timeout_set(t, deadline);
     if (s->state == EXO_T_WAIT) {
         call_enter(t, s);
         this_cpu()->cur = s->self;
@@ -182,16 +169,14 @@ static long call_make(struct thread *t, uint64_t sel, uint16_t slow, uint32_t it
 void sys_call(struct thread *t)
 {
     long r = call_make(t, t->regs.rdi, 0, 0, 0);
-    if (r != 0)
-        thread_result(t, r);
+    if (r != 0) thread_result(t, r);
 }
 
 void sys_call_x(struct thread *t)
 {
     uint32_t item = t->regs.r14 < t->nsel ? (uint32_t)t->regs.r14 : 0;
     long r = call_make(t, t->regs.rdi, SLOW_CALL, item, t->regs.r15);
-    if (r != 0)
-        thread_result(t, r);
+    if (r != 0) thread_result(t, r);
 }
 
 /* ---- how a call ends ------------------------------------------------------------------------- */
@@ -271,8 +256,7 @@ static void reply_next(struct thread *s, uint64_t mask)
     bool replied = this_cpu()->cur != s->self;
     uint64_t got = 0;
     s->item = 0;
-    if ((fetch(&page->events) & mask) != 0)
-        got = clear_shared(&page->events, mask) & mask;
+    if ((fetch(&page->events) & mask) != 0) got = clear_shared(&page->events, mask) & mask;
     if (got != 0) {
         wait_leave(s, got);
         ring_add(s);
@@ -288,8 +272,7 @@ static void reply_next(struct thread *s, uint64_t mask)
     }
     s->wait_mask = mask;
     s->state = EXO_T_WAIT;
-    if (!replied)
-        sched_block(s);
+    if (!replied) sched_block(s);
 }
 
 static void reply_and_wait(struct thread *s, uint32_t item)
@@ -299,8 +282,7 @@ static void reply_and_wait(struct thread *s, uint32_t item)
         return;
     }
     s->item = item;
-    if (s->caller != 0)
-        reply_send(s, item != 0);
+    if (s->caller != 0) reply_send(s, item != 0);
     reply_next(s, s->regs.rdi);
 }
 
@@ -315,15 +297,11 @@ static long reply_give(struct thread *t, uint64_t sel)
 {
     frame_t f;
     long r = thread_find(sel, EXO_THREAD_CONTROL, &f);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     struct thread *u = at(f), *c = at(t->caller);
-    if (u->cpu != t->cpu)
-        return -EXO_E_CPU;
-    if (t->caller == 0 || u == t || u->env != t->env || u->caller != 0)
-        return -EXO_E_STATE;
-    if (u->state != EXO_T_READY && u->state != EXO_T_EVENT)
-        return -EXO_E_STATE;
+    if (u->cpu != t->cpu) return -EXO_E_CPU;
+    if (t->caller == 0 || u == t || u->env != t->env || u->caller != 0) return -EXO_E_STATE;
+    if (u->state != EXO_T_READY && u->state != EXO_T_EVENT) return -EXO_E_STATE;
     c->callee = f;
     u->caller = c->self;
     u->depth = t->depth;
@@ -351,10 +329,8 @@ static void fault_stop(struct thread *t)
 
 void fault_take(struct thread *t, uint64_t addr)
 {
-    if (upcall_enter(t, t->regs.vector, t->regs.error, addr))
-        return;
+    if (upcall_enter(t, t->regs.vector, t->regs.error, addr)) return;
     t->fault_addr = addr;
-    if (t->fault_sel != 0 && call_make(t, t->fault_sel, SLOW_FAULT, 0, 0) == 0)
-        return;
+    if (t->fault_sel != 0 && call_make(t, t->fault_sel, SLOW_FAULT, 0, 0) == 0) return;
     fault_stop(t);
 }

@@ -32,12 +32,9 @@ uint64_t pte_leaf(frame_t f, unsigned rights, uint32_t sel, unsigned level, uint
 {
     uint64_t e = (uint64_t)f << 12 | PTE_P | sel_bits(sel) | cache;
     e |= rights & EXO_W; /* the same bit */
-    if (rights != 0)
-        e |= PTE_U;
-    if ((rights & EXO_X) == 0)
-        e |= PTE_NX;
-    if (level > 1)
-        e |= PTE_PS;
+    if (rights != 0) e |= PTE_U;
+    if ((rights & EXO_X) == 0) e |= PTE_NX;
+    if (level > 1) e |= PTE_PS;
     return e;
 }
 _Static_assert(EXO_W == PTE_W, "pte_leaf");
@@ -56,8 +53,7 @@ uint32_t pte_sel(uint64_t e)
 
 unsigned pte_rights(uint64_t e)
 {
-    if ((e & PTE_U) == 0)
-        return 0;
+    if ((e & PTE_U) == 0) return 0;
     return EXO_R | ((e & PTE_W) != 0 ? EXO_W : 0) | ((e & PTE_NX) == 0 ? EXO_X : 0);
 }
 
@@ -68,8 +64,7 @@ static inline uint64_t pte_at(uint64_t bits, frame_t f) { return bits | (uint64_
 
 bool va_user(uint64_t va, uint64_t bytes)
 {
-    if (va < EXO_VA_END)
-        return bytes <= EXO_VA_END - va;
+    if (va < EXO_VA_END) return bytes <= EXO_VA_END - va;
     return va >= UPPER_START && bytes - 1 <= ~va;
 }
 
@@ -87,8 +82,7 @@ HOT long table_find(frame_t env, uint64_t va, unsigned level, frame_t *out)
         loop variant l; */
     for (unsigned l = 4; l > level; l--) {
         uint64_t e = tables[t].e[va_index(va, l)];
-        if ((e & (PTE_P | PTE_PS)) != PTE_P)
-            return (e & PTE_P) == 0 ? -EXO_E_NOPT : -EXO_E_BOUND;
+        if ((e & (PTE_P | PTE_PS)) != PTE_P) return (e & PTE_P) == 0 ? -EXO_E_NOPT : -EXO_E_BOUND;
         t = pte_frame(e);
     }
     *out = t;
@@ -109,8 +103,7 @@ void pend_add(frame_t env, uint64_t va, uint64_t entry, unsigned level)
 void pend_flush(frame_t env, unsigned level)
 {
     struct cpu *cpu = this_cpu();
-    if (cpu->pend_count == 0)
-        pend_add(env, PEND_ANYWHERE, 0, level);
+    if (cpu->pend_count == 0) pend_add(env, PEND_ANYWHERE, 0, level);
 }
 
 /* ---- bind --------------------------------------------------------------------------- */
@@ -135,8 +128,7 @@ struct span { /* what a bind call asks for, checked */
     ensures \result == 0 ==> 1 <= *level <= 3; */
 static long size_level(uint64_t rights, unsigned *level)
 {
-    if ((rights & ~(uint64_t)(RIGHTS_BITS | EXO_LARGE_2M | EXO_LARGE_1G)) != 0)
-        return -EXO_E_ARG;
+    if ((rights & ~(uint64_t)(RIGHTS_BITS | EXO_LARGE_2M | EXO_LARGE_1G)) != 0) return -EXO_E_ARG;
     *level = 1;
     if ((rights & (EXO_LARGE_2M | EXO_LARGE_1G)) != 0)
         *level = (rights & EXO_LARGE_1G) != 0 ? 3 : 2;
@@ -156,13 +148,10 @@ static long size_level(uint64_t rights, unsigned *level)
             (envs[s->env].flags & ENV_DYING) == 0; */
 HOT long bind_check(struct span *s, cref_t *out)
 {
-    if ((envs[s->env].flags & ENV_DYING) != 0)
-        return -EXO_E_DYING;
+    if ((envs[s->env].flags & ENV_DYING) != 0) return -EXO_E_DYING;
     long r = cap_find(s->env, s->sel, EXO_FRAMES, s->rights, out);
-    if (r != 0)
-        return r;
-    if ((caps[*out].flags & CAP_DYING) != 0)
-        return -EXO_E_DYING;
+    if (r != 0) return r;
+    if ((caps[*out].flags & CAP_DYING) != 0) return -EXO_E_DYING;
     s->cache = caps[*out].badge;
     s->bits = pte_leaf(0, s->rights, s->sel, s->level, s->cache);
     return 0;
@@ -198,11 +187,9 @@ HOT bool cap_covers(const struct cap *c, uint64_t first, uint64_t n)
 HOT long bind_one(const struct span *s, unsigned level, frame_t t, unsigned i, frame_t f)
 {
     uint64_t *entry = &tables[t].e[i];
-    if ((*entry & PTE_P) != 0)
-        return -EXO_E_BOUND;
+    if ((*entry & PTE_P) != 0) return -EXO_E_BOUND;
     long r = level == 1 ? word_bind(f, (s->rights & EXO_W) != 0) : word_bind_large(f, level);
-    if (r == 0)
-        *entry = pte_at(s->bits, f);
+    if (r == 0) *entry = pte_at(s->bits, f);
     return r;
 }
 
@@ -220,10 +207,8 @@ HOT long bind_range(const struct span *s, unsigned level, cref_t cref, uint64_t 
 {
     struct cap *c = &caps[cref];
     uint64_t pages = 1ull << 9 * (level - 1); /* frames of one */
-    if (!cap_covers(c, f, n * pages))
-        return -EXO_E_RANGE;
-    if (c->bindings > UINT32_MAX - n)
-        return -EXO_E_LIMIT;
+    if (!cap_covers(c, f, n * pages)) return -EXO_E_RANGE;
+    if (c->bindings > UINT32_MAX - n) return -EXO_E_LIMIT;
     frame_t t = 0;
     uint64_t done = 0;
     long r = 0;
@@ -238,13 +223,11 @@ HOT long bind_range(const struct span *s, unsigned level, cref_t cref, uint64_t 
     while (done < n) {
         if (t == 0 || va_index(va, level) == 0) {
             r = table_find(s->env, va, level, &t);
-            if (r != 0)
-                break;
+            if (r != 0) break;
         }
         /*@ assert covered: covers(caps[cref].base, caps[cref].count, f, pages); */
         r = bind_one(s, level, t, va_index(va, level), f);
-        if (r != 0)
-            break;
+        if (r != 0) break;
         done++;
         va += pages << 12;
         f += (frame_t)pages;
@@ -260,22 +243,17 @@ HOT long bind_pages(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_
     frame_t e;
     cref_t c;
     uint64_t bytes = 4096ull << 9 * (level - 1);
-    if ((rights & EXO_R) == 0 || n == 0 || n > EXO_RANGE_MAX)
-        return -EXO_E_ARG;
-    if ((va & (bytes - 1)) != 0 || !va_user(va, n * bytes))
-        return -EXO_E_VA;
-    if ((frame & ((bytes >> 12) - 1)) != 0)
-        return -EXO_E_ARG;
+    if ((rights & EXO_R) == 0 || n == 0 || n > EXO_RANGE_MAX) return -EXO_E_ARG;
+    if ((va & (bytes - 1)) != 0 || !va_user(va, n * bytes)) return -EXO_E_VA;
+    if ((frame & ((bytes >> 12) - 1)) != 0) return -EXO_E_ARG;
     if (sel > EXO_SEL_MAX || frame > UINT32_MAX - n * (bytes >> 12))
         return sel > EXO_SEL_MAX ? -EXO_E_SEL : -EXO_E_RANGE;
     long r = env_find(env, EXO_ENV_BIND, &e);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     struct span s = {.env = e, .sel = (uint32_t)sel, .rights = rights, .level = level};
     lock_env(e);
     r = bind_check(&s, &c);
-    if (r == 0)
-        r = bind_range(&s, level, c, va, n, (frame_t)frame);
+    if (r == 0) r = bind_range(&s, level, c, va, n, (frame_t)frame);
     unlock_env(e);
     return r;
 }
@@ -287,8 +265,7 @@ long sys_page_bind(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_t
     if ((rights & ~(uint64_t)RIGHTS_BITS) == 0)
         return bind_pages(env, va, n, sel, frame, (unsigned)rights, 1);
     long r = size_level(rights, &level);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     return bind_pages(env, va, n, sel, frame, (unsigned)rights & RIGHTS_BITS, level);
 }
 
@@ -304,8 +281,7 @@ static struct exo_batch *cur_list(void) { return upcalls[this_thread()->upcall].
     ensures \result == 0 ==> is_table(*out, 1, env) && va_ok(va); */
 long leaf_find(frame_t env, uint64_t va, frame_t *out)
 {
-    if ((va & 4095) != 0 || !va_user(va, 4096))
-        return -EXO_E_VA;
+    if ((va & 4095) != 0 || !va_user(va, 4096)) return -EXO_E_VA;
     return table_find(env, va, 1, out);
 }
 
@@ -323,8 +299,7 @@ static long bind_list(const struct span *s, cref_t cref, uint64_t n)
     uint64_t done = 0;
     frame_t t;
     long r = 0;
-    if (c->bindings > UINT32_MAX - n)
-        return -EXO_E_LIMIT;
+    if (c->bindings > UINT32_MAX - n) return -EXO_E_LIMIT;
     /*@ loop invariant 0 <= done <= n && r == 0 && invariants;
         loop assigns done, r, t, BINDS;
         loop variant n - done; */
@@ -336,10 +311,8 @@ static long bind_list(const struct span *s, cref_t cref, uint64_t n)
             break;
         }
         r = leaf_find(s->env, va, &t);
-        if (r == 0)
-            r = bind_one(s, 1, t, va_index(va, 1), (frame_t)f);
-        if (r != 0)
-            break;
+        if (r == 0) r = bind_one(s, 1, t, va_index(va, 1), (frame_t)f);
+        if (r != 0) break;
     }
     c->bindings += (uint32_t)done;
     return done != 0 ? (long)done : r;
@@ -352,15 +325,12 @@ long sys_page_bind_list(uint64_t env, uint64_t n, uint64_t sel, uint64_t rights)
     if ((rights & ~(uint64_t)RIGHTS_BITS) != 0 || (rights & EXO_R) == 0 || n == 0 ||
         n > EXO_LIST_MAX)
         return -EXO_E_ARG;
-    if (sel > EXO_SEL_MAX)
-        return -EXO_E_SEL;
+    if (sel > EXO_SEL_MAX) return -EXO_E_SEL;
     long r = env_find(env, EXO_ENV_BIND, &s.env);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     lock_env(s.env);
     r = bind_check(&s, &c);
-    if (r == 0)
-        r = bind_list(&s, c, n);
+    if (r == 0) r = bind_list(&s, c, n);
     unlock_env(s.env);
     return r;
 }
@@ -400,10 +370,8 @@ long leaf_any(frame_t env, uint64_t va, frame_t *out, unsigned *level)
         loop variant l; */
     for (; l > 1; l--) {
         uint64_t e = tables[t].e[va_index(va, l)];
-        if ((e & PTE_P) == 0)
-            return -EXO_E_NOPT;
-        if (l < 4 && (e & PTE_PS) != 0)
-            break;
+        if ((e & PTE_P) == 0) return -EXO_E_NOPT;
+        if (l < 4 && (e & PTE_PS) != 0) break;
         t = pte_frame(e);
     }
     *out = t;
@@ -432,10 +400,8 @@ static long unbind_range(frame_t env, uint64_t va, uint64_t n)
             r = -EXO_E_VA;
             break;
         }
-        if (level != 1 || va_index(va, 1) == 0)
-            r = leaf_any(env, va, &t, &level);
-        if (r != 0)
-            break;
+        if (level != 1 || va_index(va, 1) == 0) r = leaf_any(env, va, &t, &level);
+        if (r != 0) break;
         uint64_t bytes = 4096ull << 9 * (level - 1);
         if ((va & (bytes - 1)) != 0)
             r = -EXO_E_VA;
@@ -443,8 +409,7 @@ static long unbind_range(frame_t env, uint64_t va, uint64_t n)
             entry_unbind(env, va, t, level);
         else if (done == 0)
             r = -EXO_E_NONE;
-        if (r != 0)
-            break;
+        if (r != 0) break;
         done++;
         va += bytes;
     }
@@ -460,10 +425,8 @@ static long unbind_list(frame_t env, uint64_t n)
     for (; done < n; done++) {
         uint64_t va = fetch(&list[done].va);
         r = leaf_find(env, va, &t);
-        if (r == 0 && (tables[t].e[va_index(va, 1)] & PTE_P) == 0)
-            r = -EXO_E_NONE;
-        if (r != 0)
-            break;
+        if (r == 0 && (tables[t].e[va_index(va, 1)] & PTE_P) == 0) r = -EXO_E_NONE;
+        if (r != 0) break;
         entry_unbind(env, va, t, 1);
     }
     return done != 0 ? (long)done : r;
@@ -472,13 +435,10 @@ static long unbind_list(frame_t env, uint64_t n)
 long sys_page_unbind(uint64_t env, uint64_t va, uint64_t n)
 {
     frame_t e;
-    if (n == 0 || n > EXO_RANGE_MAX)
-        return -EXO_E_ARG;
-    if ((va & 4095) != 0 || !va_user(va, 4096))
-        return -EXO_E_VA;
+    if (n == 0 || n > EXO_RANGE_MAX) return -EXO_E_ARG;
+    if ((va & 4095) != 0 || !va_user(va, 4096)) return -EXO_E_VA;
     long r = env_find(env, EXO_ENV_BIND, &e);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     lock_env(e);
     r = unbind_range(e, va, n);
     unlock_env(e);
@@ -488,11 +448,9 @@ long sys_page_unbind(uint64_t env, uint64_t va, uint64_t n)
 long sys_page_unbind_list(uint64_t env, uint64_t n)
 {
     frame_t e;
-    if (n == 0 || n > EXO_LIST_MAX)
-        return -EXO_E_ARG;
+    if (n == 0 || n > EXO_LIST_MAX) return -EXO_E_ARG;
     long r = env_find(env, EXO_ENV_BIND, &e);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     lock_env(e);
     r = unbind_list(e, n);
     unlock_env(e);
@@ -508,21 +466,15 @@ static long table_make(frame_t env, uint64_t va, unsigned level, uint64_t sel, u
     cref_t c;
     frame_t up;
     long r = bind_check(&s, &c);
-    if (r != 0)
-        return r;
-    if (!cap_covers(&caps[c], frame, 1))
-        return -EXO_E_RANGE;
+    if (r != 0) return r;
+    if (!cap_covers(&caps[c], frame, 1)) return -EXO_E_RANGE;
     r = table_find(env, va, level + 1, &up);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     uint64_t *entry = &tables[up].e[va_index(va, level + 1)];
-    if ((*entry & PTE_P) != 0)
-        return -EXO_E_BOUND;
-    if (caps[c].bindings == UINT32_MAX)
-        return -EXO_E_LIMIT;
+    if ((*entry & PTE_P) != 0) return -EXO_E_BOUND;
+    if (caps[c].bindings == UINT32_MAX) return -EXO_E_LIMIT;
     r = word_type((frame_t)frame, EXO_FT_PT1 + level - 1, env);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     table_clear((frame_t)frame);
     *entry = pte_table((frame_t)frame, s.sel);
     caps[c].bindings++;
@@ -532,15 +484,12 @@ static long table_make(frame_t env, uint64_t va, unsigned level, uint64_t sel, u
 long sys_pt_make(uint64_t env, uint64_t va, uint64_t level, uint64_t sel, uint64_t frame)
 {
     frame_t e;
-    if (level < 1 || level > 3)
-        return -EXO_E_ARG;
-    if (!va_user(va, 1))
-        return -EXO_E_VA;
+    if (level < 1 || level > 3) return -EXO_E_ARG;
+    if (!va_user(va, 1)) return -EXO_E_VA;
     if (sel > EXO_SEL_MAX || frame > UINT32_MAX)
         return sel > EXO_SEL_MAX ? -EXO_E_SEL : -EXO_E_RANGE;
     long r = env_find(env, EXO_ENV_BIND, &e);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     lock_env(e);
     r = table_make(e, va, (unsigned)level, sel, frame);
     unlock_env(e);
@@ -564,13 +513,10 @@ static long table_unmake(frame_t env, uint64_t va, unsigned level)
 {
     frame_t up;
     long r = table_find(env, va, level + 1, &up);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     uint64_t *entry = &tables[up].e[va_index(va, level + 1)];
-    if ((*entry & PTE_P) == 0 || (*entry & PTE_PS) != 0)
-        return -EXO_E_NONE;
-    if (table_next(pte_frame(*entry), 512) != 512)
-        return -EXO_E_BUSY;
+    if ((*entry & PTE_P) == 0 || (*entry & PTE_PS) != 0) return -EXO_E_NONE;
+    if (table_next(pte_frame(*entry), 512) != 512) return -EXO_E_BUSY;
     pend_add(env, va, entry_swap(entry, 0), level | PEND_TABLE);
     return 0;
 }
@@ -578,13 +524,10 @@ static long table_unmake(frame_t env, uint64_t va, unsigned level)
 long sys_pt_unmake(uint64_t env, uint64_t va, uint64_t level)
 {
     frame_t e;
-    if (level < 1 || level > 3)
-        return -EXO_E_ARG;
-    if (!va_user(va, 1))
-        return -EXO_E_VA;
+    if (level < 1 || level > 3) return -EXO_E_ARG;
+    if (!va_user(va, 1)) return -EXO_E_VA;
     long r = env_find(env, EXO_ENV_BIND, &e);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     lock_env(e);
     r = table_unmake(e, va, (unsigned)level);
     unlock_env(e);

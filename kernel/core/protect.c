@@ -26,8 +26,7 @@ HOT unsigned run_flip(frame_t t, unsigned i, unsigned end, uint64_t bits, bool t
     unsigned start = i;
     for (; i < end; i++) {
         uint64_t old = tables[t].e[i];
-        if (((old ^ first) & ~PTE_VARIES) != 0)
-            break;
+        if (((old ^ first) & ~PTE_VARIES) != 0) break;
         frame_t f = (frame_t)(old >> 12); /* pte_frame; what is above is cut off */
         if (typed && f < frames && EXO_FW_TYPE(word[f]) != EXO_FT_PLAIN &&
             EXO_FW_TYPE(word[f]) != EXO_FT_DEVICE)
@@ -44,15 +43,12 @@ static long run_protect(frame_t env, frame_t t, unsigned i, unsigned end, unsign
 {
     uint64_t old = tables[t].e[i];
     const struct cap *c = &caps[env_caps(env) + pte_sel(old)];
-    if ((rights & ~(unsigned)c->rights) != 0)
-        return -EXO_E_RIGHTS;
+    if ((rights & ~(unsigned)c->rights) != 0) return -EXO_E_RIGHTS;
     uint64_t bits = (old ^ pte_leaf(0, rights, 0, 1, 0)) & PTE_RIGHTS;
     unsigned n = (rights & EXO_W) != 0 && level == 1 ? run_flip(t, i, end, bits, true)
                                                      : run_flip(t, i, end, bits, false);
-    if (n == 0)
-        return -EXO_E_TYPE;
-    if ((pte_rights(old) & ~rights) != 0)
-        pend_flush(env, level);
+    if (n == 0) return -EXO_E_TYPE;
+    if ((pte_rights(old) & ~rights) != 0) pend_flush(env, level);
     return n;
 }
 
@@ -64,15 +60,13 @@ static long protect_range(frame_t env, uint64_t va, uint64_t n, unsigned rights)
         frame_t t;
         unsigned level;
         r = va_user(va, 1) ? leaf_any(env, va, &t, &level) : -EXO_E_VA;
-        if (r != 0)
-            break;
+        if (r != 0) break;
         uint64_t bytes = 4096ull << 9 * (level - 1);
         unsigned i = va_index(va, level);
         unsigned end = level == 1 && n - done < 512 - i ? i + (unsigned)(n - done)
                        : level == 1                     ? 512
                                                         : i + 1;
-        if ((va & (bytes - 1)) != 0)
-            return done != 0 ? (long)done : -EXO_E_VA;
+        if ((va & (bytes - 1)) != 0) return done != 0 ? (long)done : -EXO_E_VA;
         while (i < end && r >= 0) {
             if ((tables[t].e[i] & PTE_P) != 0)
                 r = run_protect(env, t, i, end, level, rights);
@@ -97,12 +91,9 @@ static long protect_list(frame_t env, uint64_t n, unsigned rights)
         uint64_t va = fetch(&list[done].va);
         frame_t t;
         r = leaf_find(env, va, &t);
-        if (r == 0 && (tables[t].e[va_index(va, 1)] & PTE_P) == 0)
-            r = -EXO_E_NONE;
-        if (r == 0)
-            r = run_protect(env, t, va_index(va, 1), va_index(va, 1) + 1, 1, rights);
-        if (r < 0)
-            break;
+        if (r == 0 && (tables[t].e[va_index(va, 1)] & PTE_P) == 0) r = -EXO_E_NONE;
+        if (r == 0) r = run_protect(env, t, va_index(va, 1), va_index(va, 1) + 1, 1, rights);
+        if (r < 0) break;
     }
     return done != 0 ? (long)done : r;
 }
@@ -116,13 +107,10 @@ static bool rights_valid(uint64_t rights)
 long sys_page_protect(uint64_t env, uint64_t va, uint64_t n, uint64_t rights)
 {
     frame_t e;
-    if (!rights_valid(rights) || n == 0 || n > EXO_RANGE_MAX)
-        return -EXO_E_ARG;
-    if ((va & 4095) != 0 || !va_user(va, 4096))
-        return -EXO_E_VA;
+    if (!rights_valid(rights) || n == 0 || n > EXO_RANGE_MAX) return -EXO_E_ARG;
+    if ((va & 4095) != 0 || !va_user(va, 4096)) return -EXO_E_VA;
     long r = env_find(env, EXO_ENV_BIND, &e);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     lock_env(e);
     r = protect_range(e, va, n, (unsigned)rights);
     unlock_env(e);
@@ -132,11 +120,9 @@ long sys_page_protect(uint64_t env, uint64_t va, uint64_t n, uint64_t rights)
 long sys_page_protect_list(uint64_t env, uint64_t n, uint64_t rights)
 {
     frame_t e;
-    if (!rights_valid(rights) || n == 0 || n > EXO_LIST_MAX)
-        return -EXO_E_ARG;
+    if (!rights_valid(rights) || n == 0 || n > EXO_LIST_MAX) return -EXO_E_ARG;
     long r = env_find(env, EXO_ENV_BIND, &e);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     lock_env(e);
     r = protect_list(e, n, (unsigned)rights);
     unlock_env(e);

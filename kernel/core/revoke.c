@@ -46,8 +46,7 @@ void vector_record(frame_t e, unsigned what, const struct cap *c, uint32_t sel, 
     } else {
         v->overflow = 1;
     }
-    if (envs[e].revoker != 0)
-        event_raise(envs[e].revoker, EXO_EVENT_REVOKE);
+    if (envs[e].revoker != 0) event_raise(envs[e].revoker, EXO_EVENT_REVOKE);
 }
 
 static uint32_t sel_of(cref_t c) { return c - env_caps(caps[c].env); }
@@ -88,8 +87,7 @@ static void reap_enqueue(frame_t e)
 static void reap_dequeue(void)
 {
     reap_head = envs[reap_head].reap_next;
-    if (reap_head == 0)
-        reap_tail = 0;
+    if (reap_head == 0) reap_tail = 0;
 }
 
 static void env_condemn(frame_t e)
@@ -119,18 +117,15 @@ static long leaf_destroy(cref_t c)
     long r;
     if (p->bindings != 0) {
         r = bindings_drop(c);
-        if (r != 0)
-            return r;
+        if (r != 0) return r;
     }
     if ((p->flags & CAP_OWNER) != 0 && p->kind == EXO_ENV) {
-        if (envs[obj].reap_state == REAP_ALIVE)
-            env_condemn(obj);
+        if (envs[obj].reap_state == REAP_ALIVE) env_condemn(obj);
         return -EXO_E_AGAIN;
     }
     if ((p->flags & CAP_OWNER) != 0 && p->kind == EXO_THREAD) {
         r = thread_detach(obj);
-        if (r != 0)
-            return r;
+        if (r != 0) return r;
         thread_free(obj);
     }
     leaf_remove(c);
@@ -181,20 +176,16 @@ static void record_taken(const struct cap *copy, uint32_t sel)
 static long revoke_step(cref_t c)
 {
     cref_t h;
-    if (!cap_has_children(c))
-        return 0;
-    if (!mark_forward(c, &h))
-        return -EXO_E_AGAIN;
+    if (!cap_has_children(c)) return 0;
+    if (!mark_forward(c, &h)) return -EXO_E_AGAIN;
     for (unsigned i = 0; i < HOPS && h != c; i++) {
-        if (this_cpu()->pend_count != 0)
-            return -EXO_E_AGAIN;
+        if (this_cpu()->pend_count != 0) return -EXO_E_AGAIN;
         cref_t before = caps[h].prev;
         cap_mark(h, c);
         struct cap copy = caps[h];
         uint32_t sel = sel_of(h);
         long r = leaf_destroy(h);
-        if (r != 0)
-            return r;
+        if (r != 0) return r;
         record_taken(&copy, sel);
         h = before;
         caps[c].hint = h == c ? 0 : h;
@@ -209,14 +200,12 @@ static long reap_kill(frame_t e)
 {
     struct env *v = &envs[e];
     for (unsigned i = 0; i < HOPS; i++) {
-        if (v->reap_sel >= v->nsel)
-            return 0;
+        if (v->reap_sel >= v->nsel) return 0;
         cref_t c = env_caps(e) + v->reap_sel;
         if (caps[c].kind != EXO_NONE) {
             cap_mark(c, 0);
             long r = revoke_step(c);
-            if (r != 0)
-                return r;
+            if (r != 0) return r;
         }
         v->reap_sel++;
     }
@@ -227,13 +216,11 @@ static long reap_delete(frame_t e)
 {
     struct env *v = &envs[e];
     for (unsigned i = 0; i < HOPS; i++) {
-        if (v->reap_sel >= v->nsel)
-            return 0;
+        if (v->reap_sel >= v->nsel) return 0;
         cref_t c = env_caps(e) + v->reap_sel;
         if (caps[c].kind != EXO_NONE) {
             long r = leaf_destroy(c);
-            if (r != 0)
-                return r;
+            if (r != 0) return r;
         }
         v->reap_sel++;
     }
@@ -256,8 +243,7 @@ static long reap_one(frame_t e)
     switch (v->reap_state) {
     case REAP_KILL:
         r = reap_kill(e);
-        if (r == 0)
-            v->reap_state = REAP_DRAIN;
+        if (r == 0) v->reap_state = REAP_DRAIN;
         return r != 0 ? r : -EXO_E_AGAIN;
     case REAP_DRAIN:
         lock_env(e);
@@ -269,8 +255,7 @@ static long reap_one(frame_t e)
         return -EXO_E_AGAIN;
     default:
         r = reap_delete(e);
-        if (r != 0)
-            return r;
+        if (r != 0) return r;
         reap_dequeue();
         owner_remove(v->owner);
         env_free(e);
@@ -282,8 +267,7 @@ static long reap_one(frame_t e)
 static void reap_step(void)
 {
     frame_t e = reap_head;
-    if (e == 0 || this_cpu()->pend_count != 0)
-        return;
+    if (e == 0 || this_cpu()->pend_count != 0) return;
     if (reap_one(e) != 0 && this_cpu()->pend_count == 0) {
         reap_dequeue();
         reap_enqueue(e);
@@ -316,8 +300,7 @@ static long children_names(cref_t c, uint64_t *names)
             *names = sum;
             return 0;
         }
-        if (caps[n].depth == caps[c].depth + 1)
-            sum += is_range(&caps[n]) ? caps[n].count : 1;
+        if (caps[n].depth == caps[c].depth + 1) sum += is_range(&caps[n]) ? caps[n].count : 1;
         n = caps[n].next;
     }
     return -EXO_E_LIMIT;
@@ -327,20 +310,16 @@ static long children_names(cref_t c, uint64_t *names)
 static long youngest_take(cref_t c)
 {
     cref_t n = caps[c].next;
-    if (hint_valid(c) && caps[caps[c].hint].depth == caps[c].depth + 1)
-        n = caps[c].hint;
+    if (hint_valid(c) && caps[caps[c].hint].depth == caps[c].depth + 1) n = caps[c].hint;
     cap_mark(n, c);
     caps[c].hint = n;
     long r = revoke_step(n);
-    if (r != 0)
-        return r;
-    if (this_cpu()->pend_count != 0)
-        return -EXO_E_AGAIN;
+    if (r != 0) return r;
+    if (this_cpu()->pend_count != 0) return -EXO_E_AGAIN;
     struct cap copy = caps[n];
     uint32_t sel = sel_of(n);
     r = leaf_destroy(n);
-    if (r == 0)
-        record_taken(&copy, sel);
+    if (r == 0) record_taken(&copy, sel);
     return r;
 }
 
@@ -348,10 +327,8 @@ static long revoke_keep(cref_t c, uint64_t keep, uint64_t deadline)
 {
     uint64_t names = 0;
     long r = keep == 0 ? 0 : children_names(c, &names);
-    if (r != 0)
-        return r;
-    if (keep == 0 ? !cap_has_children(c) : names <= keep)
-        return (long)names;
+    if (r != 0) return r;
+    if (keep == 0 ? !cap_has_children(c) : names <= keep) return (long)names;
     if (deadline > now()) {
         children_ask(c, keep == 0 ? UINT64_MAX : names - keep, deadline);
         return -EXO_E_AGAIN;
@@ -365,8 +342,7 @@ long sys_cap_revoke(uint64_t ref, uint64_t keep, uint64_t deadline)
     frame_t e;
     uint32_t sel;
     long r = ref_find(ref, EXO_ENV_DESTROY, &e, &sel);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     lock_tree();
     cref_t c = env_caps(e) + sel;
     if (caps[c].kind == EXO_NONE)
@@ -375,8 +351,7 @@ long sys_cap_revoke(uint64_t ref, uint64_t keep, uint64_t deadline)
         r = -EXO_E_DYING;
     else
         r = revoke_keep(c, keep, deadline);
-    if (r == -EXO_E_AGAIN)
-        reap_step();
+    if (r == -EXO_E_AGAIN) reap_step();
     unlock_tree();
     return r;
 }
@@ -391,18 +366,14 @@ static bool is_own(cref_t c)
 static long delete_locked(cref_t c)
 {
     struct cap *p = &caps[c];
-    if (p->kind == EXO_NONE)
-        return -EXO_E_SEL;
-    if ((p->flags & CAP_DYING) != 0 && p->mark_root != c)
-        return -EXO_E_DYING;
+    if (p->kind == EXO_NONE) return -EXO_E_SEL;
+    if ((p->flags & CAP_DYING) != 0 && p->mark_root != c) return -EXO_E_DYING;
     if ((p->flags & CAP_OWNER) == 0) {
-        if (cap_has_children(c) || p->bindings != 0)
-            return -EXO_E_BUSY;
+        if (cap_has_children(c) || p->bindings != 0) return -EXO_E_BUSY;
         leaf_remove(c);
         return 0;
     }
-    if (is_own(c))
-        return -EXO_E_STATE;
+    if (is_own(c)) return -EXO_E_STATE;
     cap_mark(c, c);
     long r = revoke_step(c);
     return r != 0 ? r : leaf_destroy(c);
@@ -413,8 +384,7 @@ long sys_cap_delete(uint64_t ref)
     frame_t e;
     uint32_t sel;
     long r = ref_find(ref, EXO_ENV_DESTROY, &e, &sel);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     lock_tree();
     cref_t c = env_caps(e) + sel;
     r = delete_locked(c);

@@ -41,10 +41,8 @@ frame_t chain_end(frame_t f)
 {
     for (unsigned i = 0; f != 0 && i <= RESOLVE_MAX; i++) {
         uint32_t state = at(f)->state;
-        if (state == EXO_T_READY)
-            return f;
-        if (state != EXO_T_CALLING && state != EXO_T_QUEUED)
-            return 0;
+        if (state == EXO_T_READY) return f;
+        if (state != EXO_T_CALLING && state != EXO_T_QUEUED) return 0;
         f = at(f)->callee;
     }
     return 0;
@@ -53,8 +51,7 @@ frame_t chain_end(frame_t f)
 void ring_add(struct thread *t)
 {
     struct cpu *c = this_cpu();
-    if (t->on_ring != 0)
-        return;
+    if (t->on_ring != 0) return;
     t->on_ring = 1;
     if (c->ring == 0) {
         c->ring = t->ring_next = t->ring_prev = t->self;
@@ -69,8 +66,7 @@ void ring_add(struct thread *t)
 void ring_remove(struct thread *t)
 {
     struct cpu *c = this_cpu();
-    if (t->on_ring == 0)
-        return;
+    if (t->on_ring == 0) return;
     t->on_ring = 0;
     if (t->ring_next == t->self) {
         c->ring = 0;
@@ -78,8 +74,7 @@ void ring_remove(struct thread *t)
     }
     at(t->ring_prev)->ring_next = t->ring_next;
     at(t->ring_next)->ring_prev = t->ring_prev;
-    if (c->ring == t->self)
-        c->ring = t->ring_next;
+    if (c->ring == t->self) c->ring = t->ring_next;
 }
 
 /* The next base of the ring, other than `not`, that can run; its turn is over then. */
@@ -93,10 +88,8 @@ static frame_t ring_turn(struct cpu *c, frame_t not, frame_t *run)
             continue;
         }
         c->ring = at(f)->ring_next;
-        if (f != not )
-            return f;
-        if (at(f)->ring_next == f)
-            break;
+        if (f != not ) return f;
+        if (at(f)->ring_next == f) break;
     }
     *run = 0;
     return 0;
@@ -124,8 +117,7 @@ static frame_t slot_owner(const struct cpu *c, uint64_t time)
 static void urgent_end(struct cpu *c, uint64_t time)
 {
     uint32_t p = c->credit_pos;
-    if (time > c->slot_end)
-        time = c->slot_end;
+    if (time > c->slot_end) time = c->slot_end;
     if (c->credit_to != 0 && time > c->credit_from) {
         c->debt[p] = time - c->credit_from;
         c->debt_to[p] = c->credit_to;
@@ -141,8 +133,7 @@ static void slot_begin(struct cpu *c, uint64_t time)
 {
     uint64_t passed = 1;
     urgent_end(c, c->slot_end);
-    if (time - c->slot_end >= slot_ticks)
-        passed += (time - c->slot_end) / slot_ticks;
+    if (time - c->slot_end >= slot_ticks) passed += (time - c->slot_end) / slot_ticks;
     c->pos = (uint32_t)((c->pos + passed) % EXO_SLOTS_PER_CPU);
     c->slot_end += passed * slot_ticks;
     c->base = 0;
@@ -151,8 +142,7 @@ static void slot_begin(struct cpu *c, uint64_t time)
     counters[c->id].slices++;
     if (c->debt[c->pos] != 0) {
         at(c->debt_by[c->pos])->credit_slot = 0;
-        if (slot_thread(c, c->pos) == c->debt_by[c->pos])
-            c->part_to = c->debt_to[c->pos];
+        if (slot_thread(c, c->pos) == c->debt_by[c->pos]) c->part_to = c->debt_to[c->pos];
         c->part_end = c->slot_end - slot_ticks + c->debt[c->pos];
         c->debt[c->pos] = 0;
     }
@@ -169,15 +159,12 @@ static frame_t slice_base(const struct cpu *c) { return c->urgent != 0 ? c->urge
 static uint64_t next_event(const struct cpu *c, uint64_t time)
 {
     uint64_t next = timers_first(c);
-    if (c->cur == 0)
-        return next;
+    if (c->cur == 0) return next;
     next = min(next, c->slot_end);
-    if (c->part_to != 0)
-        next = min(next, c->part_end);
+    if (c->part_to != 0) next = min(next, c->part_end);
     frame_t b = slice_base(c);
     uint32_t warning = b != 0 && c->warned == 0 ? at(b)->slice_warning : 0;
-    if (warning != 0 && c->slot_end - warning > time)
-        next = min(next, c->slot_end - warning);
+    if (warning != 0 && c->slot_end - warning > time) next = min(next, c->slot_end - warning);
     return next;
 }
 
@@ -185,18 +172,14 @@ static frame_t choose(struct cpu *c, uint64_t time, frame_t *base)
 {
     frame_t run = chain_end(c->urgent);
     *base = c->urgent;
-    if (run != 0)
-        return run;
-    if (c->urgent != 0)
-        urgent_end(c, time);
+    if (run != 0) return run;
+    if (c->urgent != 0) urgent_end(c, time);
     *base = slot_owner(c, time);
     run = chain_end(*base);
-    if (run != 0)
-        return run;
+    if (run != 0) return run;
     *base = c->base;
     run = c->base != 0 && at(c->base)->on_ring != 0 ? chain_end(c->base) : 0;
-    if (run == 0)
-        *base = ring_turn(c, 0, &run);
+    if (run == 0) *base = ring_turn(c, 0, &run);
     return run;
 }
 
@@ -207,17 +190,13 @@ void sched_choose(void)
     frame_t base;
     c->resched = 0;
     c->take = 0;
-    if (time >= c->slot_end)
-        slot_begin(c, time);
-    if (time >= c->part_end)
-        c->part_to = 0;
+    if (time >= c->slot_end) slot_begin(c, time);
+    if (time >= c->part_end) c->part_to = 0;
     c->cur = choose(c, time, &base);
     c->base = c->cur != 0 ? base : 0;
     counters[c->id].current = c->cur;
-    if (c->cur == 0)
-        counters[c->id].idle++;
-    if (c->cur == 0 && c->ring != 0)
-        ipi_cpu(c->id); /* RING_STEPS were not enough */
+    if (c->cur == 0) counters[c->id].idle++;
+    if (c->cur == 0 && c->ring != 0) ipi_cpu(c->id); /* RING_STEPS were not enough */
     c->next_event = next_event(c, time);
 }
 
@@ -266,8 +245,7 @@ static uint32_t slot_next(const struct cpu *c, frame_t b)
 {
     for (uint32_t i = 1; i < EXO_SLOTS_PER_CPU; i++) {
         uint32_t p = (c->pos + i) % EXO_SLOTS_PER_CPU;
-        if (slot_thread(c, p) == b && c->debt[p] == 0)
-            return p;
+        if (slot_thread(c, p) == b && c->debt[p] == 0) return p;
     }
     return EXO_SLOTS_PER_CPU;
 }
@@ -275,14 +253,12 @@ static uint32_t slot_next(const struct cpu *c, frame_t b)
 /* b, woken, wants a slot that `owner` has: may it? */
 static bool credit_take(struct cpu *c, frame_t b, frame_t owner, uint64_t time)
 {
-    if (c->base != owner)
-        return true;
+    if (c->base != owner) return true;
     if ((slot_at(c, c->pos)->flags & EXO_SLOT_FIRM) != 0 || c->part_to != 0 ||
         at(b)->credit_slot != 0)
         return false;
     uint32_t p = slot_next(c, b);
-    if (p == EXO_SLOTS_PER_CPU)
-        return false;
+    if (p == EXO_SLOTS_PER_CPU) return false;
     c->credit_to = owner;
     c->credit_from = time;
     c->credit_pos = p;
@@ -298,12 +274,10 @@ void sched_wake(struct thread *t)
         c->resched |= RESCHED_CHOOSE;
         return;
     }
-    if (at(b)->slots == 0 || c->urgent != 0)
-        return;
+    if (at(b)->slots == 0 || c->urgent != 0) return;
     uint64_t time = now();
     frame_t owner = slot_owner(c, time);
-    if (owner != b && !credit_take(c, b, owner, time))
-        return;
+    if (owner != b && !credit_take(c, b, owner, time)) return;
     if (owner != b)
         c->urgent = b;
     else
@@ -315,26 +289,20 @@ void sched_wake(struct thread *t)
 void sched_block(struct thread *t)
 {
     struct cpu *c = this_cpu();
-    if (c->cur == t->self || c->take == t->self)
-        c->resched |= RESCHED_CHOOSE;
+    if (c->cur == t->self || c->take == t->self) c->resched |= RESCHED_CHOOSE;
 }
 
 void sched_forget(frame_t f)
 {
     struct cpu *c = this_cpu();
     ring_remove(at(f));
-    if (c->urgent == f)
-        c->urgent = c->credit_to = 0;
-    if (c->credit_to == f)
-        c->credit_to = 0;
-    if (c->part_to == f)
-        c->part_to = 0;
-    if (c->base == f)
-        c->base = 0;
+    if (c->urgent == f) c->urgent = c->credit_to = 0;
+    if (c->credit_to == f) c->credit_to = 0;
+    if (c->part_to == f) c->part_to = 0;
+    if (c->base == f) c->base = 0;
     for (unsigned i = 0; i < EXO_SLOTS_PER_CPU; i++)
         if (c->debt_to[i] == f || c->debt_by[i] == f) {
-            if (c->debt[i] != 0)
-                at(c->debt_by[i])->credit_slot = 0;
+            if (c->debt[i] != 0) at(c->debt_by[i])->credit_slot = 0;
             c->debt[i] = c->debt_to[i] = c->debt_by[i] = 0;
         }
 }
@@ -344,8 +312,7 @@ void sched_forget(frame_t f)
 /* The rest of the slot is b's. */
 static void slice_give(struct cpu *c, frame_t b, frame_t run)
 {
-    if (c->credit_to != 0)
-        urgent_end(c, now());
+    if (c->credit_to != 0) urgent_end(c, now());
     c->urgent = b;
     c->cur = run;
 }
@@ -356,8 +323,7 @@ void sys_yield(struct thread *t)
     frame_t run, base = chain_base(t->self);
     thread_result(t, 0);
     frame_t next = ring_turn(c, base, &run);
-    if (next != 0)
-        slice_give(c, next, run);
+    if (next != 0) slice_give(c, next, run);
 }
 
 static __attribute__((noinline, cold)) void yield_to(struct thread *t)
@@ -365,13 +331,10 @@ static __attribute__((noinline, cold)) void yield_to(struct thread *t)
     struct cpu *c = this_cpu();
     frame_t f;
     long r = thread_find(t->regs.rdi, EXO_THREAD_YIELD, &f);
-    if (r == 0 && at(f)->cpu != c->id)
-        r = -EXO_E_CPU;
+    if (r == 0 && at(f)->cpu != c->id) r = -EXO_E_CPU;
     frame_t run = r == 0 ? chain_end(f) : 0;
-    if (r == 0 && run == 0)
-        r = -EXO_E_STATE;
-    if (r == 0)
-        slice_give(c, f, run);
+    if (r == 0 && run == 0) r = -EXO_E_STATE;
+    if (r == 0) slice_give(c, f, run);
     thread_result(t, r);
 }
 

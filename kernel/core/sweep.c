@@ -36,8 +36,7 @@ static uint64_t va_after(uint64_t va, unsigned level)
 {
     uint64_t step = 1ull << (12 + 9 * (level - 1));
     va = (va & ~(step - 1)) + step;
-    if (va == 0x0000800000000000ull)
-        return 0xffff880000000000ull;
+    if (va == 0x0000800000000000ull) return 0xffff880000000000ull;
     return va;
 }
 
@@ -58,8 +57,7 @@ static bool drain_step(frame_t e, frame_t top, unsigned level, bool user_only)
             end = 512;
         }
         if (i == end) {
-            if (up == NULL)
-                return true;
+            if (up == NULL) return true;
             pend_add(e, PEND_ANYWHERE, entry_swap(up, 0), l | PEND_TABLE);
             return false;
         }
@@ -75,8 +73,7 @@ static bool drain_step(frame_t e, frame_t top, unsigned level, bool user_only)
         leaf_sweep(e, t, PEND_ANYWHERE, true);
         return false;
     }
-    if (up == NULL)
-        return true;
+    if (up == NULL) return true;
     pend_add(e, PEND_ANYWHERE, entry_swap(up, 0), 1 | PEND_TABLE);
     return false;
 }
@@ -85,8 +82,7 @@ static bool drain_step(frame_t e, frame_t top, unsigned level, bool user_only)
 static void doomed_step(frame_t e)
 {
     struct env *v = &envs[e];
-    if (!drain_step(e, v->doomed, v->doomed_level, false))
-        return;
+    if (!drain_step(e, v->doomed, v->doomed_level, false)) return;
     pend_add(e, PEND_ANYWHERE, pte_table(v->doomed, v->doomed_sel), v->doomed_level | PEND_TABLE);
     v->doomed = 0;
 }
@@ -109,8 +105,7 @@ static void sweep_hop(frame_t e)
         }
         bool dying = sel_dying(e, pte_sel(*entry));
         if (l < 4 && (*entry & PTE_PS) != 0) {
-            if (dying)
-                pend_add(e, va, entry_swap(entry, 0), l);
+            if (dying) pend_add(e, va, entry_swap(entry, 0), l);
             v->sweep_va = va_after(va, l);
             return;
         }
@@ -181,8 +176,7 @@ void core_commit(void)
     for (uint32_t i = 0; i < cpu->pend_count; i++) {
         const struct pend *p = &cpu->pend[i];
         if (p->level >= PEND_THREAD) {
-            if (locked != 0)
-                unlock_env(locked);
+            if (locked != 0) unlock_env(locked);
             locked = 0;
             if (p->level == PEND_THREAD)
                 commit_thread((frame_t)p->entry);
@@ -190,18 +184,15 @@ void core_commit(void)
                 commit_env((frame_t)p->entry);
             continue;
         }
-        if (p->entry == 0)
-            continue;
+        if (p->entry == 0) continue;
         if (locked != p->env) {
-            if (locked != 0)
-                unlock_env(locked);
+            if (locked != 0) unlock_env(locked);
             lock_env(p->env);
             locked = p->env;
         }
         commit_entry(p);
     }
-    if (locked != 0)
-        unlock_env(locked);
+    if (locked != 0) unlock_env(locked);
     cpu->pend_count = 0;
     cpu->pend_all = 0;
 }

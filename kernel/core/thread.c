@@ -51,8 +51,7 @@ static struct thread *request_pop(struct cpu *c)
 {
     frame_t head = __atomic_load_n(&c->requests, __ATOMIC_ACQUIRE);
     do
-        if (head == 0)
-            return NULL;
+        if (head == 0) return NULL;
     while (!__atomic_compare_exchange_n(&c->requests, &head, threads[head].request_next, false,
                                         __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE));
     return &threads[head];
@@ -62,8 +61,7 @@ void thread_request(frame_t f, uint32_t request)
 {
     struct thread *t = &threads[f];
     uint32_t old = __atomic_fetch_or(&t->requests, request | THREAD_REQ_QUEUED, __ATOMIC_SEQ_CST);
-    if ((old & THREAD_REQ_QUEUED) != 0)
-        return;
+    if ((old & THREAD_REQ_QUEUED) != 0) return;
     request_push(&cpus[t->cpu], t);
     ipi_cpu(t->cpu);
 }
@@ -72,11 +70,9 @@ void request_cancel(struct thread *t)
 {
     struct cpu *c = this_cpu();
     frame_t kept = 0;
-    if (__atomic_load_n(&t->requests, __ATOMIC_ACQUIRE) == 0)
-        return;
+    if (__atomic_load_n(&t->requests, __ATOMIC_ACQUIRE) == 0) return;
     for (struct thread *r = request_pop(c); r != NULL; r = request_pop(c)) {
-        if (r == t)
-            break;
+        if (r == t) break;
         r->request_next = kept;
         kept = r->self;
     }
@@ -92,8 +88,7 @@ void request_cancel(struct thread *t)
 static bool thread_forget(struct thread *t)
 {
     thread_halt(t);
-    if (!callers_fail(t, -EXO_E_DEAD))
-        return false;
+    if (!callers_fail(t, -EXO_E_DEAD)) return false;
     timers_forget(t);
     sched_forget(t->self);
     fpu_forget(t->self);
@@ -103,26 +98,19 @@ static bool thread_forget(struct thread *t)
 
 static void thread_resume(struct thread *t)
 {
-    if (t->state != EXO_T_STOPPED && t->state != EXO_T_FAULTED)
-        return;
+    if (t->state != EXO_T_STOPPED && t->state != EXO_T_FAULTED) return;
     t->state = EXO_T_READY;
     sched_wake(t);
-    if (t->slow != 0)
-        event_check(t);
+    if (t->slow != 0) event_check(t);
 }
 
 static void request_serve(struct thread *t, uint32_t requests)
 {
-    if (t->gone != 0)
-        return;
-    if ((requests & THREAD_REQ_WAKE) != 0)
-        event_check(t);
-    if ((requests & THREAD_REQ_START) != 0)
-        thread_resume(t);
-    if ((requests & THREAD_REQ_STOP) != 0)
-        thread_halt(t);
-    if ((requests & THREAD_REQ_DETACH) != 0)
-        thread_forget(t);
+    if (t->gone != 0) return;
+    if ((requests & THREAD_REQ_WAKE) != 0) event_check(t);
+    if ((requests & THREAD_REQ_START) != 0) thread_resume(t);
+    if ((requests & THREAD_REQ_STOP) != 0) thread_halt(t);
+    if ((requests & THREAD_REQ_DETACH) != 0) thread_forget(t);
 }
 
 void requests_serve(void)
@@ -130,20 +118,17 @@ void requests_serve(void)
     struct cpu *c = this_cpu();
     for (unsigned i = 0; i < REQUESTS_MAX; i++) {
         struct thread *t = request_pop(c);
-        if (t == NULL)
-            return;
+        if (t == NULL) return;
         request_serve(t, __atomic_exchange_n(&t->requests, 0, __ATOMIC_SEQ_CST));
     }
-    if (__atomic_load_n(&c->requests, __ATOMIC_RELAXED) != 0)
-        ipi_cpu(c->id);
+    if (__atomic_load_n(&c->requests, __ATOMIC_RELAXED) != 0) ipi_cpu(c->id);
 }
 
 /* ---- stopping and ending --------------------------------------------------------------- */
 
 void thread_stopped(struct thread *t, uint32_t state)
 {
-    if (this_cpu()->cur == t->self && t->state == EXO_T_READY)
-        thread_leave(t->self);
+    if (this_cpu()->cur == t->self && t->state == EXO_T_READY) thread_leave(t->self);
     __atomic_store_n(&t->state, state, __ATOMIC_RELEASE);
     sched_block(t);
 }
@@ -174,18 +159,15 @@ void thread_halt(struct thread *t)
 long thread_detach(frame_t f)
 {
     struct thread *t = &threads[f];
-    if (f == this_cpu()->cur)
-        return -EXO_E_STATE;
+    if (f == this_cpu()->cur) return -EXO_E_STATE;
     if (__atomic_load_n(&t->gone, __ATOMIC_ACQUIRE) == 0) {
         if (t->cpu != this_cpu()->id) {
             thread_request(f, THREAD_REQ_DETACH);
             return -EXO_E_AGAIN;
         }
-        if (!thread_forget(t))
-            return -EXO_E_AGAIN;
+        if (!thread_forget(t)) return -EXO_E_AGAIN;
     }
-    if (envs[t->env].revoker == f)
-        envs[t->env].revoker = 0;
+    if (envs[t->env].revoker == f) envs[t->env].revoker = 0;
     slots_forget(f);
     irqs_forget(f);
     return 0;
@@ -207,15 +189,13 @@ static long thread_set(struct thread *t, uint64_t what, uint64_t a, uint64_t b)
 {
     switch (what) {
     case EXO_SET_UPCALL:
-        if (!user_address(a) || !user_address(b))
-            return -EXO_E_ARG;
+        if (!user_address(a) || !user_address(b)) return -EXO_E_ARG;
         t->upcall_entry = a;
         t->upcall_sp = b;
         return 0;
     case EXO_SET_FAULT:
     case EXO_SET_RECEIVE:
-        if (a >= t->nsel)
-            return -EXO_E_ARG;
+        if (a >= t->nsel) return -EXO_E_ARG;
         if (what == EXO_SET_FAULT)
             t->fault_sel = (uint32_t)a;
         else
@@ -227,8 +207,7 @@ static long thread_set(struct thread *t, uint64_t what, uint64_t a, uint64_t b)
         unlock_tree();
         return 0;
     case EXO_SET_SLICE:
-        if (a > EXO_SLOT_US / 2)
-            return -EXO_E_ARG;
+        if (a > EXO_SLOT_US / 2) return -EXO_E_ARG;
         t->slice_warning = (uint32_t)(a * slot_ticks / EXO_SLOT_US);
         return 0;
     default:
@@ -240,11 +219,9 @@ long sys_thread_set(uint64_t sel, uint64_t what, uint64_t a, uint64_t b)
 {
     frame_t f;
     long r = thread_find(sel, EXO_THREAD_CONTROL, &f);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     struct thread *t = &threads[f];
-    if (!thread_is_local(t) && !thread_is_still(t))
-        return -EXO_E_STATE;
+    if (!thread_is_local(t) && !thread_is_still(t)) return -EXO_E_STATE;
     return thread_set(t, what, a, b);
 }
 
@@ -265,18 +242,15 @@ static long thread_start(uint64_t sel, uint64_t rip, uint64_t rsp, uint64_t word
 {
     frame_t f;
     long r = thread_find(sel, EXO_THREAD_CONTROL, &f);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     struct thread *t = &threads[f];
-    if (!user_address(rip) || !user_address(rsp))
-        return -EXO_E_VA;
+    if (!user_address(rip) || !user_address(rsp)) return -EXO_E_VA;
     lock_tree();
     if (!thread_is_still(t) || t->gone != 0) {
         unlock_tree();
         return -EXO_E_STATE;
     }
-    if (rip != 0)
-        regs_begin(t, rip, rsp, word);
+    if (rip != 0) regs_begin(t, rip, rsp, word);
     if (thread_is_local(t))
         thread_resume(t);
     else
@@ -295,8 +269,7 @@ void sys_thread_stop(struct thread *t)
     frame_t f;
     long r = thread_find(t->regs.rdi, EXO_THREAD_CONTROL, &f);
     thread_result(t, r);
-    if (r != 0)
-        return;
+    if (r != 0) return;
     if (thread_is_local(&threads[f])) {
         thread_halt(&threads[f]);
     } else if (!thread_is_still(&threads[f])) {
@@ -321,12 +294,10 @@ long sys_thread_read(uint64_t sel)
 {
     frame_t f;
     long r = thread_find(sel, EXO_THREAD_CONTROL, &f);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     struct thread *t = &threads[f];
     struct exo_regs *u = &upcalls[this_thread()->upcall].regs;
-    if (!thread_is_still(t))
-        return -EXO_E_STATE;
+    if (!thread_is_still(t)) return -EXO_E_STATE;
     lock_tree();
     regs_copy(&u->r15, &t->regs.r15, GENERAL);
     u->rip = t->regs.rip;
@@ -346,8 +317,7 @@ long sys_thread_write(uint64_t sel)
     frame_t f;
     struct exo_regs u;
     long r = thread_find(sel, EXO_THREAD_CONTROL, &f);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     struct thread *t = &threads[f];
     regs_copy(&u.r15, &upcalls[this_thread()->upcall].regs.r15, sizeof u / sizeof u.r15);
     if (!user_address(u.rip) || !user_address(u.fs_base) || !user_address(u.gs_base))
@@ -370,8 +340,7 @@ long sys_thread_info(uint64_t sel)
 {
     frame_t f;
     long r = thread_find(sel, 0, &f);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     const struct thread *t = &threads[f];
     struct exo_batch *list = upcalls[this_thread()->upcall].list;
     list[0].va = f;

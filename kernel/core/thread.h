@@ -49,13 +49,11 @@ static inline uint64_t user_flags(uint64_t flags) { return (flags & RFLAGS_USER)
 static inline bool cap_quick(const struct thread *t, uint64_t sel, unsigned kind, unsigned right,
                              frame_t *object, uint64_t *count)
 {
-    if (sel >= t->nsel)
-        return false;
+    if (sel >= t->nsel) return false;
     const struct cap *c = &caps[t->cap_first + sel];
     uint32_t seq = fetch32(&c->seq);
     barrier();
-    if (c->kind != kind || (c->rights & right) == 0)
-        return false;
+    if (c->kind != kind || (c->rights & right) == 0) return false;
     *object = (frame_t)c->base;
     *count = c->count;
     barrier();

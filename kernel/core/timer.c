@@ -18,8 +18,7 @@ static frame_t *heap_link(struct cpu *c, uint32_t n, frame_t *up)
 {
     frame_t *link = &c->heap;
     *up = 0;
-    if (n <= 1)
-        return link;
+    if (n <= 1) return link;
     for (int bit = 30 - __builtin_clz(n); bit >= 0; bit--) {
         *up = *link;
         link = (n >> bit & 1) != 0 ? &at(*link)->heap_right : &at(*link)->heap_left;
@@ -29,17 +28,14 @@ static frame_t *heap_link(struct cpu *c, uint32_t n, frame_t *up)
 
 static void children_adopt(frame_t f)
 {
-    if (at(f)->heap_left != 0)
-        at(at(f)->heap_left)->heap_up = f;
-    if (at(f)->heap_right != 0)
-        at(at(f)->heap_right)->heap_up = f;
+    if (at(f)->heap_left != 0) at(at(f)->heap_left)->heap_up = f;
+    if (at(f)->heap_right != 0) at(at(f)->heap_right)->heap_up = f;
 }
 
 static frame_t *parent_link(struct cpu *c, frame_t f)
 {
     frame_t up = at(f)->heap_up;
-    if (up == 0)
-        return &c->heap;
+    if (up == 0) return &c->heap;
     return at(up)->heap_left == f ? &at(up)->heap_left : &at(up)->heap_right;
 }
 
@@ -71,12 +67,9 @@ static void heap_settle(struct cpu *c, frame_t f)
         heap_rise(c, f);
     for (;;) {
         frame_t least = at(f)->heap_left, right = at(f)->heap_right;
-        if (least == 0)
-            return;
-        if (right != 0 && at(right)->heap_key < at(least)->heap_key)
-            least = right;
-        if (at(least)->heap_key >= at(f)->heap_key)
-            return;
+        if (least == 0) return;
+        if (right != 0 && at(right)->heap_key < at(least)->heap_key) least = right;
+        if (at(least)->heap_key >= at(f)->heap_key) return;
         heap_rise(c, least);
     }
 }
@@ -99,8 +92,7 @@ static void heap_remove(struct cpu *c, frame_t f)
     frame_t last = *link;
     *link = 0;
     at(f)->heap_in = 0;
-    if (last == f)
-        return;
+    if (last == f) return;
     *parent_link(c, f) = last;
     at(last)->heap_up = at(f)->heap_up;
     at(last)->heap_left = at(f)->heap_left;
@@ -113,10 +105,8 @@ static void heap_update(struct thread *t)
 {
     struct cpu *c = &cpus[t->cpu];
     uint64_t key = TIME_NONE;
-    if (t->timer != 0)
-        key = t->timer;
-    if (t->timeout != 0 && t->timeout < key)
-        key = t->timeout;
+    if (t->timer != 0) key = t->timer;
+    if (t->timeout != 0 && t->timeout < key) key = t->timeout;
     if (t->heap_in != 0 && key == TIME_NONE) {
         heap_remove(c, t->self);
     } else if (t->heap_in != 0 && key != t->heap_key) {
@@ -134,8 +124,7 @@ static void heap_update(struct thread *t)
 
 void timeout_set(struct thread *t, uint64_t deadline)
 {
-    if (t->timeout == deadline)
-        return;
+    if (t->timeout == deadline) return;
     t->timeout = deadline;
     heap_update(t);
 }
@@ -175,8 +164,7 @@ void timers_expire(struct cpu *c, uint64_t time)
 {
     for (unsigned i = 0; i < EXPIRE_MAX && c->heap != 0 && at(c->heap)->heap_key <= time; i++) {
         struct thread *t = at(c->heap);
-        if (t->timeout != 0 && t->timeout <= time)
-            timeout_passed(t);
+        if (t->timeout != 0 && t->timeout <= time) timeout_passed(t);
         if (t->timer != 0 && t->timer <= time) {
             t->timer = 0;
             heap_update(t);
@@ -187,8 +175,7 @@ void timers_expire(struct cpu *c, uint64_t time)
 
 long sys_timer_set(uint64_t deadline, uint64_t bits)
 {
-    if ((bits & EXO_EVENT_KERNEL) != 0)
-        return -EXO_E_ARG;
+    if ((bits & EXO_EVENT_KERNEL) != 0) return -EXO_E_ARG;
     struct thread *t = this_thread();
     t->timer = deadline;
     t->timer_bits = bits;

@@ -19,25 +19,20 @@
 
 long word_bind(frame_t f, bool writable)
 {
-    if (f >= nframes)
-        return 0;
+    if (f >= nframes) return 0;
     uint64_t w = words[f];
     unsigned type = EXO_FW_TYPE(w);
     if (type != EXO_FT_PLAIN) {
-        if (type == EXO_FT_DEVICE)
-            return 0;
-        if (writable || type == EXO_FT_KERNEL || type > EXO_FT_PT4)
-            return -EXO_E_TYPE;
+        if (type == EXO_FT_DEVICE) return 0;
+        if (writable || type == EXO_FT_KERNEL || type > EXO_FT_PT4) return -EXO_E_TYPE;
     }
-    if (EXO_FW_BINDINGS(w) == BINDINGS_MAX)
-        return -EXO_E_LIMIT;
+    if (EXO_FW_BINDINGS(w) == BINDINGS_MAX) return -EXO_E_LIMIT;
     return word_cas(&words[f], w, w + 1) ? 0 : -EXO_E_AGAIN;
 }
 
 void word_unbind(frame_t f)
 {
-    if (f >= nframes || EXO_FW_TYPE(words[f]) == EXO_FT_DEVICE)
-        return;
+    if (f >= nframes || EXO_FW_TYPE(words[f]) == EXO_FT_DEVICE) return;
     KASSERT(EXO_FW_BINDINGS(words[f]) != 0);
     word_add(&words[f], -1ull);
 }
@@ -52,8 +47,7 @@ void word_unbind(frame_t f)
 static long block_enter(uint64_t *block)
 {
     uint64_t b = *block;
-    if (EXO_FW_BINDINGS(b) != 0)
-        return -EXO_E_BUSY;
+    if (EXO_FW_BINDINGS(b) != 0) return -EXO_E_BUSY;
     return word_cas(block, b, b + TYPED_ONE) ? 0 : -EXO_E_AGAIN;
 }
 
@@ -77,20 +71,15 @@ static uint64_t word_typed(unsigned type, frame_t owner)
 
 long word_type(frame_t f, unsigned type, frame_t owner)
 {
-    if (f == 0 || f >= nframes)
-        return -EXO_E_TYPE;
+    if (f == 0 || f >= nframes) return -EXO_E_TYPE;
     uint64_t w = words[f];
-    if (EXO_FW_TYPE(w) != EXO_FT_PLAIN)
-        return -EXO_E_TYPE;
-    if (EXO_FW_BINDINGS(w) != 0)
-        return -EXO_E_BUSY;
+    if (EXO_FW_TYPE(w) != EXO_FT_PLAIN) return -EXO_E_TYPE;
+    if (EXO_FW_BINDINGS(w) != 0) return -EXO_E_BUSY;
     long r = block_enter(&blocks2m[f >> 9]);
-    if (r != 0)
-        return r;
+    if (r != 0) return r;
     r = block_enter(&blocks1g[f >> 18]);
     if (r == 0) {
-        if (word_cas(&words[f], w, word_typed(type, owner)))
-            return 0;
+        if (word_cas(&words[f], w, word_typed(type, owner))) return 0;
         block_leave(&blocks1g[f >> 18]);
         r = -EXO_E_AGAIN;
     }
@@ -116,10 +105,8 @@ void word_untype(frame_t f)
 static long block_bind(uint64_t *block)
 {
     uint64_t b = *block;
-    if (b >> 32 != 0)
-        return -EXO_E_TYPE;
-    if (EXO_FW_BINDINGS(b) == BINDINGS_MAX)
-        return -EXO_E_LIMIT;
+    if (b >> 32 != 0) return -EXO_E_TYPE;
+    if (EXO_FW_BINDINGS(b) == BINDINGS_MAX) return -EXO_E_LIMIT;
     return word_cas(block, b, b + 1) ? 0 : -EXO_E_AGAIN;
 }
 
@@ -135,19 +122,15 @@ static void block_unbind(uint64_t *block)
 long word_bind_large(frame_t f, unsigned level)
 {
     frame_t last = f + ((1u << 9 * (level - 1)) - 1);
-    if (f >= nframes)
-        return 0;
-    if (last >= nframes)
-        return -EXO_E_TYPE;
-    if (level == 2)
-        return block_bind(&blocks2m[f >> 9]);
+    if (f >= nframes) return 0;
+    if (last >= nframes) return -EXO_E_TYPE;
+    if (level == 2) return block_bind(&blocks2m[f >> 9]);
     return block_bind(&blocks1g[f >> 18]);
 }
 
 void word_unbind_large(frame_t f, unsigned level)
 {
-    if (f >= nframes)
-        return;
+    if (f >= nframes) return;
     if (level == 2)
         block_unbind(&blocks2m[f >> 9]);
     else

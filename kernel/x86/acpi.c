@@ -44,12 +44,10 @@ static uint32_t read32(const uint8_t *p)
 
 static const struct header *table_at(uint64_t phys)
 {
-    if (!phys || phys >= 0xfffff000u)
-        return NULL;
+    if (!phys || phys >= 0xfffff000u) return NULL;
     const struct header *h = phys_ptr(phys);
     uint8_t sum = 0;
-    if (h->length < sizeof *h || h->length > 0x100000)
-        return NULL;
+    if (h->length < sizeof *h || h->length > 0x100000) return NULL;
     for (uint32_t i = 0; i < h->length; i++)
         sum += ((const uint8_t *)h)[i];
     return sum ? NULL : h;
@@ -60,23 +58,20 @@ static const struct header *table_find(const char *signature)
     const struct rsdp *rsdp = (const struct rsdp *)boot.rsdp;
     bool newer = rsdp->revision >= 2 && rsdp->xsdt;
     const struct header *root = table_at(newer ? rsdp->xsdt : rsdp->rsdt);
-    if (!root)
-        return NULL;
+    if (!root) return NULL;
     uint32_t entry = newer ? 8 : 4;
     for (uint32_t at = sizeof *root; at + entry <= root->length; at += entry) {
         const uint8_t *p = (const uint8_t *)root + at;
         uint64_t phys = read32(p) | (newer ? (uint64_t)read32(p + 4) << 32 : 0);
         const struct header *h = table_at(phys);
-        if (h && !memcmp(h->signature, signature, 4))
-            return h;
+        if (h && !memcmp(h->signature, signature, 4)) return h;
     }
     return NULL;
 }
 
 static void cpu_add(uint32_t apic_id, uint32_t flags)
 {
-    if (!(flags & CPU_ENABLED))
-        return;
+    if (!(flags & CPU_ENABLED)) return;
     if (acpi.cpus == EXO_MAX_CPUS)
         acpi.skipped++;
     else
@@ -85,8 +80,7 @@ static void cpu_add(uint32_t apic_id, uint32_t flags)
 
 static void override_add(const uint8_t *e)
 {
-    if (e[3] >= 16)
-        return;
+    if (e[3] >= 16) return;
     acpi.isa[e[3]] = (struct acpi_override){.gsi = read32(e + 4),
                                             .set = true,
                                             .low = (e[8] & 3) == POLARITY_LOW,
@@ -113,14 +107,12 @@ static void entry_read(const uint8_t *e, unsigned length)
 void acpi_init(void)
 {
     const struct madt *madt = (const struct madt *)table_find("APIC");
-    if (!madt)
-        panic("the firmware has no ACPI table of CPUs (MADT)");
+    if (!madt) panic("the firmware has no ACPI table of CPUs (MADT)");
     acpi.lapic = madt->lapic;
     uint32_t bytes = madt->header.length - sizeof *madt;
     for (uint32_t at = 0; at + 2 <= bytes;) {
         const uint8_t *e = madt->entries + at;
-        if (e[1] < 2 || at + e[1] > bytes)
-            break;
+        if (e[1] < 2 || at + e[1] > bytes) break;
         entry_read(e, e[1]);
         at += e[1];
     }

@@ -119,8 +119,7 @@ void lapic_timer_set(uint64_t deadline)
     uint64_t count = 0;
     if (deadline) {
         uint64_t time = now(), delta = deadline > time ? deadline - time : 0;
-        if (delta > 1ul << 31)
-            delta = 1ul << 31; /* early */
+        if (delta > 1ul << 31) delta = 1ul << 31; /* early */
         count = (delta * timer_ratio) >> 32;
         count = count < UINT32_MAX ? count + 1 : UINT32_MAX;
     }
@@ -138,10 +137,8 @@ void tsc_wait(uint64_t microseconds)
 static void lapic_find(void)
 {
     uint64_t base = msr_read(MSR_APIC_BASE);
-    if (!(base & BASE_ENABLE))
-        panic("the local APIC is disabled");
-    if (!(base & BASE_X2APIC))
-        lapic = mmio_map(base & PTE_FRAME);
+    if (!(base & BASE_ENABLE)) panic("the local APIC is disabled");
+    if (!(base & BASE_X2APIC)) lapic = mmio_map(base & PTE_FRAME);
 }
 
 void lapic_init(void)
@@ -200,8 +197,7 @@ static void pin_mask(unsigned irq, bool masked)
     spin_lock(&ioapic_lock);
     for (unsigned i = 0; i < acpi.ioapics; i++) {
         struct ioapic *io = &ioapic[i];
-        if (irq < io->gsi || irq - io->gsi >= io->pins)
-            continue;
+        if (irq < io->gsi || irq - io->gsi >= io->pins) continue;
         uint32_t reg = IOAPIC_PINS + 2 * (irq - io->gsi);
         io->at[0] = reg;
         io->at[4] = (io->at[4] & ~PIN_MASKED) | (masked ? PIN_MASKED : 0);
@@ -252,8 +248,7 @@ static void time_measure(void)
         }
     }
     lapic_write(LAPIC_TIMER_COUNT, 0);
-    if (!tsc || !timer)
-        panic("the time-stamp counter or the APIC timer stands still");
+    if (!tsc || !timer) panic("the time-stamp counter or the APIC timer stands still");
     timer_ratio = (timer << 32) / tsc;
     tsc_hz = tsc * PIT_HZ / PIT_TICKS;
     slot_ticks = tsc_hz / 1000000 * EXO_SLOT_US;

@@ -56,10 +56,8 @@ static void pvh_read(const struct pvh_info *pvh)
         boot.archive = module->base;
         boot.archive_bytes = module->bytes;
     }
-    if (pvh->command_line)
-        command_copy(phys_ptr(pvh->command_line));
-    if (pvh->rsdp)
-        memcpy(boot.rsdp, phys_ptr(pvh->rsdp), sizeof boot.rsdp);
+    if (pvh->command_line) command_copy(phys_ptr(pvh->command_line));
+    if (pvh->rsdp) memcpy(boot.rsdp, phys_ptr(pvh->rsdp), sizeof boot.rsdp);
 }
 
 static void tag_map(const struct tag *tag)
@@ -79,16 +77,13 @@ static void multiboot_read(const uint32_t *start)
     while (at + sizeof(struct tag) <= end) {
         const struct tag *tag = (const struct tag *)at;
         const uint32_t *body = (const uint32_t *)(tag + 1);
-        if (tag->type == TAG_END || tag->bytes < sizeof *tag)
-            break;
-        if (tag->type == TAG_COMMAND)
-            command_copy((const char *)body);
+        if (tag->type == TAG_END || tag->bytes < sizeof *tag) break;
+        if (tag->type == TAG_COMMAND) command_copy((const char *)body);
         if (tag->type == TAG_MODULE && !boot.archive) {
             boot.archive = body[0];
             boot.archive_bytes = body[1] - body[0];
         }
-        if (tag->type == TAG_MAP)
-            tag_map(tag);
+        if (tag->type == TAG_MAP) tag_map(tag);
         if (tag->type == TAG_RSDP2 || (tag->type == TAG_RSDP1 && !newer)) {
             uint32_t bytes = tag->bytes - sizeof *tag;
             memcpy(boot.rsdp, body, bytes < sizeof boot.rsdp ? bytes : sizeof boot.rsdp);

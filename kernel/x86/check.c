@@ -34,13 +34,11 @@ void check_hold(void)
 
 void check_tick(void)
 {
-    if (period == 0 || this_cpu()->id != 0 || now() < next_check)
-        return;
+    if (period == 0 || this_cpu()->id != 0 || now() < next_check) return;
     __atomic_store_n(&holding, 1, __ATOMIC_SEQ_CST);
     quiesce((1ul << ncpus) - 1);
     int line = core_invariants();
-    if (line != 0)
-        panic("invariants.c:%d is broken, after %lx checks", line, checks);
+    if (line != 0) panic("invariants.c:%d is broken, after %lx checks", line, checks);
     checks++;
     __atomic_store_n(&holding, 0, __ATOMIC_SEQ_CST);
     next_check = now() + period;

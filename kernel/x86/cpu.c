@@ -33,8 +33,7 @@ static const struct {
 
 static bool cpu_has(uint32_t leaf, unsigned reg, unsigned bit)
 {
-    if (cpuid(leaf & 0x80000000, 0).a < leaf)
-        return false;
+    if (cpuid(leaf & 0x80000000, 0).a < leaf) return false;
     struct cpuid r = cpuid(leaf, 0);
     const uint32_t regs[] = {r.a, r.b, r.c, r.d};
     return regs[reg] >> bit & 1;
@@ -48,11 +47,9 @@ void cpu_check(void)
             kprintf("exovisor: this CPU lacks %s\n", needed[i].name);
             good = false;
         }
-    if (!good)
-        panic("the kernel cannot run on this CPU");
+    if (!good) panic("the kernel cannot run on this CPU");
     xcr0 = ((uint64_t)cpuid(13, 0).d << 32 | cpuid(13, 0).a) & FPU_WANTED;
-    if ((xcr0 & FPU_AVX512) != FPU_AVX512)
-        xcr0 &= ~FPU_AVX512;
+    if ((xcr0 & FPU_AVX512) != FPU_AVX512) xcr0 &= ~FPU_AVX512;
     fpu_eager = cpuid(0, 0).b == 0x756e6547; /* "Genu": Intel, CVE-2018-3665 */
     cr4_optional = (cpu_has(7, 1, 7) ? CR4_SMEP : 0) | (cpu_has(7, 1, 20) ? CR4_SMAP : 0) |
                    (cpu_has(7, 2, 2) ? CR4_UMIP : 0);
@@ -117,8 +114,7 @@ static void control_load(void)
 void cpu_init(unsigned id)
 {
     struct percpu *p = &percpus[id];
-    if (id == 0)
-        idt_fill();
+    if (id == 0) idt_fill();
     p->self = p;
     p->id = id;
     p->stack_top = stack_top(id, 0);

@@ -60,8 +60,7 @@ static bool hex_read(const char *digits, uint64_t *out)
                      : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
                      : c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10
                                             : 16;
-        if (v == 16)
-            return false;
+        if (v == 16) return false;
         *out = *out << 4 | v;
     }
     return true;
@@ -78,8 +77,7 @@ static const char *archive_find(const char *name, size_t name_bytes, uint64_t *b
             !hex_read(header + CPIO_NAME_BYTES, &names))
             return NULL;
         uint64_t data = (at + CPIO_HEADER + names + 3) & ~3ul;
-        if (data > boot.archive_bytes || *bytes > boot.archive_bytes - data)
-            return NULL;
+        if (data > boot.archive_bytes || *bytes > boot.archive_bytes - data) return NULL;
         if (names == name_bytes && !memcmp(header + CPIO_HEADER, name, name_bytes))
             return archive + data;
         at = (data + *bytes + 3) & ~3ul;
@@ -90,8 +88,7 @@ static const char *archive_find(const char *name, size_t name_bytes, uint64_t *b
 /* ---- memory ------------------------------------------------------------------------------ */
 static frame_t frames_take(uint64_t n)
 {
-    if (n > root.end - root.next)
-        panic("root needs more memory than was counted");
+    if (n > root.end - root.next) panic("root needs more memory than was counted");
     frame_t f = root.next;
     root.next += (frame_t)n;
     for (frame_t i = f; i < root.next; i++)
@@ -119,8 +116,7 @@ static void map(uint64_t va, uint64_t pages, unsigned sel, frame_t frame, unsign
             tables_make(va);
             continue;
         }
-        if (r <= 0)
-            panic("root's memory at %lx cannot be bound: error %ld", va, -r);
+        if (r <= 0) panic("root's memory at %lx cannot be bound: error %ld", va, -r);
         va += (uint64_t)r << 12;
         frame += (frame_t)r;
         pages -= (uint64_t)r;
@@ -138,8 +134,7 @@ static unsigned segments_read(const char *file, uint64_t bytes, struct elf_segme
 {
     struct elf_header h;
     uint64_t ident;
-    if (bytes < sizeof h)
-        panic("root is no ELF file");
+    if (bytes < sizeof h) panic("root is no ELF file");
     memcpy(&h, file, sizeof h);
     memcpy(&ident, h.ident, sizeof ident);
     if (ident << 8 != ELF_IDENT << 8 || /* but the byte for the OS */
@@ -150,8 +145,7 @@ static unsigned segments_read(const char *file, uint64_t bytes, struct elf_segme
     for (unsigned i = 0; i < h.segment_count; i++) {
         struct elf_segment s;
         memcpy(&s, file + h.segments + i * sizeof s, sizeof s);
-        if (s.type != ELF_LOAD || !s.memory_bytes)
-            continue;
+        if (s.type != ELF_LOAD || !s.memory_bytes) continue;
         if (n == SEGMENTS_MAX || s.offset > bytes || s.file_bytes > bytes - s.offset ||
             s.file_bytes > s.memory_bytes || s.va >= EXO_INFO_VA ||
             s.memory_bytes > EXO_INFO_VA - s.va)
@@ -215,8 +209,7 @@ static void objects_make(uint64_t frames)
                                            : EXO_FT_CAPS,
                               e) == 0;
     good &= word_type(t, EXO_FT_THREAD, e) == 0 && word_bind(t + 1, true) == 0;
-    if (!good)
-        panic("root's objects cannot be made");
+    if (!good) panic("root's objects cannot be made");
     env_init(e, ROOT_TABLES, env_caps(e) + EXO_ROOT_ENV);
     cap_root(EXO_ROOT_MEMORY, EXO_FRAMES, EXO_RIGHTS_ALL, e, frames, CACHE_WB);
     cap_object(EXO_ROOT_ENV, EXO_ENV, e);
@@ -259,8 +252,7 @@ static void memory_give(void)
              CACHE_WB);
     memset(phys_ptr(boot.archive + boot.archive_bytes), 0, -boot.archive_bytes & (EXO_PAGE - 1));
     for (unsigned i = 0; i < ram_count; i++) {
-        if (!ram[i].count)
-            continue;
+        if (!ram[i].count) continue;
         unsigned n = info->ram_count++;
         info->ram[n].sel = EXO_ROOT_RAM + n;
         info->ram[n].base = ram[i].base;
@@ -278,8 +270,7 @@ static void thread_begin(uint64_t entry)
     t->regs.rdx = EXO_STACK_VA + EXO_STACK_PAGES * EXO_PAGE;
     t->regs.r10 = EXO_INFO_VA;
     sys_thread_start(t);
-    if (t->state != EXO_T_READY)
-        panic("root's entry %lx is no user address", entry);
+    if (t->state != EXO_T_READY) panic("root's entry %lx is no user address", entry);
     this_cpu()->cur = 0;
     percpu()->cur = NULL;
 }
@@ -291,16 +282,14 @@ void load_root(void)
     if (!boot.archive_bytes || boot.archive & (EXO_PAGE - 1))
         panic("no boot archive (initrd, module2), or it does not begin a page");
     const char *file = archive_find("root", sizeof "root", &bytes);
-    if (!file)
-        panic("the boot archive is no cpio archive (newc) or has no file \"root\"");
+    if (!file) panic("the boot archive is no cpio archive (newc) or has no file \"root\"");
     unsigned segments = segments_read(file, bytes, segment);
     /* Frames: page tables at most 4 a mapped stretch, and one every 2 MiB of it. */
     uint64_t frames = ENV_FRAMES + THREAD_FRAMES + EXO_STACK_PAGES;
     frames += 4 * (segments + 3) + exposed_count / 512;
     for (unsigned i = 0; i < segments; i++)
         frames += segment_pages(&segment[i]) + (segment_pages(&segment[i]) >> 9);
-    if (frames >= nframes)
-        panic("root needs %lu KiB, more than there is", frames * 4);
+    if (frames >= nframes) panic("root needs %lu KiB, more than there is", frames * 4);
     root.next = memory_take_top((uint32_t)frames);
     root.end = root.next + (frame_t)frames;
 

@@ -40,8 +40,7 @@ static void ram_cut(uint64_t base, uint64_t end)
 {
     for (unsigned i = 0; i < ram_count; i++) {
         uint64_t b = ram[i].base, e = b + ram[i].count;
-        if (end <= b || e <= base)
-            continue;
+        if (end <= b || e <= base) continue;
         ram[i].count = base > b ? (uint32_t)(base - b) : 0;
         if (end < e && ram_count < EXO_RAM_MAX)
             ram[ram_count++] = (struct ram){(uint32_t)end, (uint32_t)(e - end)};
@@ -58,13 +57,10 @@ static void ram_find(void)
     for (unsigned i = 0; i < boot.ranges && ram_count < EXO_RAM_MAX; i++) {
         struct boot_range *r = &boot.range[i];
         uint64_t base = (r->base + EXO_PAGE - 1) >> 12, end = r->end >> 12;
-        if (end > FRAMES_MAX)
-            end = FRAMES_MAX;
-        if (r->type != BOOT_RAM || base >= end)
-            continue;
+        if (end > FRAMES_MAX) end = FRAMES_MAX;
+        if (r->type != BOOT_RAM || base >= end) continue;
         ram[ram_count++] = (struct ram){(uint32_t)base, (uint32_t)(end - base)};
-        if (end > nframes)
-            nframes = (uint32_t)end;
+        if (end > nframes) nframes = (uint32_t)end;
     }
     for (unsigned i = 0; i < boot.ranges; i++)
         if (boot.range[i].type != BOOT_RAM)
@@ -76,15 +72,13 @@ static void ram_find(void)
         if (ram[i].base + ram[i].count <= FRAMES_4G &&
             (ram[early].base >= FRAMES_4G || ram[i].count > ram[early].count))
             early = i;
-    if (!ram_count || ram[early].base >= FRAMES_4G)
-        panic("no RAM found below 4 GiB");
+    if (!ram_count || ram[early].base >= FRAMES_4G) panic("no RAM found below 4 GiB");
 }
 
 uint64_t memory_take(uint64_t pages)
 {
     struct ram *r = &ram[early];
-    if (pages >= r->count)
-        panic("not enough RAM: %lu KiB more are needed", pages * 4);
+    if (pages >= r->count) panic("not enough RAM: %lu KiB more are needed", pages * 4);
     uint64_t phys = (uint64_t)r->base << 12;
     r->base += (uint32_t)pages;
     r->count -= (uint32_t)pages;
@@ -97,10 +91,8 @@ uint32_t memory_take_top(uint32_t count)
 {
     struct ram *best = NULL;
     for (unsigned i = 0; i < ram_count; i++)
-        if (ram[i].count > count && (!best || ram[i].base > best->base))
-            best = &ram[i];
-    if (!best)
-        panic("not enough RAM for root: %u KiB in one piece are needed", count * 4);
+        if (ram[i].count > count && (!best || ram[i].base > best->base)) best = &ram[i];
+    if (!best) panic("not enough RAM for root: %u KiB in one piece are needed", count * 4);
     best->count -= count;
     return best->base + best->count;
 }
@@ -108,8 +100,7 @@ uint32_t memory_take_top(uint32_t count)
 /* The table that entry i of `table` leads to, made if it is missing. */
 static uint64_t *table_below(uint64_t *table, unsigned i)
 {
-    if (!(table[i] & PTE_P))
-        table[i] = memory_take(1) | PTE_P | PTE_W;
+    if (!(table[i] & PTE_P)) table[i] = memory_take(1) | PTE_P | PTE_W;
     return phys_ptr(table[i] & PTE_FRAME);
 }
 
@@ -188,8 +179,7 @@ void memory_init(void)
 
 void *mmio_map(uint64_t phys)
 {
-    if (mmio_used == 512)
-        panic("too many I/O APICs");
+    if (mmio_used == 512) panic("too many I/O APICs");
     mmio_table[mmio_used] = (phys & PTE_FRAME) | PTE_P | PTE_W | PTE_NX | PTE_UNCACHED | PTE_GLOBAL;
     return (void *)(KERNEL_MMIO + ((uint64_t)mmio_used++ << 12) + (phys & (EXO_PAGE - 1)));
 }

@@ -51,8 +51,7 @@ static void print(const char *f, va_list args)
             serial_put((char)va_arg(args, int));
         } else if (*f == 'd') {
             int64_t v = wide ? va_arg(args, long) : va_arg(args, int);
-            if (v < 0)
-                serial_put('-');
+            if (v < 0) serial_put('-');
             put_number(v < 0 ? -(uint64_t)v : (uint64_t)v, 10, width, pad);
         } else if (*f == 'u' || *f == 'x' || *f == 'p') {
             wide |= *f == 'p';
@@ -82,8 +81,7 @@ void panic(const char *format, ...)
     __asm__ volatile("cli");
     if (__atomic_exchange_n(&panicking, 1, __ATOMIC_SEQ_CST))
         cpu_halt(); /* another CPU was first, or this one panics in its panic */
-    if (ncpus > 1)
-        ipi_nmi_others();
+    if (ncpus > 1) ipi_nmi_others();
     put_string("\nPANIC: ");
     va_start(args, format);
     print(format, args);
@@ -110,7 +108,6 @@ int memcmp(const void *a, const void *b, size_t n)
 {
     const uint8_t *x = a, *y = b;
     for (; n; n--, x++, y++)
-        if (*x != *y)
-            return *x - *y;
+        if (*x != *y) return *x - *y;
     return 0;
 }

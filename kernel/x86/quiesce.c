@@ -43,8 +43,7 @@ void quiesce_serve(void)
 /* One turn of a wait: serves the rounds of others. */
 static void wait_serving(void)
 {
-    if (__atomic_load_n(&round_last, __ATOMIC_RELAXED) != percpu()->round_seen)
-        quiesce_serve();
+    if (__atomic_load_n(&round_last, __ATOMIC_RELAXED) != percpu()->round_seen) quiesce_serve();
     __builtin_ia32_pause();
 }
 
@@ -53,8 +52,7 @@ void quiesce(uint64_t mask)
     uint64_t round = __atomic_add_fetch(&round_last, 1, __ATOMIC_SEQ_CST);
     uint64_t others = mask & ~(1ul << percpu()->id);
     for (unsigned i = 0; i < ncpus; i++)
-        if ((others >> i & 1) != 0)
-            ipi_send(i, VECTOR_QUIESCE);
+        if ((others >> i & 1) != 0) ipi_send(i, VECTOR_QUIESCE);
     quiesce_serve();
     for (unsigned i = 0; i < ncpus; i++)
         while ((others >> i & 1) != 0 &&
@@ -67,11 +65,9 @@ static uint64_t others_affected(const struct cpu *c)
 {
     uint64_t mask = 0;
     frame_t last = 0;
-    if (ncpus == 1)
-        return 0;
+    if (ncpus == 1) return 0;
     for (uint32_t i = 0; i < c->pend_count; i++) {
-        if (c->pend[i].env == last)
-            continue;
+        if (c->pend[i].env == last) continue;
         last = c->pend[i].env;
         uint64_t root = (uint64_t)envs[last].root * EXO_PAGE;
         for (unsigned j = 0; j < ncpus; j++)
@@ -106,11 +102,9 @@ static void flush_own(const struct cpu *c)
 static void requests_settle(const struct cpu *c)
 {
     for (uint32_t i = 0; i < c->pend_count; i++) {
-        if (c->pend[i].level != PEND_THREAD)
-            continue;
+        if (c->pend[i].level != PEND_THREAD) continue;
         struct thread *t = &threads[c->pend[i].entry];
-        if (t->cpu == c->id)
-            request_cancel(t);
+        if (t->cpu == c->id) request_cancel(t);
         while (__atomic_load_n(&t->requests, __ATOMIC_ACQUIRE) != 0)
             wait_serving();
     }

@@ -26,8 +26,7 @@ void serial_init(void)
 
 void serial_put(char c)
 {
-    if (c == '\n')
-        serial_put('\r');
+    if (c == '\n') serial_put('\r');
     for (unsigned i = 0; i < PATIENCE && !(port_read(LINE_STATUS, 1) & STATUS_EMPTY); i++)
         __builtin_ia32_pause();
     port_write(DATA, 1, (uint8_t)c);

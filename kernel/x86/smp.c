@@ -28,8 +28,7 @@ void smp_main(void)
 static unsigned trampoline_page(void)
 {
     for (uint64_t page = 0x9f; page; page--)
-        if (boot_is_ram(page << 12, (page + 1) << 12, 1u << BOOT_RAM))
-            return (unsigned)page;
+        if (boot_is_ram(page << 12, (page + 1) << 12, 1u << BOOT_RAM)) return (unsigned)page;
     panic("no RAM below 640 KiB to start the other CPUs from");
 }
 
@@ -41,8 +40,7 @@ static bool cpu_start(uint32_t apic_id, unsigned page)
     ipi_start(apic_id, page);
     for (unsigned us = 0; us < PATIENCE_US && arrived == before; us += 100)
         tsc_wait(100);
-    if (arrived == before)
-        kprintf("exovisor: the CPU with APIC id %u does not start\n", apic_id);
+    if (arrived == before) kprintf("exovisor: the CPU with APIC id %u does not start\n", apic_id);
     return arrived != before;
 }
 

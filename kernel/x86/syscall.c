@@ -52,8 +52,7 @@ void leaf_commit(void)
 
 static void cr3_follow(struct percpu *p, uint64_t cr3)
 {
-    if (p->cr3 == cr3)
-        return;
+    if (p->cr3 == cr3) return;
     __atomic_store_n(&p->cr3, cr3, __ATOMIC_RELEASE);
     cr3_write(cr3);
 #ifdef EXO_COUNTING
@@ -78,16 +77,14 @@ static void bases_load(const struct thread *t)
 void thread_leave(frame_t f)
 {
     struct percpu *p = percpu();
-    if (p->cur != &threads[f])
-        return;
+    if (p->cur != &threads[f]) return;
     bases_save(p->cur);
     p->cur = NULL;
 }
 
 static void thread_switch(struct percpu *p, struct thread *next)
 {
-    if (p->cur != NULL)
-        bases_save(p->cur);
+    if (p->cur != NULL) bases_save(p->cur);
     p->cur = next;
     p->tss.rsp[0] = (uint64_t)(&next->regs + 1);
     cr3_follow(p, next->cr3);
@@ -99,8 +96,7 @@ static void thread_switch(struct percpu *p, struct thread *next)
  * enters exit_user anew. */
 static void __attribute__((noreturn)) cpu_idle(struct percpu *p)
 {
-    if (p->cur != NULL)
-        bases_save(p->cur);
+    if (p->cur != NULL) bases_save(p->cur);
     p->cur = NULL;
     cr3_follow(p, kernel_cr3);
     for (;;)
@@ -118,13 +114,10 @@ struct thread *exit_prepare(void)
             lapic_timer_set(c->armed == TIME_NONE ? 0 : c->armed);
         }
     }
-    if (c->cur == 0)
-        cpu_idle(p);
+    if (c->cur == 0) cpu_idle(p);
     struct thread *t = &threads[c->cur];
-    if (t->slow != 0)
-        event_deliver(t);
-    if (t != p->cur)
-        thread_switch(p, t);
+    if (t->slow != 0) event_deliver(t);
+    if (t != p->cur) thread_switch(p, t);
     return t;
 }
 

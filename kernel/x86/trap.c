@@ -24,8 +24,7 @@ static void fpu_exchange(struct percpu *p, struct thread *t)
 {
     __asm__ volatile("clts");
     p->ts_set = 0;
-    if (p->fpu_owner == t)
-        return;
+    if (p->fpu_owner == t) return;
     if (p->fpu_owner != NULL)
         __asm__ volatile("xsave64 (%0)" : : "r"(p->fpu_owner->fpu), "a"(-1), "d"(-1) : "memory");
     __asm__ volatile("xrstor64 (%0)" : : "r"(t->fpu), "a"(-1), "d"(-1) : "memory");
@@ -53,8 +52,7 @@ void fpu_init(frame_t f)
 void fpu_forget(frame_t f)
 {
     struct percpu *p = percpu();
-    if (p->fpu_owner == &threads[f])
-        p->fpu_owner = NULL;
+    if (p->fpu_owner == &threads[f]) p->fpu_owner = NULL;
 }
 
 /* ---- interrupts ------------------------------------------------------------------------- */
@@ -67,16 +65,13 @@ static void irq_take(unsigned irq)
     irq_mask(irq);
     line->count++;
     frame_t thread = fetch32(&line->thread);
-    if (thread != 0)
-        event_raise(thread, fetch(&line->bits));
+    if (thread != 0) event_raise(thread, fetch(&line->bits));
 }
 
 void trap_interrupt(uint64_t vector)
 {
-    if (vector == VECTOR_SPURIOUS)
-        return; /* without EOI: Intel SDM vol. 3, 10.9 */
-    if (vector < VECTOR_IRQ + EXO_IRQ_COUNT)
-        irq_take((unsigned)vector - VECTOR_IRQ);
+    if (vector == VECTOR_SPURIOUS) return; /* without EOI: Intel SDM vol. 3, 10.9 */
+    if (vector < VECTOR_IRQ + EXO_IRQ_COUNT) irq_take((unsigned)vector - VECTOR_IRQ);
     lapic_eoi();
     if (vector == VECTOR_TIMER) {
         timer_interrupt();
@@ -113,8 +108,7 @@ void trap_user(struct thread *t)
 
 void trap_panic(const struct kregs *k)
 {
-    if (panicking != 0)
-        cpu_halt();
+    if (panicking != 0) cpu_halt();
     kprintf("rax %lx rbx %lx rcx %lx rdx %lx\n", k->rax, k->rbx, k->rcx, k->rdx);
     kprintf("rsi %lx rdi %lx rbp %lx rsp %lx\n", k->rsi, k->rdi, k->rbp, k->rsp);
     kprintf("r8 %lx r9 %lx r10 %lx r11 %lx\n", k->r8, k->r9, k->r10, k->r11);

@@ -64,6 +64,7 @@ FACTS = [  # name, variables, hypothesis, conclusion
      "w_type(w_typed(t, o)) == t and w_bindings(w_typed(t, o)) == 0 and "
      "w_typed(t, o) < (1 << 64) and w_owner(w_typed(t, o)) == o"),
     ("negate", "x", "0 < x and x < (1 << 64)", "u64(-x) + x == (1 << 64)"),
+    ("narrow", "a, b", "a < 256 and b < (1 << 32)", "(u8(a & b) & u32(~a)) == 0"),
     ("complement", "x", "x < (1 << 64)", "u64(~x) + x == (1 << 64) - 1"),
     ("block_2m", "f", "f < (1 << 26)", "(f >> 9) < (1 << 17)"),
     ("block_1g", "f", "f < (1 << 26)", "(f >> 18) < (1 << 8)"),
@@ -128,7 +129,7 @@ def acsl(node):
     if isinstance(node, ast.UnaryOp):
         return f"({UNARY[type(node.op)][0]}{acsl(node.operand)})"
     arguments = [acsl(a) for a in node.args]
-    if node.func.id in ("u32", "u64"):
+    if node.func.id in ("u8", "u32", "u64"):
         return f"((uint{node.func.id[1:]}_t)({arguments[0]}))"
     if node.func.id == "where":
         return f"({arguments[0]} ? {arguments[1]} : {arguments[2]})"
@@ -150,7 +151,7 @@ def smt(node):
     if isinstance(node, ast.UnaryOp):
         return f"({UNARY[type(node.op)][1]} {smt(node.operand)})"
     arguments = [smt(a) for a in node.args]
-    if node.func.id in ("u32", "u64"):
+    if node.func.id in ("u8", "u32", "u64"):
         return f"(bvand {arguments[0]} (_ bv{(1 << int(node.func.id[1:])) - 1} {WIDTH}))"
     name = "ite" if node.func.id == "where" else node.func.id
     return f"({name} {' '.join(arguments)})"

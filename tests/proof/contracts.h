@@ -65,7 +65,7 @@ struct thread *this_thread(void);
     predicate env_ok(integer e) = 0 < e && e + 3 + envs[e].tables <= nframes &&
       1 <= envs[e].tables <= EXO_TAB_MAX && envs[e].nsel == envs[e].tables * 64 &&
       envs[e].root == e + 1 && is_table(e + 1, 4, e);
-    predicate thread_ok(integer t) = 0 < t < nframes && threads[t].upcall < nframes &&
+    predicate thread_ok(integer t) = 0 < t < nframes && threads[t].env < NF && threads[t].upcall < nframes &&
       env_ok(threads[t].env);
     predicate cap_ok(integer c) =
       (caps[c].kind == EXO_FRAMES ==> (caps[c].badge == 0 || caps[c].badge == CACHE_UC) &&
@@ -205,6 +205,58 @@ long env_find_cap(uint64_t sel, unsigned rights, frame_t *out);
     ensures -EXO_E_TODO <= \result <= 0;
     ensures \result == 0 ==> thread_ok(*out); */
 long thread_find(uint64_t sel, unsigned rights, frame_t *out);
+
+/* Whoever reads a capability without a lock gets something, which is then checked. */
+/*@ requires invariants && env_ok(e) && \valid(out);
+    requires \separated(out, &words[0 .. NF - 1], &tables[0 .. NF - 1], &caps[0 .. 0xffffffff],
+      &envs[0 .. NF - 1], &threads[0 .. NF - 1], &the_cpu, &nframes);
+    assigns *out;
+    ensures -EXO_E_TODO <= \result <= 0;
+    ensures \result == 0 ==> sel < envs[e].nsel && out->kind == kind && kind != EXO_NONE &&
+            SUBSET(rights, out->rights) && out->base == caps[cap_at(e, sel)].base &&
+            kind == caps[cap_at(e, sel)].kind; */
+long cap_read(frame_t e, uint64_t sel, unsigned kind, unsigned rights, struct cap *out);
+
+/*@ requires machine;
+    assigns \nothing;
+    ensures \result != 0 <==> caps[c].next != 0 && caps[caps[c].next].depth > caps[c].depth; */
+bool cap_has_children(cref_t c);
+
+/*@ requires machine && holder < NF && src != dst && src != 0 && dst != 0;
+    requires caps[src].next != dst && caps[src].prev != dst;
+    requires caps[src].next != src && caps[src].prev != src;
+    requires caps[src].next == 0 || caps[src].next != caps[src].prev;
+    requires \valid_read(contents) && \separated(contents, &caps[0 .. 0xffffffff]);
+    assigns caps[dst], caps[0 .. 0xffffffff].next, caps[0 .. 0xffffffff].prev;
+    ensures -EXO_E_TODO <= \result <= 0;
+    ensures empty: \result == 0 ==> \old(caps[dst].kind) == EXO_NONE;
+    ensures alive: \result == 0 ==> (caps[src].flags & CAP_DYING) == 0 &&
+            (envs[holder].flags & ENV_DYING) == 0;
+    ensures is: \result == 0 ==> caps[dst].kind == contents->kind &&
+            caps[dst].rights == contents->rights && caps[dst].base == contents->base &&
+            caps[dst].count == contents->count && caps[dst].badge == contents->badge &&
+            caps[dst].flags == contents->flags && caps[dst].env == holder &&
+            caps[dst].bindings == 0;
+    ensures child: \result == 0 && sibling == 0 ==> caps[dst].prev == src &&
+            caps[src].next == dst && caps[dst].next == \old(caps[src].next) &&
+            caps[dst].depth == caps[src].depth + 1;
+    ensures sibling: \result == 0 && sibling != 0 ==> caps[dst].next == src &&
+            caps[src].prev == dst && caps[dst].prev == \old(caps[src].prev) &&
+            caps[dst].depth == caps[src].depth;
+    ensures refused: \result != 0 ==> caps[dst] == \old(caps[dst]) &&
+            caps[src].next == \old(caps[src].next) && caps[src].prev == \old(caps[src].prev); */
+long cap_insert(cref_t src, cref_t dst, frame_t holder, bool sibling, const struct cap *contents);
+
+/*@ requires machine && caps[c].kind != EXO_NONE && caps[c].bindings == 0;
+    requires caps[c].prev != c && caps[c].next != c;
+    requires caps[c].prev == 0 || caps[c].prev != caps[c].next;
+    assigns caps[c], caps[0 .. 0xffffffff].next, caps[0 .. 0xffffffff].prev;
+    ensures caps[c].kind == EXO_NONE && caps[c].prev == 0 && caps[c].next == 0;
+    ensures before: \old(caps[c].prev) != 0 ==>
+            caps[\old(caps[c].prev)].next == \old(caps[c].next);
+    ensures behind: \old(caps[c].next) != 0 ==>
+            caps[\old(caps[c].next)].prev == \old(caps[c].prev); */
+void cap_remove(cref_t c);
 
 /* ---- page.c ---- */
 
