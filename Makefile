@@ -70,23 +70,26 @@ objects_$(1) := $$(patsubst %.c,build/$(1)/%.o,$(core_c) $(x86_c)) \
 
 build/$(1)/%.o: %.c | $(generated)
 	@mkdir -p $$(@D)
-	$(CC) $(kernel_flags) $(flags_$(1)) -c -o $$@ $$<
+	@echo '  CC $(1) $$<'
+	@$(CC) $(kernel_flags) $(flags_$(1)) -c -o $$@ $$<
 
 build/$(1)/%.o: %.S build/$(1)/gen/offsets.h | $(generated)
 	@mkdir -p $$(@D)
-	$(CC) $(kernel_flags) $(flags_$(1)) -Ibuild/$(1)/gen -c -o $$@ $$<
+	@echo '  AS $(1) $$<'
+	@$(CC) $(kernel_flags) $(flags_$(1)) -Ibuild/$(1)/gen -c -o $$@ $$<
 
 # Constants of the C structures for the assembler: lines "->NAME value".
 build/$(1)/gen/offsets.s: $(offsets) | $(generated)
 	@mkdir -p $$(@D)
-	$(if $(offsets),$(CC) $(kernel_flags) $(flags_$(1)) -S -o $$@ $$<,touch $$@)
+	@$(if $(offsets),$(CC) $(kernel_flags) $(flags_$(1)) -S -o $$@ $$<,touch $$@)
 
 build/$(1)/gen/offsets.h: build/$(1)/gen/offsets.s
-	sed -n 's/^[[:space:]]*->\([A-Za-z0-9_]*\)[[:space:]]*[$$$$]*\(-*[0-9]*\).*/#define \1 \2/p' \
+	@sed -n 's/^[[:space:]]*->\([A-Za-z0-9_]*\)[[:space:]]*[$$$$]*\(-*[0-9]*\).*/#define \1 \2/p' \
 	  $$< > $$@
 
 build/$(1)/kernel.elf: kernel/x86/kernel.ld $$(objects_$(1))
-	$(LD) -static -nostdlib -no-pie -z max-page-size=4096 -z noexecstack --no-warn-rwx-segments --build-id=none \
+	@echo '  LD $$@'
+	@$(LD) -static -nostdlib -no-pie -z max-page-size=4096 -z noexecstack --no-warn-rwx-segments --build-id=none \
 	  -T kernel/x86/kernel.ld -o $$@ $$(objects_$(1))
 
 -include $$(objects_$(1):.o=.d) $(if $(offsets),build/$(1)/gen/offsets.d)
@@ -108,16 +111,19 @@ build/user/lib/exo/%.o: user_extra := -mgeneral-regs-only
 
 build/user/%.o: %.c | $(generated)
 	@mkdir -p $(@D)
-	$(CC) $(user_flags) $(user_extra) -c -o $@ $<
+	@echo '  CC $<'
+	@$(CC) $(user_flags) $(user_extra) -c -o $@ $<
 
 build/user/%.o: %.S | $(generated)
 	@mkdir -p $(@D)
-	$(CC) $(user_flags) -c -o $@ $<
+	@echo '  AS $<'
+	@$(CC) $(user_flags) -c -o $@ $<
 
 define program_rule
 build/user/$(1).elf: $(call objects,$(1)) $(lib)
 	@mkdir -p $$(@D)
-	$(LD) $(user_link) -o $$@ $$^
+	@echo '  LD $$@'
+	@$(LD) $(user_link) -o $$@ $$^
 endef
 $(foreach p,$(programs),$(eval $(call program_rule,$(p))))
 -include $(patsubst %.o,%.d,$(lib) $(foreach p,$(programs),$(call objects,$(p))))

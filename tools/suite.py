@@ -38,6 +38,15 @@ MORE_MACHINES = [
     ("bochs-intel-2", ISO + ["--bochs", "corei7_icelake_u", "--memory", "512M", "--cpus", "2"], 400),
 ]
 DONE = "TESTS DONE"
+KERNEL = ["--kernel", "build/debug/kernel.elf"]
+NO_CPIO = "build/test-not-a-cpio"
+REFUSALS = [  # what the kernel must say when it cannot run: options, words
+    (DIRECT + ["--cpu", "qemu64"], "this CPU lacks FSGSBASE"),
+    (DIRECT + ["--cpu", "Haswell,-xsave"], "this CPU lacks XSAVE"),
+    (KERNEL, "no boot archive"),
+    (KERNEL + ["--archive", NO_CPIO], "is no cpio archive"),
+    (DIRECT + ["--memory", "8M"], "usertests: not started"),
+]
 VERDICT = re.compile(r"^(PASS|FAIL)\b[ :]*(.*)$", re.MULTILINE)
 SUMMARY = re.compile(r"usertests: \d+ passed, (\d+) failed")
 LEAK = re.compile(r"^root: (LEAK .*)$", re.MULTILINE)  # a program ended and left something
@@ -92,12 +101,29 @@ def boot_tests(count, name, options, timeout):
     count.run(name, output, reason, time.monotonic() - start)
 
 
+def refusals(count):
+    """Boots that cannot succeed must end in the kernel's own words."""
+    start = time.monotonic()
+    with open(NO_CPIO, "w", encoding="ascii") as file:
+        file.write("nothing of the kind\n" * 100)
+    output = ""
+    for options, words in REFUSALS:
+        try:
+            printed = emu.run(emu.arguments(options + ["--timeout", "5", "--quiet",
+                                                       "--until", DONE]))
+        except emu.Failure as failure:
+            printed = failure.args[1]
+        output += f"{'PASS' if words in printed else 'FAIL'} refusal: {words}\n"
+    count.run("refusals", output, None, time.monotonic() - start)
+
+
 def main(argv):
     count = Count()
     host_tests(count, "tests/unit")
     host_tests(count, "tests/fuzz", *([] if "--long" in argv else ["RUNS=12"]))
     machines = MACHINES + (MORE_MACHINES if "--long" in argv else [])
     if os.path.exists("build/test.cpio"):
+        refusals(count)
         for machine in machines:
             boot_tests(count, *machine)
     else:
