@@ -274,10 +274,6 @@ long cap_read(frame_t e, uint64_t sel, unsigned kind, unsigned rights, struct ca
 /* Resolves an env argument of the current thread: EXO_SELF or a selector of an env
  * capability with `rights`. */
 long env_find_cap(uint64_t sel, unsigned rights, frame_t *out);
-/*@ requires invariants && \valid(out) && local(out);
-    assigns *out;
-    ensures -EXO_E_TODO <= \result <= 0;
-    ensures \result == 0 ==> env_ok(*out); */
 static inline long env_find(uint64_t sel, unsigned rights, frame_t *out)
 {
     if (sel != EXO_SELF) return env_find_cap(sel, rights, out);
