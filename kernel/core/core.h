@@ -363,6 +363,9 @@ void thread_init(frame_t f, frame_t env, unsigned cpu, cref_t owner);
  * 0 when it is stopped and unknown; -EXO_E_AGAIN after a step, or when it is another
  * CPU's, which was asked to stop it; -EXO_E_STATE if it is the caller itself. */
 long thread_detach(frame_t t);
+/* Thread t (0: none) is told of e's records from now on. Takes the tree lock: under it a
+ * thread that another CPU destroys is `gone` before it is forgotten. */
+long revoker_set(frame_t e, frame_t t);
 /* event.c: ORs bits into the thread's events and wakes it. Any CPU, any lock state. */
 void event_raise(frame_t t, uint64_t bits);
 

@@ -112,10 +112,7 @@ long sys_env_revoker(uint64_t env, uint64_t thread)
     if (r == 0 && thread != 0) r = thread_find(thread, EXO_THREAD_CONTROL, &t);
     if (r != 0) return r;
     if (t != 0 && threads[t].env != e) return -EXO_E_ARG;
-    lock_tree();
-    envs[e].revoker = t;
-    unlock_tree();
-    return 0;
+    return revoker_set(e, t);
 }
 
 /* ---- threads ------------------------------------------------------------------------------- */

@@ -185,6 +185,15 @@ static bool thread_is_still(const struct thread *t)
     return (state == EXO_T_STOPPED || state == EXO_T_FAULTED) && (requests & THREAD_REQ_START) == 0;
 }
 
+long revoker_set(frame_t e, frame_t t)
+{
+    lock_tree();
+    bool alive = t == 0 || threads[t].gone == 0;
+    if (alive) envs[e].revoker = t;
+    unlock_tree();
+    return alive ? 0 : -EXO_E_DYING;
+}
+
 static long thread_set(struct thread *t, uint64_t what, uint64_t a, uint64_t b)
 {
     switch (what) {
@@ -202,10 +211,7 @@ static long thread_set(struct thread *t, uint64_t what, uint64_t a, uint64_t b)
             t->receive_sel = (uint32_t)a;
         return 0;
     case EXO_SET_REVOKE:
-        lock_tree();
-        envs[t->env].revoker = t->self;
-        unlock_tree();
-        return 0;
+        return revoker_set(t->env, t->self);
     case EXO_SET_SLICE:
         if (a > EXO_SLOT_US / 2) return -EXO_E_ARG;
         t->slice_warning = (uint32_t)(a * slot_ticks / EXO_SLOT_US);

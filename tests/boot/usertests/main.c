@@ -153,6 +153,7 @@ int main(struct exo_startup *start)
     run_tests(device_tests, start->args);
     run_tests(more_tests, start->args);
     run_tests(hostile_tests, start->args);
+    run_tests(hostile2_tests, start->args);
     run_tests(point_tests, start->args);
     run_tests(fault_tests, start->args);
     run_tests(stale_tests, start->args);
