@@ -41,7 +41,7 @@ help:
 	@echo 'exovisor: an exokernel for x86-64'
 	@echo
 	@echo '  make            both kernels, all programs, and the size of the kernel'
-	@echo '  make run        boots it in QEMU; CPUS=n and MEMORY=size choose the machine'
+	@echo '  make run        installs what is missing, and boots it in QEMU (CPUS=n MEMORY=size)'
 	@echo '  make test       installs what is missing, then all tests (a few minutes)'
 	@echo '  make test-long  the same with more machines, and long fuzzing'
 	@echo '  make bench      measures in executed instructions'
@@ -161,8 +161,10 @@ build/test.iso: build/debug/kernel.elf build/test.cpio tools/iso.sh
 
 # ---- what to do with it -----------------------------------------------------------------------
 
-run: build/debug/kernel.elf build/run.cpio
-	$(PYTHON) tools/emu.py --kernel build/debug/kernel.elf --archive build/run.cpio \
+run:
+	@tools/deps.sh run
+	@$(MAKE) --no-print-directory -s build/debug/kernel.elf build/run.cpio
+	@$(PYTHON) tools/emu.py --kernel build/debug/kernel.elf --archive build/run.cpio \
 	  --cpus $(CPUS) --memory $(MEMORY) --interactive
 
 iso: build/exovisor.iso

@@ -3,10 +3,14 @@
 #
 # Sees to it that the tools for building and testing are there. On Debian missing
 # packages are installed; elsewhere they are listed.
+#
+#   deps.sh          what all the tests need
+#   deps.sh run      what `make run` needs
 set -eu
 # package:file or command that it brings
 needed="gcc:gcc make:make python3:python3 cpio:cpio binutils:ld
-qemu-system-x86:qemu-system-x86_64 ovmf:/usr/share/OVMF/OVMF_CODE.fd
+qemu-system-x86:qemu-system-x86_64"
+[ "${1-}" = run ] || needed="$needed libc6-dev:/usr/include/stdio.h ovmf:/usr/share/OVMF/OVMF_CODE.fd
 bochs:bochs bochs-term:/usr/lib/*/bochs/plugins/libbx_term_gui.so
 bochsbios:/usr/share/bochs/BIOS-bochs-latest vgabios:/usr/share/vgabios/vgabios.bin
 grub-common:grub-mkrescue grub-pc-bin:/usr/lib/grub/i386-pc/multiboot2.mod
@@ -25,7 +29,7 @@ done
 [ -z "$missing" ] && exit 0
 
 if ! command -v apt-get >/dev/null; then
-    echo "Needed for the tests, named as in Debian:$missing" >&2
+    echo "Needed, named as in Debian:$missing" >&2
     exit 1
 fi
 sudo=

@@ -200,6 +200,7 @@ def run(options):
 
 
 def interactive(options):
+    print("QEMU: Ctrl-A X ends it at once, Ctrl-A H shows its other keys", flush=True)
     with tempfile.TemporaryDirectory(prefix="emu.") as directory:
         return subprocess.call(qemu_command(options, directory, "mon:stdio"))
 

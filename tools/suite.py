@@ -5,8 +5,8 @@
     suite.py [--long]
 
 The unit tests run on this machine; the boot tests (build/test.cpio) run on each of
-MACHINES. Every line "PASS name" or "FAIL name" counts as one test, and each run as
-one more: that it came to its end ("TESTS DONE").
+MACHINES; the console of `make run` is typed at. Every line "PASS name" or "FAIL name"
+counts as one test, and each run as one more: that it came to its end ("TESTS DONE").
 """
 import os
 import re
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 
+import console
 import emu
 
 DIRECT = ["--kernel", "build/debug/kernel.elf", "--archive", "build/test.cpio"]
@@ -126,6 +127,14 @@ def bars(count):
     count.run("bench", result.stdout, reason, time.monotonic() - start)
 
 
+def console_test(count):
+    start = time.monotonic()
+    verdicts, text = console.run(console.DEFAULT)
+    with open("build/test-console.txt", "w", encoding="utf-8") as file:
+        file.write(text)
+    count.run("console", "\n".join(verdicts), None, time.monotonic() - start)
+
+
 def main(argv):
     count = Count()
     host_tests(count, "tests/unit")
@@ -139,6 +148,7 @@ def main(argv):
     else:
         print("FAIL boot tests: there is no build/test.cpio")
         count.failed += 1
+    console_test(count)
     print(f"{count.passed} passed, {count.failed} failed")
     return 1 if count.failed or not count.passed else 0
 

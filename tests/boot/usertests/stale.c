@@ -8,7 +8,7 @@
 #define BLOCK 512 /* frames of a 2 MiB page */
 #define TURNS 25
 #define STALE_VA (TEST_VA + (8ul << 20))
-#define LOOKS 3000 /* at the frame, after it was taken */
+#define LOOK_US 1000 /* at the frame, after it was taken */
 
 /* Frames of the block that the writer writes to, its first included. */
 static const uint16_t written[] = {0, 7, 300, 511};
@@ -32,7 +32,7 @@ static void table_stays_empty(uint64_t frame)
     const volatile uint64_t *entry = (const volatile uint64_t *)TEST_VA;
     EXPECT(exo_pt_make(EXO_SELF, FAR_VA, 3, MEM, frame), 0);
     EXPECT(exo_page_bind(EXO_SELF, TEST_VA, 1, MEM, frame, EXO_R), 1);
-    for (unsigned i = 0; i < LOOKS; i++)
+    for (uint64_t end = exo_in_us(LOOK_US); exo_tsc() < end;)
         EXPECT(entry[0], 0);
     for (unsigned i = 0; i < 512; i++)
         EXPECT(entry[i], 0);
@@ -50,7 +50,7 @@ static void stale_turn(struct kid *k, uint64_t frame)
         CHECK(exo_tsc() < end);
     EXPECT(exo_page_unbind(k->child.env, STALE_VA, 1), 1);
     uint64_t value = *seen;
-    for (unsigned i = 0; i < LOOKS; i++)
+    for (uint64_t end = exo_in_us(LOOK_US); exo_tsc() < end;)
         EXPECT(*seen, value);
     EXPECT(exo_page_unbind(EXO_SELF, TEST_VA, 1), 1);
     table_stays_empty(frame);

@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Types at the console of `make run` over the serial port, and checks the answers.
+
+    console.py [options of emu.py]     default: the debug kernel, build/run.cpio
+
+Prints a line "PASS console: what" or "FAIL console: what" for each check.
+"""
+import os
+import re
+import select
+import subprocess
+import sys
+import tempfile
+import time
+
+import emu
+
+PROMPT = "exo> "
+DEFAULT = ["--kernel", "build/debug/kernel.elf", "--archive", "build/run.cpio",
+           "--memory", "128M"]
+WAIT = 60  # seconds for any answer: the machine may be busy
+
+
+class Console:
+    """The emulator with its serial port on pipes."""
+
+    def __init__(self, options, directory):
+        self.process = subprocess.Popen(emu.qemu_command(options, directory, "stdio"),
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, start_new_session=True)
+        self.text = ""
+
+    def until(self, wanted, start):
+        """Waits until `wanted` appears behind position start; where, or -1."""
+        end = time.monotonic() + WAIT
+        while self.text.find(wanted, start) < 0:
+            ready, _, _ = select.select([self.process.stdout], [], [], 1)
+            more = os.read(self.process.stdout.fileno(), 65536) if ready else b""
+            self.text += more.decode("utf-8", "replace").replace("\r", "")
+            if time.monotonic() > end or "PANIC" in self.text or (ready and not more):
+                return -1
+        return self.text.find(wanted, start)
+
+    def type(self, keys):
+        """Types; returns what is printed up to the next prompt, without the echo."""
+        start = len(self.text)
+        self.process.stdin.write(keys.encode())
+        self.process.stdin.flush()
+        at = self.until("\n" + PROMPT, start)
+        answer = self.text[start:at if at >= 0 else None]
+        return answer.split("\n", 1)[1] if "\n" in answer else ""
+
+
+def number(text, pattern):
+    found = re.search(pattern, text)
+    return int(found.group(1)) if found else -1
+
+
+def memory_adds_up(answer):
+    rows = r"plain and bound nowhere|plain and bound,|page tables and obj|the kernel's|exposed|device"
+    parts = [int(n) for n in re.findall(rf"^ *(\d+) (?:{rows})", answer, re.MULTILINE)]
+    return len(parts) == 6 and sum(parts) == number(answer, r"(\d+) frames of 4 KiB")
+
+
+def slots_cover(answer):
+    position = 0  # of 64 on each CPU
+    for first, last in re.findall(r"^ +(\d+)- *(\d+) ", answer, re.MULTILINE):
+        if int(first) != position % 64:
+            return False
+        position += int(last) - int(first) + 1
+    return position == 64 * answer.count("CPU ") and len(set(re.findall(r"of env (\w+)", answer))) == 4
+
+
+def typed(answer):
+    return number(answer, r"(\d+) page tables and objects of")
+
+
+def session(console, check):
+    """check(what, whether) counts a check."""
+    check("prompt", console.until(PROMPT, 0) >= 0)
+    check("banner says what it is and how to end it",
+          "exovisor, an exokernel" in console.text and "'quit' to end" in console.text)
+    check("pagers differ", number(console.text, r"mru: .* (\d+) faults, 0 pages lost")
+          < number(console.text, r"lru: .* (\d+) faults, 0 pages lost"))
+    answer = console.type("help\r")
+    names = re.findall(r"^  (\S+)  ", answer, re.MULTILINE)
+    check("help", names == "help mem slots irqs cpus caps bench-null fault quit".split())
+    before = console.type("mem\r")
+    check("mem adds up", memory_adds_up(before))
+    check("mem names four envs", "objects of 4 envs" in before and "this console" in before)
+    check("slots", slots_cover(console.type("slots\r")))
+    check("irqs", re.search(r"^line +4 +[1-9]\d* times", console.type("irqs\r"), re.MULTILINE))
+    check("cpus", 0 < number(console.type("cpus\r"), r"(\d+) % of them idle") < 100)
+    check("caps", re.search(r"^ +\d+ +ports +1 +3f8 +8 ", console.type("caps\r"), re.MULTILINE))
+    check("bench-null", number(console.type("bench-null\r"), r"(\d+) ns each") > 0)
+    for _ in range(3):
+        answer = console.type("fault\r")
+        check("fault", "exception 14, error 6, address 1230" in answer
+              and "512 of 512 frames came back" in answer)
+    after = console.type("mem\r")
+    check("fault leaves nothing", typed(after) == typed(before) > 0)
+    check("unknown command", "no command 'nonsense'" in console.type("nonsense\r"))
+    check("empty line", console.type("\r") == "")
+    check("backspace", "capability tables" in console.type("mexx\b\x7fm\r"))
+    check("ctrl-U", "lists" not in console.type("rubbish\x15irqs\r"))
+    check("overlong line", "no command" in console.type("x" * 300 + "\r"))
+    console.process.stdin.write(b"quit\r")
+    console.process.stdin.flush()
+    check("quit", console.until("root: all programs ended", 0) >= 0)
+    try:
+        check("quit ends the emulator", console.process.wait(WAIT) == 0)
+    except subprocess.TimeoutExpired:
+        check("quit ends the emulator", False)
+    check("no leak", "LEAK" not in console.text)
+
+
+def run(arguments):
+    """Returns (lines of verdicts, the console's text)."""
+    verdicts = []
+
+    def check(what, good):
+        verdicts.append(f"{'PASS' if good else 'FAIL'} console: {what}")
+
+    with tempfile.TemporaryDirectory(prefix="console.") as directory:
+        console = Console(emu.arguments(arguments), directory)
+        try:
+            session(console, check)
+        except OSError as error:
+            check(f"the emulator ended: {error}", False)
+        finally:
+            emu.stop(console.process)
+    return verdicts, console.text
+
+
+def main(argv):
+    verdicts, text = run(argv or DEFAULT)
+    print("\n".join(verdicts))
+    failed = any(line.startswith("FAIL") for line in verdicts)
+    if failed:
+        print(text)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
