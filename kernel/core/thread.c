@@ -66,21 +66,22 @@ void thread_request(frame_t f, uint32_t request)
     ipi_cpu(t->cpu);
 }
 
-void request_cancel(struct thread *t)
+void requests_cancel(void)
 {
     struct cpu *c = this_cpu();
     frame_t kept = 0;
-    if (__atomic_load_n(&t->requests, __ATOMIC_ACQUIRE) == 0) return;
-    for (struct thread *r = request_pop(c); r != NULL; r = request_pop(c)) {
-        if (r == t) break;
-        r->request_next = kept;
-        kept = r->self;
+    for (struct thread *t = request_pop(c); t != NULL; t = request_pop(c)) {
+        if (t->gone != 0) {
+            __atomic_store_n(&t->requests, 0, __ATOMIC_RELEASE);
+            continue;
+        }
+        t->request_next = kept;
+        kept = t->self;
     }
-    __atomic_store_n(&t->requests, 0, __ATOMIC_RELEASE);
     while (kept != 0) {
-        struct thread *r = &threads[kept];
-        kept = r->request_next;
-        request_push(c, r);
+        struct thread *t = &threads[kept];
+        kept = t->request_next;
+        request_push(c, t);
     }
 }
 

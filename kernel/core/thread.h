@@ -27,8 +27,8 @@ void thread_request(frame_t t, uint32_t request);
 /* Does what other CPUs requested of this one's threads, a bounded number; the rest
  * is done at the interrupt that it sends itself. */
 void requests_serve(void);
-/* Takes a dead thread out of this CPU's list of requests. */
-void request_cancel(struct thread *t);
+/* Takes dead threads out of this CPU's list of requests. */
+void requests_cancel(void);
 /* Stops a thread of this CPU wherever it is. */
 void thread_halt(struct thread *t);
 /* t, in no wait or call, is STOPPED or FAULTED now: others may have its registers. */

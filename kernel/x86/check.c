@@ -25,11 +25,10 @@ void check_begin(void)
     period = ms * (slot_ticks * 1000 / EXO_SLOT_US);
 }
 
-/* In a round: stays while CPU 0 looks at everything. */
-void check_hold(void)
+/* Does CPU 0 look at everything? Then this CPU, which is in no kernel entry, stays so. */
+bool check_holding(void)
 {
-    while (__atomic_load_n(&holding, __ATOMIC_ACQUIRE) != 0 && this_cpu()->id != 0)
-        __builtin_ia32_pause();
+    return __atomic_load_n(&holding, __ATOMIC_ACQUIRE) != 0 && percpu()->id != 0;
 }
 
 void check_tick(void)

@@ -31,19 +31,30 @@ static void count_flush(void)
 #endif
 }
 
-void quiesce_serve(void)
+static bool round_is_new(void)
+{
+    return __atomic_load_n(&round_last, __ATOMIC_SEQ_CST) != percpu()->round_seen;
+}
+
+static void round_serve(void)
 {
     uint64_t round = __atomic_load_n(&round_last, __ATOMIC_SEQ_CST);
     cr3_write(cr3_read());
-    count_flush();
     __atomic_store_n(&percpu()->round_seen, round, __ATOMIC_RELEASE);
-    check_hold();
+}
+
+/* A CPU that is held goes on to serve: the round of CPU 0's check may not have begun yet. */
+void quiesce_serve(void)
+{
+    round_serve();
+    for (; check_holding(); __builtin_ia32_pause())
+        if (round_is_new()) round_serve();
 }
 
 /* One turn of a wait: serves the rounds of others. */
 static void wait_serving(void)
 {
-    if (__atomic_load_n(&round_last, __ATOMIC_RELAXED) != percpu()->round_seen) quiesce_serve();
+    if (round_is_new()) quiesce_serve();
     __builtin_ia32_pause();
 }
 
@@ -98,15 +109,17 @@ static void flush_own(const struct cpu *c)
 }
 
 /* After the round nobody can leave a dead thread a request any more; one left before is
- * in its CPU's list still. That CPU takes it out as soon as it can be interrupted. */
+ * in its CPU's list still. That CPU takes it out as soon as it can be interrupted, or, if
+ * it waits here itself, at once. */
 static void requests_settle(const struct cpu *c)
 {
     for (uint32_t i = 0; i < c->pend_count; i++) {
         if (c->pend[i].level != PEND_THREAD) continue;
-        struct thread *t = &threads[c->pend[i].entry];
-        if (t->cpu == c->id) request_cancel(t);
-        while (__atomic_load_n(&t->requests, __ATOMIC_ACQUIRE) != 0)
+        const struct thread *t = &threads[c->pend[i].entry];
+        while (__atomic_load_n(&t->requests, __ATOMIC_ACQUIRE) != 0) {
+            requests_cancel();
             wait_serving();
+        }
     }
 }
 

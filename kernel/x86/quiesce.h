@@ -5,6 +5,7 @@
 #ifndef QUIESCE_H
 #define QUIESCE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Takes part in all rounds so far. */
@@ -17,11 +18,11 @@ void quiesce_pending(void);
 /* check.c: invariants in debug builds; nothing in others */
 #ifdef EXO_DEBUG
 void check_begin(void);
-void check_hold(void);
+bool check_holding(void);
 void check_tick(void);
 #else
 static inline void check_begin(void) {}
-static inline void check_hold(void) {}
+static inline bool check_holding(void) { return false; }
 static inline void check_tick(void) {}
 #endif
 #endif
