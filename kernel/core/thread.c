@@ -105,22 +105,31 @@ static void thread_resume(struct thread *t)
     if (t->slow != 0) event_check(t);
 }
 
-static void request_serve(struct thread *t, uint32_t requests)
+/* START is seen until the state tells what it did: thread_is_still. */
+static void request_serve(struct thread *t)
 {
-    if (t->gone != 0) return;
+    uint32_t requests = __atomic_fetch_and(&t->requests, THREAD_REQ_START, __ATOMIC_SEQ_CST);
     if ((requests & THREAD_REQ_WAKE) != 0) event_check(t);
-    if ((requests & THREAD_REQ_START) != 0) thread_resume(t);
+    if ((requests & THREAD_REQ_START) != 0) {
+        thread_resume(t);
+        __atomic_fetch_and(&t->requests, ~THREAD_REQ_START, __ATOMIC_SEQ_CST);
+    }
     if ((requests & THREAD_REQ_STOP) != 0) thread_halt(t);
     if ((requests & THREAD_REQ_DETACH) != 0) thread_forget(t);
 }
 
+/* Who has destroyed a thread may wait for no more than its requests to be 0, and its
+ * frame is another's then: they are the last of it that is touched. */
 void requests_serve(void)
 {
     struct cpu *c = this_cpu();
     for (unsigned i = 0; i < REQUESTS_MAX; i++) {
         struct thread *t = request_pop(c);
         if (t == NULL) return;
-        request_serve(t, __atomic_exchange_n(&t->requests, 0, __ATOMIC_SEQ_CST));
+        if (t->gone == 0)
+            request_serve(t);
+        else
+            __atomic_store_n(&t->requests, 0, __ATOMIC_RELEASE);
     }
     if (__atomic_load_n(&c->requests, __ATOMIC_RELAXED) != 0) ipi_cpu(c->id);
 }
@@ -181,8 +190,8 @@ static bool thread_is_local(const struct thread *t) { return t->cpu == this_cpu(
 /* Stopped, and nothing on its way that would change that. */
 static bool thread_is_still(const struct thread *t)
 {
-    uint32_t state = __atomic_load_n(&t->state, __ATOMIC_ACQUIRE);
     uint32_t requests = __atomic_load_n(&t->requests, __ATOMIC_ACQUIRE);
+    uint32_t state = __atomic_load_n(&t->state, __ATOMIC_ACQUIRE);
     return (state == EXO_T_STOPPED || state == EXO_T_FAULTED) && (requests & THREAD_REQ_START) == 0;
 }
 

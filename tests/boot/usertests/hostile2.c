@@ -72,7 +72,81 @@ static void test_dead_revoker(void)
     give_back(f, 2);
 }
 
+/* ---- two CPUs that each destroy a thread of the other --------------------------------- */
+/* In one step each takes something from the env whose revoker that thread is, so that
+ * the other CPU has a request left for it, and then the thread. If both do so at once
+ * neither can be interrupted. */
+#define MEETINGS 300
+struct side {
+    uint64_t env, source, thread, frame;
+    unsigned cpu; /* of its thread */
+    long error;
+};
+static struct side side[2];
+static volatile uint32_t met[2];
+
+static long side_round(struct side *s)
+{
+    long r = exo_cap_derive(MEM, s->source, EXO_RIGHTS_ALL, s->frame, 3);
+    if (r == 0) r = exo_cap_derive(s->source, EXO_REF(s->env, 2), EXO_R, s->frame + 2, 1);
+    if (r == 0) r = exo_cap_derive(s->source, EXO_REF(s->env, 1), EXO_RIGHTS_ALL, s->frame, 2);
+    if (r == 0) r = exo_thread_make(s->thread, s->env, 1, s->frame, s->cpu);
+    if (r == 0) r = exo_env_revoker(s->env, s->thread);
+    if (r == 0) r = exo_cap_revoke(EXO_REF(s->env, 1), 0, 0);
+    return r == -EXO_E_AGAIN ? 0 : r == 0 ? -EXO_E_STATE : r; /* its CPU was asked */
+}
+
+static void side_run(void *which)
+{
+    struct side *s = which;
+    unsigned me = s == &side[1];
+    for (uint32_t i = 1; i <= MEETINGS && s->error == 0; i++) {
+        s->error = side_round(s);
+        for (uint64_t end = exo_in_us(30); exo_tsc() < end;)
+            continue;
+        met[me] = i;
+        while (met[!me] < i && side[!me].error == 0)
+            continue;
+        long r;
+        while ((r = exo_cap_revoke(s->source, 0, 0)) == -EXO_E_AGAIN)
+            continue;
+        if (r == 0) r = exo_cap_delete(s->source);
+        if (s->error == 0) s->error = r;
+    }
+}
+
+static void test_destroy_each_other(void)
+{
+    static struct exo_task t;
+    NEED_CPUS(2);
+    uint64_t f[2];
+    met[0] = met[1] = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        f[i] = frames(8);
+        side[i] = (struct side){.env = (uint64_t)exo_sel_alloc(),
+                                .source = (uint64_t)exo_sel_alloc(),
+                                .thread = (uint64_t)exo_sel_alloc(),
+                                .frame = f[i] + 4,
+                                .cpu = (exo.start.cpu + !i) % exo.start.cpus};
+        EXPECT(exo_env_make(side[i].env, MEM, f[i], 1, 0), 0);
+    }
+    EXPECT(exo_task_make(&t, side[0].cpu), 0);
+    EXPECT(exo_task_start(&t, side_run, &side[1]), 0);
+    side_run(&side[0]);
+    exo_task_join(&t);
+    EXPECT(exo_task_destroy(&t), 0);
+    EXPECT(side[0].error, 0);
+    EXPECT(side[1].error, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        EXPECT(exo_drop((uint32_t)side[i].env), 0);
+        exo_sel_free((uint32_t)side[i].source);
+        exo_sel_free((uint32_t)side[i].thread);
+        give_back(f[i], 8);
+    }
+}
+
 const struct test hostile2_tests[] = {
     {"a dead thread is told of no revocation", test_dead_revoker},
+    {"two CPUs destroy each other's threads", test_destroy_each_other},
     {NULL, NULL},
 };
