@@ -19,8 +19,7 @@ static int64_t hex8(const char *at)
                     : c >= 'a' && c <= 'f' ? c - 'a' + 10
                     : c >= 'A' && c <= 'F' ? c - 'A' + 10
                                            : -1;
-        if (digit < 0)
-            return -1;
+        if (digit < 0) return -1;
         value = value << 4 | digit;
     }
     return value;
@@ -32,12 +31,10 @@ bool archive_find(const char *archive, uint64_t size, const char *name, struct r
     while (at <= size && size - at >= HEADER && !memcmp(archive + at, "070701", 6)) {
         int64_t bytes = hex8(archive + at + FIELD_SIZE);
         int64_t length = hex8(archive + at + FIELD_NAME);
-        if (bytes < 0 || length < 1 || (uint64_t)length > size - at - HEADER)
-            return false;
+        if (bytes < 0 || length < 1 || (uint64_t)length > size - at - HEADER) return false;
         const char *entry = archive + at + HEADER;
         uint64_t data = (at + HEADER + (uint64_t)length + 3) & ~3ul;
-        if (entry[length - 1] || data > size || (uint64_t)bytes > size - data)
-            return false;
+        if (entry[length - 1] || data > size || (uint64_t)bytes > size - data) return false;
         if (!strcmp(entry[0] == '.' && entry[1] == '/' ? entry + 2 : entry, name)) {
             *file = (struct root_file){archive + data, (uint64_t)bytes};
             return true;

@@ -2,12 +2,13 @@
  *
  * The configuration: a line a program,
  *
- *   program NAME [file=FILE] [cpu=N] [memory=SIZE] [slots=N] [slots-other=N]
+ *   program NAME [file=FILE] [cpu=N] [memory=SIZE] [block=SIZE] [slots=N] [slots-other=N]
  *           [tables=yes] [selectors=N] [console=yes] [irqs=yes] [ports=A-B[,C-D]]
  *           [wait=yes] [args=TEXT TO THE END OF THE LINE]
  *   shutdown PORT VALUE SIZE
  *
- * (one line each; # begins a comment). Sizes take K, M or G; ports are hexadecimal.
+ * (one line each; # begins a comment). Sizes take K, M or G; ports are hexadecimal. A
+ * block is a second range of memory, a power of two and aligned to it.
  * A line with a mistake is left out and said so, with its number. */
 #include "root.h"
 
@@ -28,18 +29,15 @@ static bool parse_number(const char *text, unsigned base, uint64_t most, uint64_
 {
     uint64_t v = 0;
     const char *at = text;
-    if (base == 16 && at[0] == '0' && at[1] == 'x')
-        at += 2;
+    if (base == 16 && at[0] == '0' && at[1] == 'x') at += 2;
     const char *first = at;
     for (;; at++) {
         unsigned digit = *at >= '0' && *at <= '9'   ? (unsigned)(*at - '0')
                          : *at >= 'a' && *at <= 'f' ? (unsigned)(*at - 'a') + 10
                                                     : 99;
-        if (digit >= base)
-            break;
+        if (digit >= base) break;
         v = v * base + digit;
-        if (v > most)
-            return false;
+        if (v > most) return false;
     }
     *value = v;
     *end = at;
@@ -50,8 +48,7 @@ static bool parse_whole(const char *text, uint64_t most, uint32_t *value)
 {
     uint64_t v;
     const char *end;
-    if (!parse_number(text, 10, most, &v, &end) || *end)
-        return false;
+    if (!parse_number(text, 10, most, &v, &end) || *end) return false;
     *value = (uint32_t)v;
     return true;
 }
@@ -59,13 +56,10 @@ static bool parse_whole(const char *text, uint64_t most, uint32_t *value)
 static bool parse_size(const char *text, uint64_t *value)
 {
     const char *end;
-    if (!parse_number(text, 10, MEMORY_MOST, value, &end))
-        return false;
+    if (!parse_number(text, 10, MEMORY_MOST, value, &end)) return false;
     unsigned shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
-    if (shift)
-        end++;
-    if (*end || *value > MEMORY_MOST >> shift)
-        return false;
+    if (shift) end++;
+    if (*end || *value > MEMORY_MOST >> shift) return false;
     *value <<= shift;
     return *value >= MEMORY_LEAST;
 }
@@ -80,54 +74,39 @@ static bool parse_ports(const char *text, struct root_program *p)
 {
     uint64_t first, last;
     for (;;) {
-        if (p->nports == ROOT_PORTS || !parse_number(text, 16, 0xffff, &first, &text))
-            return false;
+        if (p->nports == ROOT_PORTS || !parse_number(text, 16, 0xffff, &first, &text)) return false;
         last = first;
-        if (*text == '-' && !parse_number(text + 1, 16, 0xffff, &last, &text))
-            return false;
-        if (last < first)
-            return false;
+        if (*text == '-' && !parse_number(text + 1, 16, 0xffff, &last, &text)) return false;
+        if (last < first) return false;
         p->ports[p->nports].first = (uint32_t)first;
         p->ports[p->nports++].last = (uint32_t)last;
-        if (!*text)
-            return true;
-        if (*text++ != ',')
-            return false;
+        if (!*text) return true;
+        if (*text++ != ',') return false;
     }
 }
 
 static bool parse_name(const char *text, char *to, size_t size)
 {
-    if (!*text || strlen(text) >= size)
-        return false;
+    if (!*text || strlen(text) >= size) return false;
     exo_strcpy(to, text, size);
     return true;
 }
 
 static bool parse_option(struct root_program *p, const char *key, const char *value)
 {
-    if (!strcmp(key, "file"))
-        return parse_name(value, p->file, sizeof(p->file));
-    if (!strcmp(key, "cpu"))
-        return parse_whole(value, EXO_MAX_CPUS - 1, &p->cpu);
-    if (!strcmp(key, "memory"))
-        return parse_size(value, &p->memory);
-    if (!strcmp(key, "slots"))
-        return parse_whole(value, EXO_SLOTS_PER_CPU, &p->slots);
-    if (!strcmp(key, "slots-other"))
-        return parse_whole(value, EXO_SLOTS_PER_CPU, &p->slots_other);
+    if (!strcmp(key, "file")) return parse_name(value, p->file, sizeof(p->file));
+    if (!strcmp(key, "cpu")) return parse_whole(value, EXO_MAX_CPUS - 1, &p->cpu);
+    if (!strcmp(key, "memory")) return parse_size(value, &p->memory);
+    if (!strcmp(key, "block")) return parse_size(value, &p->block) && !(p->block & (p->block - 1));
+    if (!strcmp(key, "slots")) return parse_whole(value, EXO_SLOTS_PER_CPU, &p->slots);
+    if (!strcmp(key, "slots-other")) return parse_whole(value, EXO_SLOTS_PER_CPU, &p->slots_other);
     if (!strcmp(key, "selectors"))
         return parse_whole(value, EXO_SELECTORS, &p->selectors) && p->selectors >= 64;
-    if (!strcmp(key, "ports"))
-        return parse_ports(value, p);
-    if (!strcmp(key, "console"))
-        return parse_yes(value, &p->console);
-    if (!strcmp(key, "tables"))
-        return parse_yes(value, &p->tables);
-    if (!strcmp(key, "irqs"))
-        return parse_yes(value, &p->irqs);
-    if (!strcmp(key, "wait"))
-        return parse_yes(value, &p->wait);
+    if (!strcmp(key, "ports")) return parse_ports(value, p);
+    if (!strcmp(key, "console")) return parse_yes(value, &p->console);
+    if (!strcmp(key, "tables")) return parse_yes(value, &p->tables);
+    if (!strcmp(key, "irqs")) return parse_yes(value, &p->irqs);
+    if (!strcmp(key, "wait")) return parse_yes(value, &p->wait);
     return false;
 }
 
@@ -148,8 +127,7 @@ static char *next_word(char **text)
 static bool name_taken(const struct root_config *config, const char *name)
 {
     for (uint32_t i = 0; i < config->count; i++)
-        if (!strcmp(config->programs[i].name, name))
-            return true;
+        if (!strcmp(config->programs[i].name, name)) return true;
     return false;
 }
 
@@ -172,11 +150,9 @@ static void read_program(struct root_config *config, uint32_t line, char *rest)
             break;
         }
         char *word = next_word(&rest);
-        if (!*word)
-            break;
+        if (!*word) break;
         char *value = strchr(word, '=');
-        if (!value)
-            return complain(config, line, "want OPTION=VALUE", word);
+        if (!value) return complain(config, line, "want OPTION=VALUE", word);
         *value++ = 0;
         if (!parse_option(&p, word, value)) {
             value[-1] = '=';
@@ -207,12 +183,10 @@ static void read_shutdown(struct root_config *config, uint32_t line, char *rest)
 static void read_line(struct root_config *config, uint32_t number, char *line)
 {
     char *comment = strchr(line, '#');
-    if (comment)
-        *comment = 0;
+    if (comment) *comment = 0;
     char *rest = line;
     char *word = next_word(&rest);
-    if (!*word)
-        return;
+    if (!*word) return;
     if (!strcmp(word, "program"))
         read_program(config, number, rest);
     else if (!strcmp(word, "shutdown"))
@@ -232,8 +206,7 @@ void config_read(struct root_config *config, const char *text, uint64_t size)
         if (length < sizeof(line)) {
             memcpy(line, text + at, length);
             line[length] = 0;
-            if (length && line[length - 1] == '\r')
-                line[length - 1] = 0;
+            if (length && line[length - 1] == '\r') line[length - 1] = 0;
             read_line(config, number, line);
         } else {
             complain(config, number, "longer than 511 characters", "");

@@ -16,6 +16,8 @@ struct running {
     struct exo_pool *pool;
     uint64_t free_before; /* of the pool */
     uint64_t frame, memory, count; /* of its env, and of its memory */
+    struct exo_pool *block_pool; /* of its second range, NULL none */
+    uint64_t block, block_count;
     uint32_t fault; /* our event, which its fault event is derived from */
     bool ended;
 };
@@ -33,16 +35,14 @@ static long give_slots(struct running *r)
     const struct root_program *p = r->program;
     for (uint32_t cpu = 0; cpu < exo.info->cpus; cpu++) {
         uint32_t n = cpu == p->cpu ? p->slots : p->slots_other;
-        if (!n)
-            continue;
+        if (!n) continue;
         if (slots_next[cpu] + n > EXO_SLOTS_PER_CPU) {
             exo_printf("root: %s: CPU %u has no %u slots left\n", p->name, cpu, n);
             return -EXO_E_LIMIT;
         }
         uint32_t first = cpu * EXO_SLOTS_PER_CPU + slots_next[cpu];
         long sel = exo_child_give(&r->child, EXO_ROOT_SLOTS, EXO_USE, first, n);
-        if (sel < 0)
-            return sel;
+        if (sel < 0) return sel;
         slots_next[cpu] += n;
         r->child.start.slots[cpu] = (struct exo_range){(uint32_t)sel, first, n, 0};
     }
@@ -63,8 +63,7 @@ static long give_resources(struct running *r, uint32_t index)
     const struct root_program *p = r->program;
     struct exo_startup *start = &r->child.start;
     long sel = exo_child_give(&r->child, service, EXO_GATE_CALL, index + 1, 1);
-    if (sel < 0)
-        return sel;
+    if (sel < 0) return sel;
     start->sel_service = (uint32_t)sel;
     if (p->console) {
         sel = give_ports(r, COM1_FIRST, COM1_FIRST + COM1_COUNT - 1);
@@ -77,8 +76,7 @@ static long give_resources(struct running *r, uint32_t index)
     }
     for (uint32_t i = 0; i < p->nports && sel >= 0; i++) {
         sel = give_ports(r, p->ports[i].first, p->ports[i].last);
-        if (!i && sel >= 0)
-            start->sel_ports = (uint32_t)sel;
+        if (!i && sel >= 0) start->sel_ports = (uint32_t)sel;
     }
     if (p->irqs && sel >= 0) {
         exo_cap_info(EXO_ROOT_IRQS);
@@ -88,6 +86,33 @@ static long give_resources(struct running *r, uint32_t index)
             start->irqs = (struct exo_range){(uint32_t)sel, (uint32_t)first, (uint32_t)count, 0};
     }
     return sel < 0 ? sel : give_slots(r);
+}
+
+/* Its second range, where some pool has one; it can see that it has none. */
+static long give_block(struct running *r)
+{
+    uint64_t n = r->program->block / EXO_PAGE;
+    for (uint32_t i = 0; i < root_ram_count && n; i++) {
+        long frame = exo_frames_alloc(&root_ram[i], n, n);
+        if (frame < 0) continue;
+        r->block_pool = &root_ram[i];
+        r->block = (uint64_t)frame;
+        r->block_count = n;
+        long sel = exo_child_give(&r->child, root_ram[i].sel, EXO_RIGHTS_ALL, r->block, n);
+        if (sel < 0) return sel;
+        r->child.start.block =
+            (struct exo_range){(uint32_t)sel, (uint32_t)r->block, (uint32_t)n, 0};
+        return 0;
+    }
+    if (n)
+        exo_printf("root: %s: there is no block of %lu KiB\n", r->program->name,
+                   r->program->block >> 10);
+    return 0;
+}
+
+static void free_block(struct running *r)
+{
+    if (r->block_pool) exo_frames_free(r->block_pool, r->block, r->block_count);
 }
 
 static uint32_t program_tables(const struct root_program *p)
@@ -101,25 +126,21 @@ static long program_build(struct running *r, uint32_t index, const struct root_f
     uint32_t tables = program_tables(p);
     uint64_t frames = p->memory / EXO_PAGE;
     r->pool = root_pool_for(frames + 3 + tables);
-    if (!r->pool)
-        return -EXO_E_LIMIT;
+    if (!r->pool) return -EXO_E_LIMIT;
     r->free_before = r->pool->free;
     long fault = exo_event_new(exo.start.sel_thread, 1ul << index);
-    if (fault < 0)
-        return fault;
+    if (fault < 0) return fault;
     r->fault = (uint32_t)fault;
     long error =
         exo_child_make(&r->child, r->pool, frames, tables, p->cpu, (uint32_t)fault, child_bits);
-    if (error < 0)
-        return error;
+    if (error < 0) return error;
     r->frame = r->child.frame;
     r->memory = r->child.pool.base;
     r->count = frames;
     error = exo_child_load(&r->child, file->data, file->size);
-    if (error == 0)
-        error = give_resources(r, index);
-    if (error < 0)
-        return error;
+    if (error == 0) error = give_resources(r, index);
+    if (error >= 0) error = give_block(r);
+    if (error < 0) return error;
     exo_strcpy(r->child.start.name, p->name, sizeof(r->child.start.name));
     exo_strcpy(r->child.start.args, p->args, sizeof(r->child.start.args));
     return exo_child_start(&r->child);
@@ -143,10 +164,9 @@ static void program_start(const struct root_program *p, const char *archive, uin
     if (error < 0) {
         exo_printf("root: config line %u: %s: not started: %s\n", p->line, p->name,
                    exo_strerror(error));
-        if (r->child.env)
-            exo_child_destroy(&r->child);
-        if (r->fault)
-            exo_drop(r->fault);
+        if (r->child.env) exo_child_destroy(&r->child);
+        free_block(r);
+        if (r->fault) exo_drop(r->fault);
         return;
     }
     running_count++;
@@ -166,7 +186,7 @@ static uint64_t frames_in_use(uint64_t frame, uint64_t n)
 static void leak_check(const struct running *r)
 {
     uint64_t leaked = frames_in_use(r->frame, 3 + program_tables(r->program)) +
-                      frames_in_use(r->memory, r->count);
+                      frames_in_use(r->memory, r->count) + frames_in_use(r->block, r->block_count);
     if (leaked || r->pool->free != r->free_before)
         exo_printf("root: LEAK %s: %lu frames still in use, %lu not given back\n", r->program->name,
                    leaked, r->free_before - r->pool->free);
@@ -177,6 +197,7 @@ static void program_end(struct running *r)
     long error = exo_child_destroy(&r->child);
     r->ended = true;
     exo_drop(r->fault);
+    free_block(r);
     if (error < 0)
         exo_printf("root: %s: cannot be destroyed: %s\n", r->program->name, exo_strerror(error));
     else
@@ -216,8 +237,7 @@ static void serve(uint64_t badge, uint64_t word[4], uint64_t item)
 static bool all_ended(void)
 {
     for (uint32_t i = 0; i < running_count; i++)
-        if (running[i].program->wait && !running[i].ended)
-            return false;
+        if (running[i].program->wait && !running[i].ended) return false;
     return true;
 }
 

@@ -26,6 +26,7 @@ struct root_program {
     uint32_t slots_other; /* ... and on every other one */
     uint32_t selectors; /* capability-table frames */
     uint64_t memory; /* bytes */
+    uint64_t block; /* bytes of a second range, aligned to its size; 0 none */
     bool console, tables, wait, irqs;
     uint32_t nports;
     struct {

@@ -26,8 +26,7 @@ static void ram_init(const struct exo_info *info)
     uint32_t best = 0;
     uint64_t bit = 0;
     for (uint32_t i = 0; i < info->ram_count; i++)
-        if (info->ram[i].count > info->ram[best].count)
-            best = i;
+        if (info->ram[i].count > info->ram[best].count) best = i;
     exo_pool_init(&exo.pool, EXO_SELF, info->ram[best].sel, info->ram[best].base, OWN_FRAMES, 0,
                   ram_bits);
     bit = EXO_POOL_WORDS(OWN_FRAMES);
@@ -35,8 +34,7 @@ static void ram_init(const struct exo_info *info)
         uint64_t skip = i == best ? OWN_FRAMES : 0;
         uint64_t count = info->ram[i].count - skip;
         count = EXO_MIN(count, (EXO_COUNT(ram_bits) - bit) * 64);
-        if (!count)
-            continue;
+        if (!count) continue;
         exo_pool_init(&root_ram[root_ram_count++], EXO_SELF, info->ram[i].sel,
                       info->ram[i].base + skip, count, 0, ram_bits + bit);
         bit += EXO_POOL_WORDS(count);
@@ -47,8 +45,7 @@ struct exo_pool *root_pool_for(uint64_t frames)
 {
     for (uint32_t i = 0; i < root_ram_count; i++) {
         long frame = exo_frames_alloc(&root_ram[i], frames, 1);
-        if (frame < 0)
-            continue;
+        if (frame < 0) continue;
         exo_frames_free(&root_ram[i], (uint64_t)frame, frames);
         return &root_ram[i];
     }
@@ -58,8 +55,7 @@ struct exo_pool *root_pool_for(uint64_t frames)
 static uint32_t console_find(void)
 {
     for (uint32_t sel = EXO_ROOT_PORTS; sel < EXO_ROOT_ARCHIVE; sel++)
-        if (exo_port_in(sel, 0x3fd, 1) >= 0)
-            return sel;
+        if (exo_port_in(sel, 0x3fd, 1) >= 0) return sel;
     return 0;
 }
 
@@ -100,8 +96,7 @@ static void banner(void)
 
 static void shutdown(const struct root_config *config)
 {
-    if (!config->shutdown_port)
-        return;
+    if (!config->shutdown_port) return;
     for (uint32_t sel = EXO_ROOT_PORTS; sel < EXO_ROOT_ARCHIVE; sel++)
         exo_port_out(sel, config->shutdown_port, config->shutdown_size, config->shutdown_value);
 }

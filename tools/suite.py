@@ -22,7 +22,7 @@ RELEASE = ["--kernel", "build/release/kernel.elf", "--archive", "build/test.cpio
 ISO = ["--iso", "build/test.iso"]
 MACHINES = [  # name, options of emu.py, time-out in seconds
     ("qemu-1", DIRECT + ["--cpus", "1"], 120),
-    ("qemu-2", DIRECT + ["--cpus", "2"], 120),
+    ("qemu-2", DIRECT + ["--cpus", "2", "--memory", "2560M"], 120),
     ("qemu-uefi", ISO + ["--uefi", "--cpus", "2"], 180),
     ("bochs-intel", ISO + ["--bochs", "corei7_icelake_u", "--memory", "512M"], 300),
     ("bochs-amd", ISO + ["--bochs", "ryzen", "--memory", "512M", "--cpus", "2"], 300),

@@ -65,6 +65,7 @@ struct exo_startup {
     uint64_t image_frame; /* the image is in consecutive frames from here on */
     uint64_t tsc_hz;
     uint64_t tables_base, tables_count; /* frames of sel_tables */
+    struct exo_range block; /* frames, aligned to their number: a second range */
     struct exo_range irqs;
     struct exo_range slots[EXO_MAX_CPUS]; /* names, see EXO_SLOTS */
     char name[32];

@@ -209,6 +209,50 @@ static void test_large_page(void)
     give_back(f, 512);
 }
 
+/* 1 GiB pages, of the block that root gives where there is that much memory. */
+#define HUGE_FRAMES 262144ul
+#define HUGE_VA (1ul << 40)
+#define HUGE_LAST ((HUGE_FRAMES - 1) * EXO_PAGE)
+
+static void test_huge_page(void)
+{
+    const struct exo_range *b = &exo.start.block;
+    uint64_t t = frames(2), v;
+    if (b->count < HUGE_FRAMES) {
+        give_back(t, 2);
+        test_skip("no 1 GiB of memory");
+        return;
+    }
+    uint64_t rights = RW | EXO_LARGE_1G;
+    EXPECT(exo_page_bind(EXO_SELF, HUGE_VA, 1, b->sel, b->first, rights), -EXO_E_NOPT);
+    EXPECT(exo_pt_make(EXO_SELF, HUGE_VA, 3, MEM, t), 0);
+    EXPECT(exo_page_bind(EXO_SELF, HUGE_VA, 1, b->sel, b->first + 512, rights), -EXO_E_ARG);
+    EXPECT(exo_page_bind(EXO_SELF, HUGE_VA + (2ul << 20), 1, b->sel, b->first, rights) < 0, 1);
+    EXPECT(exo_page_bind(EXO_SELF, HUGE_VA, 2, b->sel, b->first, rights), -EXO_E_RANGE);
+    EXPECT(exo_page_bind(EXO_SELF, HUGE_VA, 1, b->sel, b->first, rights), 1);
+    EXPECT(exo_page_bind(EXO_SELF, HUGE_VA, 1, b->sel, b->first, rights), -EXO_E_BOUND);
+    EXPECT(exo_pt_make(EXO_SELF, HUGE_VA, 2, MEM, t + 1), -EXO_E_BOUND);
+    EXPECT(exo_pt_make(EXO_SELF, FAR_VA, 3, b->sel, b->first + 12345), -EXO_E_BUSY);
+    EXPECT(probe_write(HUGE_VA, 21), 0);
+    EXPECT(probe_write(HUGE_VA + HUGE_LAST, 22), 0);
+    EXPECT(exo_page_bind(EXO_SELF, TEST_VA, 1, b->sel, b->first + HUGE_FRAMES - 1, RW), 1);
+    EXPECT(probe_read(TEST_VA, &v), 0);
+    EXPECT(v, 22);
+    EXPECT(exo_page_unbind(EXO_SELF, TEST_VA, 1), 1);
+    EXPECT(exo_page_protect(EXO_SELF, HUGE_VA, 1, EXO_R), 1);
+    EXPECT(probe_write(HUGE_VA + HUGE_LAST, 0), PF);
+    EXPECT(probe_read(HUGE_VA, &v), 0);
+    EXPECT(v, 21);
+    EXPECT(exo_page_unbind(EXO_SELF, HUGE_VA, 1), 1);
+    EXPECT(probe_read(HUGE_VA, NULL), PF);
+    EXPECT(probe_read(HUGE_VA + HUGE_LAST, NULL), PF);
+    EXPECT(exo_pt_make(EXO_SELF, FAR_VA, 3, b->sel, b->first + 12345), 0);
+    EXPECT(exo_page_bind(EXO_SELF, HUGE_VA, 1, b->sel, b->first, rights), -EXO_E_TYPE);
+    EXPECT(exo_pt_unmake(EXO_SELF, FAR_VA, 3), 0);
+    EXPECT(exo_pt_unmake(EXO_SELF, HUGE_VA, 3), 0);
+    give_back(t, 2);
+}
+
 static void test_page_reuse(void)
 {
     uint64_t f = frames(1);
@@ -236,9 +280,15 @@ static void test_page_ranges(void)
 }
 
 const struct test page_tests[] = {
-    {"page_bind", test_page_bind},       {"page_errors", test_page_errors},
-    {"page_protect", test_page_protect}, {"page_lists", test_page_lists},
-    {"page_tables", test_page_tables},   {"page_table_readable", test_page_table_readable},
-    {"large_page", test_large_page},     {"page_reuse", test_page_reuse},
-    {"page_ranges", test_page_ranges},   {NULL, NULL},
+    {"page_bind", test_page_bind},
+    {"page_errors", test_page_errors},
+    {"page_protect", test_page_protect},
+    {"page_lists", test_page_lists},
+    {"page_tables", test_page_tables},
+    {"page_table_readable", test_page_table_readable},
+    {"large_page", test_large_page},
+    {"huge_page", test_huge_page},
+    {"page_reuse", test_page_reuse},
+    {"page_ranges", test_page_ranges},
+    {NULL, NULL},
 };
