@@ -104,8 +104,10 @@ program_dirs = $(patsubst %/,%,$(dir $(wildcard $(1)/*/*.c)))
 lib := $(call objects,lib/exo)
 apps := $(sort $(call program_dirs,apps))
 boot_tests := $(sort $(call program_dirs,tests/boot))
+fuzz_boot := $(sort $(call program_dirs,tests/fuzzboot))
+paths := $(sort $(call program_dirs,tests/pathboot))
 benches := $(sort $(call program_dirs,bench))
-programs := root $(apps) $(boot_tests) $(benches)
+programs := root $(apps) $(boot_tests) $(fuzz_boot) $(paths) $(benches)
 
 build/user/lib/exo/%.o: user_extra := -mgeneral-regs-only
 
@@ -144,6 +146,14 @@ endif
 ifneq ($(wildcard tests/boot/config),)
 $(eval $(call archive_rule,test,tests/boot/config,$(boot_tests)))
 images += build/test.cpio
+endif
+ifneq ($(wildcard tests/fuzzboot/config),)
+$(eval $(call archive_rule,fuzz,tests/fuzzboot/config,$(fuzz_boot)))
+images += build/fuzz.cpio
+endif
+ifneq ($(wildcard tests/pathboot/config),)
+$(eval $(call archive_rule,paths,tests/pathboot/config,$(paths)))
+images += build/paths.cpio
 endif
 ifneq ($(wildcard bench/config),)
 $(eval $(call archive_rule,bench,bench/config,$(benches)))

@@ -4,6 +4,9 @@
  * every MS milliseconds on CPU 0, which holds the others meanwhile: each takes part in a
  * quiesce round and stays in it. What a CPU that waits for a round of its own has pending,
  * the invariants know of. A broken one stops the machine and says which.
+ *
+ * With `slow=1` the assembly's fast paths are not taken: C does everything, which must
+ * look the same to user code (tests/paths).
  */
 #include "quiesce.h"
 #include "x86.h"
@@ -13,16 +16,25 @@ static uint64_t period, next_check; /* TSC ticks; 0 off */
 static uint32_t holding;
 static uint64_t checks;
 
-void check_begin(void)
+/* The number after `name` on the command line, 0 if it is not there. */
+static uint64_t option(const char *name)
 {
     const char *at = info->command_line;
-    uint64_t ms = 0;
-    while (*at != 0 && memcmp(at, "check=", 6) != 0)
+    uint64_t value = 0, n = 0;
+    while (name[n] != 0)
+        n++;
+    while (*at != 0 && memcmp(at, name, n) != 0)
         at++;
     if (*at != 0)
-        for (at += 6; *at >= '0' && *at <= '9' && ms < 1000000; at++)
-            ms = ms * 10 + (uint64_t)(*at - '0');
-    period = ms * (slot_ticks * 1000 / EXO_SLOT_US);
+        for (at += n; *at >= '0' && *at <= '9' && value < 1000000; at++)
+            value = value * 10 + (uint64_t)(*at - '0');
+    return value;
+}
+
+void check_begin(void)
+{
+    period = option("check=") * (slot_ticks * 1000 / EXO_SLOT_US);
+    percpu()->slow_only = option("slow=") != 0;
 }
 
 /* Does CPU 0 look at everything? Then this CPU, which is in no kernel entry, stays so. */

@@ -40,6 +40,14 @@
 #endif
     .endm
 
+/* Debug builds with slow=1: C does everything, for comparison (tests/paths). */
+    .macro FAST_UNLESS slow
+#ifdef EXO_DEBUG
+    cmpl $0, %gs:PC_SLOW_ONLY
+    jne \slow
+#endif
+    .endm
+
 /* From thread \f to \t: thread_switch in syscall.c. RSP is scratch; GS is the user's
  * afterwards. */
     .macro SWITCH f, t
@@ -130,6 +138,7 @@ syscall_slow:
     .global exit_user
 exit_user:
     mov %gs:PC_CORE, %rdi
+    FAST_UNLESS exit_slow
     cmpl $0, CPU_RESCHED(%rdi)
     jne exit_resched
     mov CPU_CUR(%rdi), %eax
@@ -227,6 +236,7 @@ null_or_call:
     mov %r11, T_RFLAGS(%rax)
     mov %rsp, T_RSP(%rax)
     mov %rdi, T_RDI(%rax)
+    FAST_UNLESS call_slow
     cmp T_NSEL(%rax), %rdi
     jae call_slow
     add T_CAP_FIRST(%rax), %rdi
@@ -288,6 +298,7 @@ fast_reply_wait:
     mov %rcx, T_RIP(%rax)
     mov %r11, T_RFLAGS(%rax)
     mov %rsp, T_RSP(%rax)
+    FAST_UNLESS reply_slow
     cmpq $0, T_IN_HANDLER(%rax) /* queue_head too */
     jne reply_slow
     mov T_CALLER(%rax), %ecx
@@ -334,6 +345,7 @@ reply_slow:
 /* ---- upcalls ---------------------------------------------------------------------------------- */
 /* sys_upcall_return in event.c */
 fast_upcall_return:
+    FAST_UNLESS return_slow
     mov %gs:PC_CUR, %rax
     cmpl $0, T_IN_HANDLER(%rax)
     je return_slow
@@ -376,6 +388,7 @@ return_slow:
 foreign_call:
     add $EXO_CALL_BASE, %rax
     mov %rsp, %gs:PC_SCRATCH
+    FAST_UNLESS foreign_slow
     mov %gs:PC_CUR, %rsp
     cmpq $0, T_UPCALL_ENTRY(%rsp)
     je foreign_slow
@@ -450,6 +463,7 @@ trap_fault:
     push %rsi
     swapgs
     COUNT_CROSSING
+    FAST_UNLESS trap_save
     mov %gs:PC_CUR, %rdi
     cmpq $0, T_UPCALL_ENTRY(%rdi)
     je trap_save

@@ -26,6 +26,7 @@ void offsets(void)
     FIELD(PC_CORE, percpu, core);
     FIELD(PC_TS_SET, percpu, ts_set);
     FIELD(PC_SHOWN, percpu, shown);
+    FIELD(PC_SLOW_ONLY, percpu, slow_only);
     FIELD(PC_WAIT_HERE, percpu, wait_here);
     FIELD(PC_CALLING_HERE, percpu, calling_here);
     FIELD(PC_THREADS, percpu, window_threads);

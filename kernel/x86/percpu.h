@@ -43,7 +43,7 @@ struct percpu {
     struct cpu *core; /* cpus[id] */
     uint32_t id, apic_id;
     uint32_t ts_set; /* CR0.TS is set */
-    uint32_t spare;
+    uint32_t slow_only; /* debug builds, slow=1: the fast paths are not taken */
     uint64_t round_seen; /* the last quiesce round this CPU took part in */
     struct exo_cpu *shown; /* counters[id]: counting builds */
     /* constants of the assembly paths: thread.state, cpu, slow as one word */
