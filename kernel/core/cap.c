@@ -149,7 +149,7 @@ void cap_remove(cref_t c)
     assigns *out;
     ensures -EXO_E_TODO <= \result <= 0;
     ensures kind: \result == 0 ==> out->kind == s->kind && out->flags == 0;
-    ensures rights: \result == 0 ==> SUBSET(out->rights, s->rights);
+    ensures rights: \result == 0 ==> SUBSET(out->rights, \old(s->rights));
     ensures range: \result == 0 && s->kind <= EXO_DEVICES ==> 0 < out->count &&
             covers(s->base, s->count, out->base, out->count) && out->badge == s->badge;
     ensures object: \result == 0 && (s->kind == EXO_ENV || s->kind == EXO_THREAD) ==>
@@ -162,7 +162,9 @@ static long cap_narrow(const struct cap *s, unsigned rights, uint64_t base, uint
                        struct cap *out)
 {
     out->kind = s->kind;
-    out->rights = (uint8_t)(s->rights & rights);
+    uint8_t kept = (uint8_t)(s->rights & rights);
+    /*@ assert narrowed: SUBSET(kept, s->rights); */
+    out->rights = kept;
     out->flags = 0;
     out->base = s->base;
     out->count = s->count;

@@ -193,11 +193,17 @@ HOT long bind_one(const struct span *s, unsigned level, frame_t t, unsigned i, f
     return r;
 }
 
+/* The frames that one leaf of a level maps. */
+/*@ requires 1 <= level <= 3;
+    assigns \nothing;
+    ensures \result == v_pages(level); */
+HOT uint64_t level_frames(unsigned level) { return 1ull << 9 * (level - 1); }
+
 /*@ requires invariants && \valid_read(s) && span_ok(s) && env_ok(s->env);
     requires caps[cref].kind == EXO_FRAMES && SUBSET(s->rights, caps[cref].rights);
     requires 1 <= n <= EXO_RANGE_MAX && level == s->level;
     requires va_range(va, n * level_bytes(s->level));
-    requires f + n * level_pages(s->level) <= 0xffffffff && f % level_pages(s->level) == 0;
+    requires f + n * v_pages(s->level) <= 0xffffffff && f % v_pages(s->level) == 0;
     assigns BINDS, caps[cref].bindings;
     ensures invariants;
     ensures exact: caps[cref].bindings == \old(caps[cref].bindings) + (\result > 0 ? \result : 0);
@@ -206,7 +212,7 @@ HOT long bind_range(const struct span *s, unsigned level, cref_t cref, uint64_t 
                     frame_t f)
 {
     struct cap *c = &caps[cref];
-    uint64_t pages = 1ull << 9 * (level - 1); /* frames of one */
+    uint64_t pages = level_frames(level);
     if (!cap_covers(c, f, n * pages)) return -EXO_E_RANGE;
     if (c->bindings > UINT32_MAX - n) return -EXO_E_LIMIT;
     frame_t t = 0;
@@ -225,6 +231,7 @@ HOT long bind_range(const struct span *s, unsigned level, cref_t cref, uint64_t 
             r = table_find(s->env, va, level, &t);
             if (r != 0) break;
         }
+        /*@ assert enough: pages <= (n - done) * pages; */
         /*@ assert covered: covers(caps[cref].base, caps[cref].count, f, pages); */
         r = bind_one(s, level, t, va_index(va, level), f);
         if (r != 0) break;
