@@ -40,8 +40,10 @@ static inline void check(struct thread *t, struct exo_upcall_page *page)
     bool waits = t->state == EXO_T_EVENT || t->state == EXO_T_WAIT;
     if (waits && (fetch(&page->events) & t->wait_mask) != 0) {
         uint64_t got = clear_shared(&page->events, t->wait_mask) & t->wait_mask;
-        if (got != 0) wait_end(t, got);
-        return;
+        if (got != 0) {
+            wait_end(t, got);
+            waits = false;
+        }
     }
     if (t->upcall_entry == 0 || pending(page) == 0) return;
     t->slow |= SLOW_EVENT;

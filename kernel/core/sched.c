@@ -17,7 +17,11 @@
  * Credit: a woken base that owns slots runs at once. On the time of the ring it does
  * so freely. The owner of a running slot it displaces only by exchange: what it uses is
  * a debt that its own next slot pays to the displaced one. One debt a thread; a firm
- * slot, and one that pays or is displaced already, is never displaced.
+ * slot, and one that pays or is displaced already, is never displaced. The debt is the
+ * slot's: whom that is bound to meanwhile, and what becomes of the debtor, changes nothing.
+ *
+ * What was given by a yield is its receiver's, unless it was the ring's time: then a woken
+ * owner of slots displaces it as it does the ring.
  *
  * The assembly paths change cpu.cur alone; cpu.base stays, whose slot it is. All is
  * this CPU's own: no locks.
@@ -141,8 +145,8 @@ static void slot_begin(struct cpu *c, uint64_t time)
     c->part_to = 0;
     counters[c->id].slices++;
     if (c->debt[c->pos] != 0) {
-        at(c->debt_by[c->pos])->credit_slot = 0;
-        if (slot_thread(c, c->pos) == c->debt_by[c->pos]) c->part_to = c->debt_to[c->pos];
+        if (c->debt_by[c->pos] != 0) at(c->debt_by[c->pos])->credit_slot = 0;
+        c->part_to = c->debt_to[c->pos];
         c->part_end = c->slot_end - slot_ticks + c->debt[c->pos];
         c->debt[c->pos] = 0;
     }
@@ -274,14 +278,13 @@ void sched_wake(struct thread *t)
         c->resched |= RESCHED_CHOOSE;
         return;
     }
-    if (at(b)->slots == 0 || c->urgent != 0) return;
+    if (at(b)->slots == 0) return;
     uint64_t time = now();
     frame_t owner = slot_owner(c, time);
+    if (c->urgent != 0 && (c->credit_to != 0 || (owner != b && chain_end(owner) != 0))) return;
     if (owner != b && !credit_take(c, b, owner, time)) return;
-    if (owner != b)
-        c->urgent = b;
-    else
-        c->base = b;
+    c->urgent = owner != b ? b : 0;
+    if (owner == b) c->base = b;
     c->take = t->self;
     c->resched |= at(b)->slice_warning == 0 ? RESCHED_TAKE : RESCHED_CHOOSE;
 }
@@ -296,23 +299,29 @@ void sched_forget(frame_t f)
 {
     struct cpu *c = this_cpu();
     ring_remove(at(f));
-    if (c->urgent == f) c->urgent = c->credit_to = 0;
     if (c->credit_to == f) c->credit_to = 0;
+    if (c->urgent == f) urgent_end(c, now());
     if (c->part_to == f) c->part_to = 0;
     if (c->base == f) c->base = 0;
-    for (unsigned i = 0; i < EXO_SLOTS_PER_CPU; i++)
-        if (c->debt_to[i] == f || c->debt_by[i] == f) {
-            if (c->debt[i] != 0) at(c->debt_by[i])->credit_slot = 0;
+    for (unsigned i = 0; i < EXO_SLOTS_PER_CPU; i++) {
+        if (c->debt_to[i] == f) {
+            if (c->debt[i] != 0 && c->debt_by[i] != 0) at(c->debt_by[i])->credit_slot = 0;
             c->debt[i] = c->debt_to[i] = c->debt_by[i] = 0;
         }
+        if (c->debt_by[i] == f) c->debt_by[i] = 0;
+    }
 }
 
 /* ---- system calls ---------------------------------------------------------------------------------- */
 
-/* The rest of the slot is b's. */
+/* The rest of the slot is b's; on credit it is not the giver's, but its owner's again. */
 static void slice_give(struct cpu *c, frame_t b, frame_t run)
 {
-    if (c->credit_to != 0) urgent_end(c, now());
+    if (c->credit_to != 0) {
+        urgent_end(c, now());
+        c->resched |= RESCHED_CHOOSE;
+        return;
+    }
     c->urgent = b;
     c->cur = run;
 }

@@ -11,6 +11,7 @@ long sys_event_make(uint64_t dst, uint64_t thread, uint64_t bits);
 long sys_event_signal(uint64_t sel);
 long sys_timer_set(uint64_t deadline, uint64_t bits);
 long sys_slot_bind(uint64_t sel, uint64_t slot, uint64_t thread, uint64_t flags);
+long sys_slot_unbind(uint64_t sel, uint64_t slot);
 long sys_cap_delete(uint64_t ref);
 long sys_thread_set(uint64_t sel, uint64_t what, uint64_t a, uint64_t b);
 void sys_call(struct thread *t);
@@ -43,26 +44,16 @@ static frame_t thread[THREADS];
         }                                                                                          \
     } while (0)
 
-static struct cpu *cpu(void)
-{
-    return this_cpu();
-}
-static struct thread *cur(void)
-{
-    return &threads[cpu()->cur];
-}
-static struct thread *th(unsigned i)
-{
-    return &threads[thread[i]];
-}
+static struct cpu *cpu(void) { return this_cpu(); }
+static struct thread *cur(void) { return &threads[cpu()->cur]; }
+static struct thread *th(unsigned i) { return &threads[thread[i]]; }
 
 /* The links of calls, queues and the ring, as thread.c's head has them. */
 static void links_check(void)
 {
     for (unsigned i = 0; i < THREADS; i++) {
         const struct thread *t = th(i);
-        if (thread[i] == 0 || EXO_FW_TYPE(words[thread[i]]) != EXO_FT_THREAD)
-            continue;
+        if (thread[i] == 0 || EXO_FW_TYPE(words[thread[i]]) != EXO_FT_THREAD) continue;
         if (t->state == EXO_T_READY) {
             CHECK(threads[chain_base(t->self)].on_ring == 1);
             CHECK(t->depth <= EXO_CHAIN_MAX);
@@ -70,12 +61,10 @@ static void links_check(void)
         if (t->caller != 0)
             CHECK(threads[t->caller].state == EXO_T_CALLING &&
                   threads[t->caller].callee == t->self);
-        if (t->state == EXO_T_CALLING)
-            CHECK(threads[t->callee].caller == t->self);
+        if (t->state == EXO_T_CALLING) CHECK(threads[t->callee].caller == t->self);
         if (t->state == EXO_T_WAIT)
             CHECK(t->caller == 0 && t->queue_head == 0 && t->in_handler == 0 && t->on_ring == 0);
-        if (t->on_ring != 0)
-            CHECK(t->caller == 0 && threads[t->ring_next].ring_prev == t->self);
+        if (t->on_ring != 0) CHECK(t->caller == 0 && threads[t->ring_next].ring_prev == t->self);
         unsigned queued = 0;
         for (frame_t q = t->queue_head; q != 0 && queued <= THREADS; q = threads[q].queue_next) {
             CHECK(threads[q].state == EXO_T_QUEUED && threads[q].callee == t->self);
@@ -86,11 +75,9 @@ static void links_check(void)
         CHECK(t->heap_in == timed);
         if (t->state != EXO_T_EVENT && t->state != EXO_T_CALLING && t->state != EXO_T_QUEUED)
             CHECK(t->timeout == 0);
-        if (t->heap_up != 0 && t->heap_in != 0)
-            CHECK(threads[t->heap_up].heap_key <= t->heap_key);
+        if (t->heap_up != 0 && t->heap_in != 0) CHECK(threads[t->heap_up].heap_key <= t->heap_key);
     }
-    if (cpu()->cur != 0)
-        CHECK(cur()->state == EXO_T_READY);
+    if (cpu()->cur != 0) CHECK(cur()->state == EXO_T_READY);
 }
 
 /* What exit_prepare does. */
@@ -98,8 +85,7 @@ static void step(void)
 {
     sched_settle();
     links_check();
-    if (cpu()->cur != 0 && cur()->slow != 0)
-        event_deliver(cur());
+    if (cpu()->cur != 0 && cur()->slow != 0) event_deliver(cur());
     CHECK(core_invariants() == 0);
 }
 
@@ -143,13 +129,11 @@ static void begin(unsigned ready)
         CHECK(sys_gate_make(GATE_SEL + i, THREAD_SEL + i, 0x1000 + i, 100 + i) == 0);
         CHECK(sys_event_make(EVENT_SEL + i, THREAD_SEL + i, 0xff) == 0);
         thread[i] = frame;
-        if (i < ready)
-            full(sys_thread_start, THREAD_SEL + i, 0x400000, 0x500000, i);
+        if (i < ready) full(sys_thread_start, THREAD_SEL + i, 0x400000, 0x500000, i);
     }
     cpu()->slot_end = host_now + SLOT;
     full(sys_thread_stop, 0, 0, 0, 0);
-    if (ready != 0)
-        run(0);
+    if (ready != 0) run(0);
 }
 
 /* Thread i waits for calls, thread 0 runs again. */
@@ -381,8 +365,7 @@ static void test_timers(void)
     for (uint64_t time = 10; time <= 120; time += 10) {
         tick(10);
         for (unsigned i = 0; i < THREADS; i++)
-            if (i != 3)
-                CHECK((upcalls[th(i)->upcall].events != 0) == (order[i] <= time));
+            if (i != 3) CHECK((upcalls[th(i)->upcall].events != 0) == (order[i] <= time));
         fired++;
     }
     CHECK(fired == 12 && cpu()->heap_count == 0);
@@ -440,6 +423,97 @@ static void test_credit(void)
     tick(100);
     CHECK(cpu()->pos == 3 && cur() == th(1)); /* ... and no more than that */
     CHECK(th(1)->credit_slot == 0);
+}
+
+/* Slots by turns to 0 and 1; 1, woken in a slot of 0, runs on credit for 100 ticks. */
+static void credit_begin(void)
+{
+    begin(3);
+    for (unsigned pos = 0; pos < EXO_SLOTS_PER_CPU; pos++)
+        CHECK(sys_slot_bind(HOST_SLOTS, pos, THREAD_SEL + (pos & 1), 0) == 0);
+    run(1);
+    full(sys_event_wait, 1, 0, 0, 0);
+    while (cpu()->pos != 2)
+        tick(cpu()->slot_end - host_now);
+    host_now += 400;
+    CHECK(sys_event_signal(EVENT_SEL + 1) == 0);
+    step();
+    CHECK(cur() == th(1) && cpu()->urgent == thread[1] && cpu()->credit_to == thread[0]);
+    host_now += 100;
+}
+
+/* What runs on credit cannot give it away: the rest of the slot is its owner's. */
+static void test_credit_given(void)
+{
+    credit_begin();
+    full(sys_yield_to, THREAD_SEL + 2, 0, 0, 0);
+    CHECK(cur() == th(0) && cpu()->debt[3] == 100);
+    credit_begin();
+    full(sys_yield, 0, 0, 0, 0);
+    CHECK(cur() == th(0) && cpu()->debt[3] == 100);
+}
+
+/* A debt is the slot's, whoever it is bound to by then, and outlives who made it. */
+static void test_credit_dodged(void)
+{
+    credit_begin();
+    full(sys_event_wait, 0x100, 0, 0, 0);
+    CHECK(cur() == th(0) && cpu()->debt[3] == 100);
+    CHECK(sys_slot_unbind(HOST_SLOTS, 3) == 0);
+    CHECK(sys_slot_bind(HOST_SLOTS, 3, THREAD_SEL + 2, 0) == 0);
+    tick(cpu()->slot_end - host_now);
+    CHECK(cpu()->pos == 3 && cur() == th(0));
+    tick(100);
+    CHECK(cpu()->pos == 3 && cur() == th(2));
+    credit_begin();
+    full(sys_event_wait, 0x100, 0, 0, 0);
+    CHECK(cur() == th(0));
+    CHECK(sys_cap_delete(THREAD_SEL + 1) == -EXO_E_AGAIN || th(1)->gone == 1);
+    CHECK(th(1)->gone == 1 && cpu()->debt[3] == 100 && cpu()->debt_by[3] == 0);
+    tick(cpu()->slot_end - host_now);
+    CHECK(cpu()->pos == 3 && cur() == th(0) && cpu()->part_to == thread[0]);
+}
+
+/* Who gives idle time to one another keeps no owner from running. */
+static void test_idle_given(void)
+{
+    begin(4);
+    CHECK(sys_slot_bind(HOST_SLOTS, 2, THREAD_SEL + 1, 0) == 0);
+    CHECK(sys_slot_bind(HOST_SLOTS, 7, THREAD_SEL + 3, 0) == 0);
+    run(1);
+    full(sys_event_wait, 1, 0, 0, 0);
+    run(3);
+    full(sys_event_wait, 1, 0, 0, 0);
+    while (cpu()->pos != 2)
+        tick(cpu()->slot_end - host_now);
+    full(sys_yield_to, THREAD_SEL + (cur() == th(0) ? 2 : 0), 0, 0, 0);
+    CHECK(cpu()->urgent != 0);
+    CHECK(sys_event_signal(EVENT_SEL + 3) == 0); /* owns another slot */
+    step();
+    CHECK(cur() == th(3));
+    CHECK(sys_event_signal(EVENT_SEL + 1) == 0); /* owns this one */
+    step();
+    CHECK(cur() == th(1));
+    full(sys_yield_to, THREAD_SEL + 0, 0, 0, 0); /* what it gives away stays given */
+    CHECK(cur() == th(0));
+}
+
+/* A bit that ends a wait and one that is taken as an upcall, seen at the same time. */
+static void test_wait_and_upcall(void)
+{
+    begin(2);
+    run(1);
+    CHECK(sys_thread_set(0, EXO_SET_UPCALL, 0x5000, 0x6000) == 0);
+    upcalls[th(1)->upcall].event_mask = 2;
+    full(sys_event_wait, 1, 0, 0, 0);
+    CHECK(th(1)->state == EXO_T_EVENT);
+    upcalls[th(1)->upcall].events = 3;
+    event_check(th(1));
+    CHECK(th(1)->state == EXO_T_READY && th(1)->regs.rax == 1);
+    CHECK((th(1)->slow & SLOW_EVENT) != 0);
+    event_deliver(th(1));
+    CHECK(th(1)->regs.rip == 0x5000 && upcalls[th(1)->upcall].frame.addr == 2);
+    CHECK(upcalls[th(1)->upcall].frame.rax == 1 && upcalls[th(1)->upcall].events == 0);
 }
 
 static void test_yield(void)
@@ -584,8 +658,7 @@ static void random_call(void)
 static void random_happening(void)
 {
     uint64_t i = chance(THREADS);
-    if (chance(3) == 0)
-        tick(1 + chance(2 * SLOT));
+    if (chance(3) == 0) tick(1 + chance(2 * SLOT));
     event_raise(thread[i], 1u << chance(8));
     step();
     i = chance(THREADS);
@@ -610,8 +683,7 @@ static void test_random(void)
             else
                 random_call();
         }
-        if (!good)
-            printf("  seed %lu\n", kept);
+        if (!good) printf("  seed %lu\n", kept);
         seed = kept;
     }
 }
@@ -634,6 +706,10 @@ static const struct {
     {"timers in order", test_timers},
     {"shares of slots", test_slot_shares},
     {"credit", test_credit},
+    {"credit is not given away", test_credit_given},
+    {"debts are not dodged", test_credit_dodged},
+    {"idle time given away", test_idle_given},
+    {"a wait and an upcall at once", test_wait_and_upcall},
     {"yield", test_yield},
     {"end of a slice", test_slice},
     {"items", test_items},

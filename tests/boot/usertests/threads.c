@@ -6,10 +6,7 @@
 
 static volatile uint32_t flag, counter;
 
-static void set_flag(void *value)
-{
-    flag = (uint32_t)(uint64_t)value;
-}
+static void set_flag(void *value) { flag = (uint32_t)(uint64_t)value; }
 
 static void test_task(void)
 {
@@ -196,15 +193,11 @@ static void fpu_task(void *argument)
                          : "=r"(seen)
                          : "r"(mine + (uint64_t)i)
                          : "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory");
-        if (seen != mine + (uint64_t)i || exo_this()->argument != argument)
-            fpu_bad++;
+        if (seen != mine + (uint64_t)i || exo_this()->argument != argument) fpu_bad++;
     }
 }
 
-__attribute__((used)) void exo_fpu_pause(void)
-{
-    exo_yield();
-}
+__attribute__((used)) void exo_fpu_pause(void) { exo_yield(); }
 
 static void test_fpu(void)
 {
@@ -222,10 +215,7 @@ static void test_fpu(void)
 }
 
 static volatile uint64_t taken;
-static void take_events(uint64_t events)
-{
-    taken |= events;
-}
+static void take_events(uint64_t events) { taken |= events; }
 
 static void test_event_upcall(void)
 {
@@ -299,6 +289,8 @@ static void test_yield(void)
     for (unsigned i = 1; i < 16; i++)
         changes += order[i] != order[i - 1];
     CHECK(changes >= 4); /* neither ran through */
+    while (exo_thread_info(a.sel) == EXO_T_READY) /* it told of its end before it stopped */
+        exo_yield();
     EXPECT(exo_yield_to(a.sel), -EXO_E_STATE);
     EXPECT(exo_yield_to(0) == 0 || exo_yield_to(0) < 0, 1);
     EXPECT(exo_task_destroy(&a), 0);
@@ -323,10 +315,7 @@ static void test_fault_event(void)
     EXPECT(kid_end(&k), 0);
 }
 
-long kid_exit7(void)
-{
-    return 7;
-}
+long kid_exit7(void) { return 7; }
 long kid_ud2(void)
 {
     exo_thread_set(0, EXO_SET_UPCALL, 0, 0);
