@@ -169,6 +169,9 @@ build/exovisor.iso: build/release/kernel.elf build/run.cpio tools/iso.sh
 build/test.iso: build/debug/kernel.elf build/test.cpio tools/iso.sh
 	tools/iso.sh $@ build/debug/kernel.elf build/test.cpio
 
+build/fuzz.iso: build/debug/kernel.elf build/fuzz.cpio tools/iso.sh
+	tools/iso.sh $@ build/debug/kernel.elf build/fuzz.cpio "check=20 ms=3000 seed=3"
+
 # ---- what to do with it -----------------------------------------------------------------------
 
 run:
@@ -187,7 +190,7 @@ test:
 
 test-long:
 	@tools/deps.sh
-	@$(MAKE) --no-print-directory all build/test.iso
+	@$(MAKE) --no-print-directory all build/test.iso build/fuzz.iso
 	@$(PYTHON) tools/suite.py --long
 
 bench: build/release/kernel.elf build/counting/kernel.elf images

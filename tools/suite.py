@@ -38,6 +38,20 @@ MORE_MACHINES = [
     ("qemu-bios", ISO + ["--cpus", "2"], 120),
     ("bochs-intel-2", ISO + ["--bochs", "corei7_icelake_u", "--memory", "512M", "--cpus", "2"], 400),
 ]
+FUZZ = ["--kernel", "build/debug/kernel.elf", "--archive", "build/fuzz.cpio", "--memory", "64M"]
+FUZZERS = [
+    ("fuzz-1", FUZZ + ["--cpus", "1", "--append", "check=10 ms=8000 seed=1"], 60),
+    ("fuzz-2", FUZZ + ["--cpus", "2", "--append", "check=10 ms=8000 seed=2"], 60),
+]
+MORE_FUZZERS = [
+    ("fuzz-1-long", FUZZ + ["--cpus", "1", "--append", "check=5 ms=60000 seed=11"], 200),
+    ("fuzz-2-long", FUZZ + ["--cpus", "2", "--append", "check=20 ms=60000 seed=12"], 200),
+    ("fuzz-2-free", FUZZ + ["--cpus", "2", "--append", "ms=60000 seed=13"], 200),
+    ("fuzz-4-long", FUZZ + ["--cpus", "4", "--append", "check=20 ms=60000 seed=14"], 200),
+    ("fuzz-bochs", ["--iso", "build/fuzz.iso", "--bochs", "ryzen", "--memory", "128M",
+                    "--cpus", "2"], 400),
+]
+PATHS = ["--kernel", "build/debug/kernel.elf", "--archive", "build/paths.cpio", "--memory", "64M"]
 DONE = "TESTS DONE"
 KERNEL = ["--kernel", "build/debug/kernel.elf"]
 NO_CPIO = "build/test-not-a-cpio"
@@ -118,6 +132,32 @@ def refusals(count):
     count.run("refusals", output, None, time.monotonic() - start)
 
 
+def paths_compared(count, seed, turns):
+    """The assembly's fast paths and core's C must look the same to user code."""
+    start = time.monotonic()
+    verdicts, digests = "", []
+    reason = None
+    for slow in ("", " slow=1"):
+        try:
+            output = emu.run(emu.arguments(PATHS + ["--append", f"seed={seed} turns={turns}{slow}",
+                                                    "--until", DONE, "--timeout", "60", "--quiet"]))
+        except emu.Failure as failure:
+            reason, output = failure.args
+        verdicts += output
+        digests += re.findall(r"^DIGEST ([0-9a-f]+)", output, re.MULTILINE)
+    same = len(digests) == 2 and digests[0] == digests[1]
+    verdicts += f"\n{'PASS' if same else 'FAIL'} fast and slow paths: digests {digests}\n"
+    count.run(f"paths-{seed}", verdicts, reason, time.monotonic() - start)
+
+
+def path_mutants(count, *settings):
+    start = time.monotonic()
+    result = subprocess.run([sys.executable, "tests/mutants/paths.py", *settings], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    reason = f"it ended with {result.returncode}" if result.returncode else None
+    count.run("paths-mutants", result.stdout, reason, time.monotonic() - start)
+
+
 def bars(count):
     """Every benchmark must be ahead of the best peer: bench/peers.tsv."""
     start = time.monotonic()
@@ -139,12 +179,16 @@ def main(argv):
     count = Count()
     host_tests(count, "tests/unit")
     host_tests(count, "tests/fuzz", *([] if "--long" in argv else ["RUNS=12"]))
-    machines = MACHINES + (MORE_MACHINES if "--long" in argv else [])
+    long = "--long" in argv
+    machines = MACHINES + FUZZERS + (MORE_MACHINES + MORE_FUZZERS if long else [])
     if os.path.exists("build/test.cpio"):
         refusals(count)
         bars(count)
         for machine in machines:
             boot_tests(count, *machine)
+        for seed in range(1, 9 if long else 2):
+            paths_compared(count, seed, 10000 if long else 5000)
+        path_mutants(count, *([] if long else ["--quick"]))
     else:
         print("FAIL boot tests: there is no build/test.cpio")
         count.failed += 1
