@@ -33,10 +33,8 @@ void fault_in_child(void)
     if (r >= 0)
         r = exo_child_make(&child, &exo.pool, CHILD_FRAMES, 1, exo.start.cpu, (uint32_t)event,
                            bits);
-    if (r >= 0)
-        r = exo_child_image(&child, CHILD_ARGS);
-    if (r >= 0)
-        r = exo_child_start(&child);
+    if (r >= 0) r = exo_child_image(&child, CHILD_ARGS);
+    if (r >= 0) r = exo_child_start(&child);
     if (r >= 0) {
         exo_event_wait(EXO_EV_FAULT, exo_in_us(WAIT_US));
         r = exo_thread_read(child.thread);
@@ -44,10 +42,8 @@ void fault_in_child(void)
     } else {
         exo_printf("no child: %s\n", exo_strerror(r));
     }
-    if (child.env)
-        r = exo_child_destroy(&child);
-    if (event >= 0)
-        exo_drop((uint32_t)event);
+    if (child.env) r = exo_child_destroy(&child);
+    if (event >= 0) exo_drop((uint32_t)event);
     if (r < 0)
         exo_printf("the child cannot be destroyed: %s\n", exo_strerror(r));
     else

@@ -49,21 +49,17 @@ static char *first_word(char *line)
     while (*line == ' ')
         line++;
     char *end = strchr(line, ' ');
-    if (end)
-        *end = 0;
+    if (end) *end = 0;
     return line;
 }
 
 /* False: it was quit. */
 static bool obey(const char *name)
 {
-    if (!*name)
-        return true;
+    if (!*name) return true;
     for (size_t i = 0; i < EXO_COUNT(commands); i++) {
-        if (strcmp(commands[i].name, name))
-            continue;
-        if (!commands[i].run)
-            return false;
+        if (strcmp(commands[i].name, name)) continue;
+        if (!commands[i].run) return false;
         commands[i].run();
         return true;
     }
@@ -74,8 +70,7 @@ static bool obey(const char *name)
 int main(struct exo_startup *start)
 {
     char line[LINE_SIZE];
-    if (!strcmp(start->args, CHILD_ARGS))
-        fault_on_purpose();
+    if (!strcmp(start->args, CHILD_ARGS)) fault_on_purpose();
     long r = exo.info ? serial_open() : -EXO_E_SEL;
     if (r < 0) {
         exo_printf("console: needs console=yes tables=yes irqs=yes: %s\n", exo_strerror(r));

@@ -22,11 +22,9 @@ long serial_open(void)
     if (!port || !irqs->sel || irqs->first > COM1_IRQ || irqs->first + irqs->count <= COM1_IRQ)
         return -EXO_E_SEL;
     long event = exo_event_new(exo.start.sel_thread, EV_INPUT);
-    if (event < 0)
-        return event;
+    if (event < 0) return event;
     long r = exo_irq_bind(irqs->sel, COM1_IRQ, (uint64_t)event);
-    if (r < 0)
-        return r;
+    if (r < 0) return r;
     exo_port_out(port, COM1_MCR, 1, 0x0b);
     return exo_port_out(port, COM1_IER, 1, 1);
 }
@@ -42,13 +40,11 @@ char serial_read(void)
 {
     for (;;) {
         int c = receive();
-        if (c >= 0)
-            return (char)c;
+        if (c >= 0) return (char)c;
         exo_port_in(exo.start.sel_console, COM1_IIR, 1);
         exo_irq_ack(exo.start.irqs.sel, COM1_IRQ);
         c = receive();
-        if (c >= 0)
-            return (char)c;
+        if (c >= 0) return (char)c;
         exo_event_wait(EV_INPUT, 0);
     }
 }

@@ -27,10 +27,8 @@ struct memory {
 static struct env_frames *env_entry(struct memory *m, uint32_t env)
 {
     for (uint32_t i = 0; i < m->nenvs; i++)
-        if (m->envs[i].env == env)
-            return &m->envs[i];
-    if (m->nenvs == ENVS)
-        return NULL;
+        if (m->envs[i].env == env) return &m->envs[i];
+    if (m->nenvs == ENVS) return NULL;
     m->envs[m->nenvs] = (struct env_frames){.env = env};
     return &m->envs[m->nenvs++];
 }
@@ -93,8 +91,7 @@ void show_memory(void)
         exo_printf("%8x  %11lu  %7lu  %17lu%s\n", e->env, e->count[TABLES], e->count[THREADS],
                    e->count[CAPS], e->env == self ? "  this console" : "");
     }
-    if (m.more)
-        exo_printf("and %u frames of more envs\n", m.more);
+    if (m.more) exo_printf("and %u frames of more envs\n", m.more);
 }
 
 /* ---- time slots, interrupts, CPUs ---------------------------------------------------------- */
@@ -133,8 +130,7 @@ void show_irqs(void)
     uint32_t bound = 0;
     for (uint32_t i = 0; i < EXO_IRQ_COUNT; i++) {
         const struct exo_irq *q = &exo.irqs[i];
-        if (!q->thread)
-            continue;
+        if (!q->thread) continue;
         bound++;
         exo_printf("line %3u  %8lu times  thread %x of env %x, event bits %lx%s\n", i, q->count,
                    q->thread, q->env, q->bits, q->masked ? ", masked until acknowledged" : "");
@@ -165,8 +161,7 @@ void show_caps(void)
     exo_printf(" sel  kind     rights      first      count  bindings\n");
     for (uint32_t s = 1; s < exo.start.nsel; s++) {
         long info = exo_cap_info(s);
-        if (info <= 0)
-            continue;
+        if (info <= 0) continue;
         const struct exo_batch *list = exo_page()->list;
         exo_printf("%4u  %-7s  %6lx  %9lx  %9lx  %8lu%s\n", s, kinds[info & 0xff], info >> 8 & 0xff,
                    list[0].va, list[0].frame, list[1].va, info >> 16 & 1 ? "  has children" : "");

@@ -40,7 +40,6 @@ int main(struct exo_startup *start)
         if (pass + 1 == PASSES)
             exo_printf("%s: %u passes over %u pages with %u frames: %lu faults, %lu pages lost\n",
                        start->name, PASSES, PAGES, FRAMES, region.faults, lost);
-        if (pass + 1 >= PASSES)
-            exo_event_wait(0, exo_in_us(PAUSE_US));
+        if (pass + 1 >= PASSES) exo_event_wait(0, exo_in_us(PAUSE_US));
     }
 }

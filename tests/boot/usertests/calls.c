@@ -27,11 +27,9 @@ static void serve_echo(void *unused)
 static long server_make(struct server *s, void (*function)(void *), uint64_t badge)
 {
     long r = exo_task_make(&s->task, exo.start.cpu);
-    if (r < 0)
-        return r;
+    if (r < 0) return r;
     r = exo_gate_new(s->task.sel, badge);
-    if (r < 0)
-        return r;
+    if (r < 0) return r;
     s->gate = (uint64_t)r;
     r = exo_task_start(&s->task, function, s);
     while (r == 0 && exo_thread_info(s->task.sel) != EXO_T_WAIT)
@@ -257,8 +255,7 @@ static long deepest;
 static void forward(uint64_t badge, uint64_t word[4], uint64_t item)
 {
     (void)item;
-    if (badge == LINKS - 1)
-        return;
+    if (badge == LINKS - 1) return;
     long r = exo_call(links[badge + 1].gate, word);
     if (r < 0) {
         word[0] = (uint64_t)r;
@@ -293,8 +290,7 @@ static void ring_call(uint64_t badge, uint64_t word[4], uint64_t item)
 {
     (void)item;
     long r = exo_call(ring[badge - 1].gate, word);
-    if (r < 0)
-        word[0] = (uint64_t)r;
+    if (r < 0) word[0] = (uint64_t)r;
 }
 static void serve_ring(void *unused)
 {
@@ -325,8 +321,7 @@ long kid_call(void)
 {
     uint64_t w[4] = {0x123456, 2, 3, 4}, forged = 60;
     for (int i = 0; i < 10; i++)
-        if (exo_call(KID_GIVEN, w) < 0)
-            return -1;
+        if (exo_call(KID_GIVEN, w) < 0) return -1;
     if (exo_cap_derive(KID_GIVEN, forged, EXO_GATE_CALL, 99, 1) == 0 && exo_call(forged, w) == 0)
         return -2;
     return (long)w[0];
@@ -346,10 +341,7 @@ static void test_call_other_env(void)
     EXPECT(exo_drop((uint32_t)gate), 0);
 }
 
-long kid_echo(void)
-{
-    return exo_serve(echo, EV_QUIT);
-}
+long kid_echo(void) { return exo_serve(echo, EV_QUIT); }
 
 /* Killing an env in the middle of a call, from the other side. */
 static void test_kill_in_call(void)

@@ -5,10 +5,7 @@
 
 #define RWX (EXO_R | EXO_W | EXO_X)
 
-static void test_null(void)
-{
-    EXPECT(exo_null(), 0);
-}
+static void test_null(void) { EXPECT(exo_null(), 0); }
 
 static uint64_t reflected;
 static void reflect(struct exo_frame *frame, struct exo_saved *saved)

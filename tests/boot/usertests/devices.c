@@ -117,8 +117,7 @@ static void count_time(volatile uint64_t *mine, const volatile uint32_t *over)
     uint64_t gap = exo_us(GAP_US);
     for (uint64_t last = exo_tsc(); !over || !*over;) {
         uint64_t now = exo_tsc();
-        if (now - last < gap)
-            *mine += now - last;
+        if (now - last < gap) *mine += now - last;
         last = now;
     }
 }
@@ -126,8 +125,7 @@ static void count_time(volatile uint64_t *mine, const volatile uint32_t *over)
 long kid_works(void)
 {
     uint64_t frame = (uint64_t)cap_base(KID_GIVEN, NULL);
-    if (exo_bind(&exo.pool, TEST_VA, 1, KID_GIVEN, frame, EXO_R | EXO_W) < 0)
-        return -1;
+    if (exo_bind(&exo.pool, TEST_VA, 1, KID_GIVEN, frame, EXO_R | EXO_W) < 0) return -1;
     count_time((volatile uint64_t *)TEST_VA, NULL);
     return 0;
 }
@@ -147,8 +145,7 @@ static void storm(void *unused)
         exo_irq_ack(q->sel, COM1_IRQ);
         exo_port_out(con, COM1_IER, 1, 2); /* interrupts at once: the transmitter is empty */
         uint64_t used = exo_tsc() - start;
-        if (used < gap)
-            other_time[STORM_GREEDY] += used;
+        if (used < gap) other_time[STORM_GREEDY] += used;
         exo_event_wait(STORM_EVENT, exo_in_us(100000));
     }
 }
@@ -180,8 +177,7 @@ static void storm_slots(bool back)
 {
     const struct exo_range *s = &exo.start.slots[exo.start.cpu];
     for (uint32_t i = 0; i < s->count; i++) {
-        if (!back || i < WORK_SLOTS + STORM_SLOTS)
-            EXPECT(exo_slot_unbind(s->sel, s->first + i), 0);
+        if (!back || i < WORK_SLOTS + STORM_SLOTS) EXPECT(exo_slot_unbind(s->sel, s->first + i), 0);
         if (back)
             EXPECT(exo_slot_bind(s->sel, s->first + i, exo.start.sel_thread, 0), 0);
         else if (i < WORK_SLOTS)
@@ -267,29 +263,24 @@ long kid_owns(void)
     exo_thread_info(0);
     uint64_t self = exo_page()->list[0].va, env = exo_page()->list[0].frame;
     for (uint32_t i = 0; i < exo.start.cpus * EXO_SLOTS_PER_CPU; i++) {
-        if (exo.slots[i].env != env || !exo.slots[i].thread)
-            continue;
+        if (exo.slots[i].env != env || !exo.slots[i].thread) continue;
         owned++;
         if (i < s->first || i >= s->first + s->count || exo.slots[i].thread != self ||
             exo.slots[i].sel != s->sel)
             return 1;
     }
-    if (owned != s->count)
-        return 2;
+    if (owned != s->count) return 2;
     uint64_t event = 40;
     if (exo_event_make(event, exo.start.sel_thread, 0x30) < 0 ||
         exo_irq_bind(KID_GIVEN, irq, event) < 0)
         return 3;
     for (uint64_t i = 0; i < EXO_IRQ_COUNT; i++)
-        if ((exo.irqs[i].thread != 0 && exo.irqs[i].env == env) != (i == irq))
-            return 4;
+        if ((exo.irqs[i].thread != 0 && exo.irqs[i].env == env) != (i == irq)) return 4;
     if (exo.irqs[irq].thread != self || exo.irqs[irq].sel != KID_GIVEN ||
         exo.irqs[irq].bits != 0x30)
         return 5;
-    if (exo_slot_unbind(s->sel, s->first) < 0 || exo.slots[s->first].thread != 0)
-        return 6;
-    if (exo_irq_unbind(KID_GIVEN, irq) < 0 || exo.irqs[irq].thread != 0)
-        return 7;
+    if (exo_slot_unbind(s->sel, s->first) < 0 || exo.slots[s->first].thread != 0) return 6;
+    if (exo_irq_unbind(KID_GIVEN, irq) < 0 || exo.irqs[irq].thread != 0) return 7;
     probe_init();
     return probe_write((uint64_t)exo.slots, 0) == 15 && probe_write((uint64_t)exo.irqs, 0) == 15
                ? 0

@@ -32,15 +32,13 @@ __asm__(".pushsection .text\n"
 /* Has no handler: each first use of a page is its gate's. */
 long kid_faults(void)
 {
-    if (exo_tables(&exo.pool, TEST_VA, 1) < 0)
-        return -1;
+    if (exo_tables(&exo.pool, TEST_VA, 1) < 0) return -1;
     exo_thread_set(0, EXO_SET_FAULT, KID_GIVEN, 0);
     exo_thread_set(0, EXO_SET_UPCALL, 0, 0);
     uint64_t sum = 0;
     for (unsigned i = 0; i < PAGES; i++) {
         volatile uint64_t *at = (volatile uint64_t *)(TEST_VA + i * EXO_PAGE);
-        if (faults_store((uint64_t)at) != 32767)
-            sum += 1000;
+        if (faults_store((uint64_t)at) != 32767) sum += 1000;
         sum += *at;
     }
     exo_thread_set(0, EXO_SET_FAULT, EXO_CHILD_FAULT, 0);
@@ -59,8 +57,7 @@ static bool touch_in_handler(struct exo_frame *frame, struct exo_saved *saved)
 
 long kid_handler_faults(void)
 {
-    if (exo_tables(&exo.pool, TEST_VA, 1) < 0)
-        return -1;
+    if (exo_tables(&exo.pool, TEST_VA, 1) < 0) return -1;
     exo_handlers.exception = touch_in_handler;
     exo_thread_set(0, EXO_SET_FAULT, KID_GIVEN, 0);
     __asm__ volatile("ud2\n ud2" : : : "memory");
@@ -107,11 +104,9 @@ static long faulting_kid(const char *function, uint32_t thread)
 {
     repairs = odd = 0;
     long r = kid_make(&kid, function, exo.start.cpu);
-    if (r < 0)
-        return r;
+    if (r < 0) return r;
     long gate = exo_gate_new(thread, 0);
-    if (gate < 0)
-        return gate;
+    if (gate < 0) return gate;
     server_gate = (uint64_t)gate;
     r = kid_give(&kid, (uint32_t)gate, EXO_GATE_CALL, BADGE, 1);
     return r < 0 ? r : kid_start(&kid);

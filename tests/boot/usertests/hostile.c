@@ -93,14 +93,8 @@ static void run_kid(const char *name, long result)
     EXPECT(kid_end(&k), 0);
 }
 
-static void test_others_frames(void)
-{
-    run_kid("own_frames", 0);
-}
-static void test_pointers(void)
-{
-    run_kid("hostile_pointers", 0);
-}
+static void test_others_frames(void) { run_kid("own_frames", 0); }
+static void test_pointers(void) { run_kid("hostile_pointers", 0); }
 
 /* Random calls with arguments that are often nearly right. */
 static uint64_t fuzz_next(uint64_t *state)
@@ -147,8 +141,7 @@ long kid_fuzz(void)
         uint64_t call = EXO_CALL_BASE + fuzz_next(&state) % EXO_CALL_COUNT, a[6];
         for (int k = 0; k < 6; k++)
             a[k] = fuzz_value(&state);
-        if (!fuzz_left_out(call))
-            raw_call(call, a[0], a[1], a[2], a[3], a[4], a[5]);
+        if (!fuzz_left_out(call)) raw_call(call, a[0], a[1], a[2], a[3], a[4], a[5]);
     }
     return 0;
 }
@@ -237,8 +230,7 @@ static void test_exhaustion(void)
 long kid_hold(void)
 {
     uint64_t count, base = (uint64_t)cap_base(KID_GIVEN, &count);
-    if (exo_bind(&exo.pool, TEST_VA, count, KID_GIVEN, base, RW) < 0)
-        return -1;
+    if (exo_bind(&exo.pool, TEST_VA, count, KID_GIVEN, base, RW) < 0) return -1;
     for (;;)
         for (uint64_t i = 0; i < count; i++)
             *(volatile uint64_t *)(TEST_VA + i * EXO_PAGE) += 1;
@@ -285,10 +277,7 @@ static void revoke_running(unsigned cpu)
     give_back(f, 4);
 }
 
-static void test_revoke_running(void)
-{
-    revoke_running(exo.start.cpu);
-}
+static void test_revoke_running(void) { revoke_running(exo.start.cpu); }
 static void test_revoke_running_other_cpu(void)
 {
     NEED_CPUS(2);

@@ -10,8 +10,7 @@ static uint64_t gate, go_on, item;
 static long start_server(void (*function)(void *))
 {
     long r = exo_task_make(&server, exo.start.cpu);
-    if (r < 0)
-        return r;
+    if (r < 0) return r;
     gate = (uint64_t)exo_gate_new(server.sel, 1);
     r = exo_task_start(&server, function, NULL);
     while (r == 0 && exo_thread_info(server.sel) != EXO_T_WAIT)
@@ -103,19 +102,15 @@ long kid_sends(void)
                                1ul << 63 | console,
                                UINT64_MAX};
     for (unsigned i = 0; i < EXO_COUNT(forged); i++)
-        if (exo_call_x(KID_GIVEN, w, forged[i], 0) != 0 || w[0])
-            return (long)i + 1;
+        if (exo_call_x(KID_GIVEN, w, forged[i], 0) != 0 || w[0]) return (long)i + 1;
     if (exo_thread_set(KID_GIVEN, EXO_SET_RECEIVE, 5, 0) != -EXO_E_KIND ||
         exo_cap_derive(console, EXO_REF(KID_GIVEN, 5), EXO_USE, 0x3f8, 1) != -EXO_E_KIND)
         return 100;
-    if (exo_call_x(KID_GIVEN, w, console, 0) != 0 || w[0] != 1)
-        return 101;
+    if (exo_call_x(KID_GIVEN, w, console, 0) != 0 || w[0] != 1) return 101;
     w[1] = 1; /* the server opens the same selector again, which is full now */
-    if (exo_call_x(KID_GIVEN, w, console, 0) != 0 || w[0])
-        return 102;
+    if (exo_call_x(KID_GIVEN, w, console, 0) != 0 || w[0]) return 102;
     w[1] = 0;
-    if (exo_call_x(KID_GIVEN, w, EXO_CHILD_MEMORY, 0) != 0 || w[0])
-        return 103;
+    if (exo_call_x(KID_GIVEN, w, EXO_CHILD_MEMORY, 0) != 0 || w[0]) return 103;
     return 0;
 }
 

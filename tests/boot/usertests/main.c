@@ -12,8 +12,7 @@ static long failure_got;
 
 void test_fail(const char *file, int line, const char *what, long got)
 {
-    if (failure_what)
-        return;
+    if (failure_what) return;
     failure_file = file;
     failure_line = line;
     failure_what = what;
@@ -48,8 +47,7 @@ static struct usage usage_now(void)
 
 static bool leaks(const struct usage *a, const struct usage *b, const char *name)
 {
-    if (!memcmp(a, b, sizeof(*a)))
-        return false;
+    if (!memcmp(a, b, sizeof(*a))) return false;
     exo_printf("FAIL %s leaks: free %ld typed %ld bindings %ld selectors %ld slots %ld\n", name,
                (long)(b->free - a->free), (long)(b->typed - a->typed),
                (long)(b->bindings - a->bindings), (long)(b->selectors - a->selectors),
@@ -85,8 +83,7 @@ static void run_test(const struct test *test)
 static bool wanted(const char *args, const char *name)
 {
     size_t n = strlen(name);
-    if (!*args)
-        return true;
+    if (!*args) return true;
     for (const char *at = args; *at; at++)
         if ((at == args || at[-1] == ' ') && !strncmp(at, name, n) && (!at[n] || at[n] == ' '))
             return true;
@@ -96,8 +93,7 @@ static bool wanted(const char *args, const char *name)
 static void run_tests(const struct test *tests, const char *args)
 {
     for (; tests->name; tests++)
-        if (wanted(args, tests->name))
-            run_test(tests);
+        if (wanted(args, tests->name)) run_test(tests);
 }
 
 const struct kid_function kid_functions[] = {
@@ -129,15 +125,13 @@ const struct kid_function kid_functions[] = {
 static int run_kid(const char *name)
 {
     for (const struct kid_function *k = kid_functions; k->name; k++)
-        if (!strcmp(k->name, name))
-            return (int)k->run();
+        if (!strcmp(k->name, name)) return (int)k->run();
     return -2;
 }
 
 int main(struct exo_startup *start)
 {
-    if (!strncmp(start->args, "kid ", 4))
-        return run_kid(start->args + 4);
+    if (!strncmp(start->args, "kid ", 4)) return run_kid(start->args + 4);
     probe_init();
     for (size_t size = 2048; size <= 1ul << 20; size *= 2)
         free(malloc(size));

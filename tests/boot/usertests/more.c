@@ -48,8 +48,7 @@ static bool bad_frame(struct exo_frame *frame, struct exo_saved *saved)
         uint64_t rip = frame->rip;
         frame->rip = bad_rip;
         long r = raw_call(EXO_CALL_upcall_return, 0, 0, 0, 0, 0, 0);
-        if (r != -EXO_E_ARG)
-            return false;
+        if (r != -EXO_E_ARG) return false;
         frame->rip = rip + 2;
         frame->rflags = bad_flags;
     }
@@ -153,8 +152,7 @@ static long give_result, give_again;
 static long start_server(void (*function)(void *))
 {
     long r = exo_task_make(&server, exo.start.cpu);
-    if (r < 0)
-        return r;
+    if (r < 0) return r;
     gate = (uint64_t)exo_gate_new(server.sel, 1);
     r = exo_task_start(&server, function, NULL);
     while (r == 0 && exo_thread_info(server.sel) != EXO_T_WAIT)

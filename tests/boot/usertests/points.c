@@ -15,13 +15,11 @@
 static long scan(exo_policy *policy)
 {
     struct exo_region region;
-    if (exo_region_make(&region, TEST_VA, SCAN_PAGES, SCAN_LIMIT, policy, true) < 0)
-        return -2;
+    if (exo_region_make(&region, TEST_VA, SCAN_PAGES, SCAN_LIMIT, policy, true) < 0) return -2;
     for (uint64_t pass = 0; pass < SCAN_PASSES; pass++)
         for (uint64_t i = 0; i < SCAN_PAGES; i++) {
             volatile uint64_t *at = (volatile uint64_t *)(TEST_VA + i * EXO_PAGE);
-            if (*at != (pass ? pass * 1000 + i : 0))
-                return -1;
+            if (*at != (pass ? pass * 1000 + i : 0)) return -1;
             *at = (pass + 1) * 1000 + i;
         }
     long faults = (long)region.faults;
@@ -64,8 +62,7 @@ static bool grants_bind(void)
 {
     for (unsigned i = 0; i < GRANTS; i++) {
         uint64_t count, base = (uint64_t)cap_base(KID_GIVEN + i, &count);
-        if (exo_bind(&exo.pool, grant_va(i), count, KID_GIVEN + i, base, RW) < 0)
-            return false;
+        if (exo_bind(&exo.pool, grant_va(i), count, KID_GIVEN + i, base, RW) < 0) return false;
         *(volatile uint64_t *)grant_va(i) = 100 + i;
     }
     return true;
@@ -77,12 +74,10 @@ static volatile uint32_t gave;
 static void give_even(const struct exo_record *record)
 {
     uint64_t left = record->amount;
-    if (record->what != EXO_ASKED)
-        return;
+    if (record->what != EXO_ASKED) return;
     for (unsigned i = 0; i < GRANTS && left; i += 2) {
         exo_page_unbind(EXO_SELF, grant_va(i), GRANT_PAGES);
-        if (exo_cap_delete(KID_GIVEN + i) < 0)
-            continue;
+        if (exo_cap_delete(KID_GIVEN + i) < 0) continue;
         gave++;
         left -= EXO_MIN(left, GRANT_PAGES);
     }
@@ -90,29 +85,24 @@ static void give_even(const struct exo_record *record)
 
 long kid_gives(void)
 {
-    if (!grants_bind() || exo_revocations(give_even) < 0)
-        return -1;
+    if (!grants_bind() || exo_revocations(give_even) < 0) return -1;
     exo_event_signal(KID_GIVEN + GRANTS);
-    if (!spin_until(&gave, GRANTS / 2, KID_TIME))
-        return -2;
+    if (!spin_until(&gave, GRANTS / 2, KID_TIME)) return -2;
     for (unsigned i = 1; i < GRANTS; i += 2)
-        if (*(volatile uint64_t *)grant_va(i) != 100 + i)
-            return -3;
+        if (*(volatile uint64_t *)grant_va(i) != 100 + i) return -3;
     return gave;
 }
 
 static uint64_t taken_names;
 static void note_taken(const struct exo_record *record)
 {
-    if (record->what == EXO_TAKEN && record->kind == EXO_FRAMES)
-        taken_names += record->count;
+    if (record->what == EXO_TAKEN && record->kind == EXO_FRAMES) taken_names += record->count;
 }
 
 long kid_ignores(void)
 {
     probe_init();
-    if (!grants_bind())
-        return -1;
+    if (!grants_bind()) return -1;
     exo_event_signal(KID_GIVEN + GRANTS);
     uint64_t end = exo_in_us(KID_TIME);
     while (exo_tsc() < end && taken_names < GRANT_PAGES * GRANTS / 2) {
@@ -135,13 +125,11 @@ static long grants_give(struct grant_parent *p, const char *function)
     p->frame = frames(GRANTS * GRANT_PAGES);
     p->source = (uint64_t)exo_sel_alloc();
     long r = exo_cap_derive(MEM, p->source, RW, p->frame, GRANTS * GRANT_PAGES);
-    if (r == 0)
-        r = kid_make(&p->kid, function, exo.start.cpu);
+    if (r == 0) r = kid_make(&p->kid, function, exo.start.cpu);
     for (unsigned i = 0; i < GRANTS && r >= 0; i++)
         r = kid_give(&p->kid, (uint32_t)p->source, RW, p->frame + i * GRANT_PAGES, GRANT_PAGES);
     p->ready = (uint64_t)exo_event_new(exo.start.sel_thread, 0x20);
-    if (r >= 0)
-        r = kid_give(&p->kid, (uint32_t)p->ready, EXO_EVENT_SIGNAL, UINT64_MAX, 1);
+    if (r >= 0) r = kid_give(&p->kid, (uint32_t)p->ready, EXO_EVENT_SIGNAL, UINT64_MAX, 1);
     return r < 0 ? r : kid_start(&p->kid);
 }
 
@@ -252,8 +240,7 @@ static void test_share(void)
         EXPECT(exo_task_destroy(&greedy[i]), 0);
     }
     for (uint32_t i = 0; i < s->count; i++) {
-        if (i < SHARE_SLOTS)
-            EXPECT(exo_slot_unbind(s->sel, s->first + i), 0);
+        if (i < SHARE_SLOTS) EXPECT(exo_slot_unbind(s->sel, s->first + i), 0);
         EXPECT(exo_slot_bind(s->sel, s->first + i, exo.start.sel_thread, 0), 0);
     }
     EXPECT(exo_task_destroy(&owner), 0);
@@ -267,27 +254,23 @@ static void test_share(void)
 
 long kid_tables(void)
 {
-    if (!exo.words)
-        return -1;
+    if (!exo.words) return -1;
     exo_thread_info(0);
     uint64_t self = exo_page()->list[0].va, env = exo_page()->list[0].frame, types = 0, bound = 0;
     for (uint64_t f = exo.start.memory_base; f < exo.start.memory_base + exo.start.memory_count;
          f++) {
         unsigned type = EXO_FW_TYPE(exo.words[f]);
-        if (type != EXO_FT_PLAIN && EXO_FW_OWNER(exo.words[f]) != env)
-            return -2;
+        if (type != EXO_FT_PLAIN && EXO_FW_OWNER(exo.words[f]) != env) return -2;
         types += type != EXO_FT_PLAIN;
         bound += type == EXO_FT_PLAIN && EXO_FW_BINDINGS(exo.words[f]) != 0;
     }
     if (EXO_FW_TYPE(exo.words[self]) != EXO_FT_THREAD || EXO_FW_TYPE(exo.words[env]) != EXO_FT_ENV)
         return -3;
-    if (exo.cpus[exo.start.cpu].current != self)
-        return -4;
+    if (exo.cpus[exo.start.cpu].current != self) return -4;
     uint64_t free = exo.start.memory_count - types - bound;
     uint64_t mine = exo.pool.free; /* what we know ourselves to be free */
     probe_init();
-    if (probe_write((uint64_t)exo.words, 0) != 15)
-        return -5;
+    if (probe_write((uint64_t)exo.words, 0) != 15) return -5;
     return free == mine ? 0 : (long)free - (long)mine;
 }
 

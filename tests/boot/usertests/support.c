@@ -26,21 +26,16 @@ extern uint64_t probe_rsp;
 static bool probe_exception(struct exo_frame *frame, struct exo_saved *saved)
 {
     (void)saved;
-    if (!probing)
-        return false;
+    if (!probing) return false;
     probe_vector = (int)frame->vector;
     probe_error = frame->error;
     probe_addr = frame->addr;
     frame->rip = (uint64_t)probe_escape;
-    if (probing == 2)
-        frame->rsp = probe_rsp;
+    if (probing == 2) frame->rsp = probe_rsp;
     return true;
 }
 
-void probe_init(void)
-{
-    exo_handlers.exception = probe_exception;
-}
+void probe_init(void) { exo_handlers.exception = probe_exception; }
 
 int probe_read(uint64_t va, uint64_t *value)
 {
@@ -90,28 +85,22 @@ long kid_make(struct kid *kid, const char *function, unsigned cpu)
     char args[64];
     if (!kids++) {
         long event = exo_event_new(exo.start.sel_thread, EXO_EV_FAULT);
-        if (event < 0)
-            return event;
+        if (event < 0) return event;
         fault_event = (uint32_t)event;
     }
     long r =
         exo_child_make(&kid->child, &exo.pool, KID_FRAMES, KID_TABLES, cpu, fault_event, kid->bits);
-    if (r < 0)
-        return r;
+    if (r < 0) return r;
     exo_format(args, sizeof(args), "kid %s", function);
     r = exo_child_image(&kid->child, args);
-    if (r < 0)
-        return r;
+    if (r < 0) return r;
     uint32_t console = exo.start.sel_console;
     r = exo_child_give(&kid->child, console, EXO_USE, 0x3f8, 8);
     kid->child.start.sel_console = r < 0 ? 0 : (uint32_t)r;
     return r < 0 ? r : 0;
 }
 
-long kid_start(struct kid *kid)
-{
-    return exo_child_start(&kid->child);
-}
+long kid_start(struct kid *kid) { return exo_child_start(&kid->child); }
 
 long kid_give(struct kid *kid, uint32_t src, unsigned rights, uint64_t base, uint64_t count)
 {
@@ -127,8 +116,7 @@ long kid_wait(struct kid *kid, uint64_t us)
             const struct exo_regs *regs = &exo_page()->regs;
             return regs->rax == EXO_EXIT_MAGIC ? (long)regs->rdi : -1000 - (long)regs->vector;
         }
-        if (exo_tsc() >= end)
-            return -1;
+        if (exo_tsc() >= end) return -1;
         exo_event_wait(EXO_EV_FAULT, EXO_MIN(end, exo_in_us(2000)));
     }
 }
@@ -136,8 +124,7 @@ long kid_wait(struct kid *kid, uint64_t us)
 long kid_end(struct kid *kid)
 {
     long r = exo_child_destroy(&kid->child);
-    if (!--kids)
-        exo_drop(fault_event);
+    if (!--kids) exo_drop(fault_event);
     return r;
 }
 
@@ -147,24 +134,18 @@ bool spin_until(volatile uint32_t *flag, uint32_t value, uint64_t us)
 {
     uint64_t end = exo_in_us(us);
     while (*flag != value) {
-        if (exo_tsc() > end)
-            return false;
+        if (exo_tsc() > end) return false;
         exo_yield();
     }
     return true;
 }
 
-void sleep_us(uint64_t us)
-{
-    exo_event_wait(1ul << 50, exo_in_us(us));
-}
+void sleep_us(uint64_t us) { exo_event_wait(1ul << 50, exo_in_us(us)); }
 
 long cap_base(uint64_t sel, uint64_t *count)
 {
-    if (exo_cap_info(sel) <= 0)
-        return -1;
-    if (count)
-        *count = exo_page()->list[0].frame;
+    if (exo_cap_info(sel) <= 0) return -1;
+    if (count) *count = exo_page()->list[0].frame;
     return (long)exo_page()->list[0].va;
 }
 
@@ -174,7 +155,4 @@ uint64_t frames(uint64_t n)
     return frame < 0 ? 0 : (uint64_t)frame;
 }
 
-void give_back(uint64_t frame, uint64_t n)
-{
-    exo_frames_free(&exo.pool, frame, n);
-}
+void give_back(uint64_t frame, uint64_t n) { exo_frames_free(&exo.pool, frame, n); }

@@ -233,6 +233,41 @@ static void test_event_upcall(void)
     EXPECT(exo_drop((uint32_t)e), 0);
 }
 
+/* One signal that ends a wait and is to be taken as an upcall too does both. */
+static uint64_t both_event;
+static volatile uint32_t both_seen;
+static void signal_both(void *unused)
+{
+    (void)unused;
+    exo_event_signal(both_event);
+    while (!both_seen) /* its end would be one more event */
+        exo_yield();
+}
+
+static void test_event_both(void)
+{
+    static struct exo_task t;
+    both_event = (uint64_t)exo_event_new(exo.start.sel_thread, 6);
+    for (unsigned cpu = 0; cpu < exo.start.cpus; cpu++) {
+        EXPECT(exo_task_make(&t, cpu), 0);
+        taken = both_seen = 0;
+        exo_handlers.events = take_events;
+        exo_events_mask(2);
+        EXPECT(exo_task_start(&t, signal_both, NULL), 0);
+        long got = exo_event_wait(4, exo_in_us(KID_TIME));
+        for (uint64_t end = exo_in_us(20000); !taken && exo_tsc() < end;)
+            exo_null();
+        exo_events_mask(0);
+        exo_handlers.events = NULL;
+        both_seen = 1;
+        exo_task_join(&t);
+        EXPECT(exo_task_destroy(&t), 0);
+        EXPECT(got, 4);
+        EXPECT(taken, 2);
+    }
+    EXPECT(exo_drop((uint32_t)both_event), 0);
+}
+
 static void test_event_deadline(void)
 {
     uint64_t start = exo_tsc();
@@ -344,6 +379,7 @@ const struct test thread_tests[] = {
     {"registers", test_registers},
     {"fpu", test_fpu},
     {"event_upcall", test_event_upcall},
+    {"event_both", test_event_both},
     {"event_deadline", test_event_deadline},
     {"timer", test_timer},
     {"yield", test_yield},
