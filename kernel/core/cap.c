@@ -61,6 +61,7 @@ long thread_find(uint64_t sel, unsigned rights, frame_t *out)
     if (sel == 0) return 0;
     struct cap c;
     long r = cap_read(cur_env(), sel, EXO_THREAD, rights, &c);
+    /*@ assert r == 0 ==> cap_ok(cap_at(threads[the_cpu.cur].env, sel)); */
     if (r == 0) *out = (frame_t)c.base;
     return r;
 }

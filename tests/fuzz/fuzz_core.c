@@ -187,7 +187,7 @@ static uint64_t choose(unsigned type)
     case GRAMMAR_SLOT:
         return pick(2 * EXO_SLOTS_PER_CPU + 2);
     case GRAMMAR_IRQ:
-        return pick(EXO_IRQ_COUNT + 2);
+        return chance(4) ? EXO_IRQ_COUNT - 1 : pick(EXO_IRQ_COUNT + 2);
     case GRAMMAR_PORT:
         return chance(10) ? 65535 : pick(65540);
     case GRAMMAR_SIZE:

@@ -13,6 +13,7 @@ import argparse
 import concurrent.futures
 import glob
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -81,7 +82,8 @@ def proof(directory, path):
 
 
 def plant(name, path, old, new):
-    """A copy of the core with the mutant in it; the directory."""
+    """A copy of the core with the mutant in it, however the text is broken into lines; the
+    directory, or None."""
     directory = os.path.join(BUILD, name)
     shutil.rmtree(directory, ignore_errors=True)
     os.makedirs(directory + "/kernel")
@@ -89,10 +91,12 @@ def plant(name, path, old, new):
     os.symlink(os.path.abspath("abi"), directory + "/abi")
     with open(os.path.join(directory, path), encoding="ascii") as source:
         text = source.read()
-    if text.count(old) != 1:
+    found = list(re.finditer(r"\s+".join(map(re.escape, old.split())), text))
+    if len(found) != 1:
         return None
+    start, end = found[0].span()
     with open(os.path.join(directory, path), "w", encoding="ascii") as output:
-        output.write(text.replace(old, new))
+        output.write(text[:start] + new.strip() + text[end:])
     return directory
 
 

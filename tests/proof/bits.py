@@ -41,6 +41,7 @@ DEFINITIONS = [  # name, parameters, kind, body; those of kind "int" are opaque 
      " | where((r & 4) == 0, 1 << 63, 0) | where(l > 1, 0x80, 0)"),
     ("p_at", "b, f", "int", "b | u64(f << 12)"),
     ("p_marked", "e, x", "int", "e | (x & 0x60)"),  # takes over accessed and dirty
+    ("v_pages", "l", "int", "u64(1 << u32(9 * u32(l - 1)))"),  # frames of a leaf
     ("v_index", "v, l", "int", "u32(v >> u32(12 + 9 * u32(l - 1))) & 511"),
     ("p_table", "f, s", "int", "u64(f << 12) | 1 | 2 | 4 | p_sel_bits(s)"),
 ]
@@ -65,6 +66,12 @@ FACTS = [  # name, variables, hypothesis, conclusion
      "w_typed(t, o) < (1 << 64) and w_owner(w_typed(t, o)) == o"),
     ("negate", "x", "0 < x and x < (1 << 64)", "u64(-x) + x == (1 << 64)"),
     ("narrow", "a, b", "a < 256 and b < (1 << 32)", "(u8(a & b) & u32(~a)) == 0"),
+    ("narrow_too", "a, b", "a < (1 << 32) and b < 256", "(u8(a & b) & u32(~b)) == 0"),
+    ("product", "d, n, p", "d < n and n <= 512 and (p == 1 or p == 512 or p == 262144)",
+     "p + d * p <= n * p"),
+    ("pages_1", "l", "l == 1", "v_pages(l) == 1"),
+    ("pages_2", "l", "l == 2", "v_pages(l) == 512"),
+    ("pages_3", "l", "l == 3", "v_pages(l) == 262144"),
     ("complement", "x", "x < (1 << 64)", "u64(~x) + x == (1 << 64) - 1"),
     ("block_2m", "f", "f < (1 << 26)", "(f >> 9) < (1 << 17)"),
     ("block_1g", "f", "f < (1 << 26)", "(f >> 18) < (1 << 8)"),
@@ -115,7 +122,8 @@ def acsl(node):
     if isinstance(node, ast.Constant):
         return hex(node.value) if node.value > 9 else str(node.value)
     if isinstance(node, ast.BinOp):
-        if isinstance(node.op, ast.LShift) and isinstance(node.left, ast.Constant):
+        if isinstance(node.op, ast.LShift) and \
+                isinstance(node.left, ast.Constant) and isinstance(node.right, ast.Constant):
             return hex(node.left.value << node.right.value)
         return f"({acsl(node.left)} {BINARY[type(node.op)][0]} {acsl(node.right)})"
     if isinstance(node, ast.Compare):

@@ -84,8 +84,7 @@ struct thread *this_thread(void);
     predicate va_range(integer va, integer bytes) =
       (0 <= va && va + bytes <= EXO_VA_END) ||
       (0xffff880000000000 <= va && va + bytes <= 0x10000000000000000);
-    logic integer level_pages(integer l) = l == 1 ? 1 : l == 2 ? 512 : 262144;
-    logic integer level_bytes(integer l) = level_pages(l) * 4096;
+    logic integer level_bytes(integer l) = v_pages(l) * 4096;
     predicate pend_room = the_cpu.pend_count < PEND_MAX; */
 
 /* The entries of e's tables name frames capabilities of e. That they go on doing so is
@@ -199,6 +198,11 @@ long cap_find(frame_t e, uint64_t sel, unsigned kind, unsigned rights, cref_t *o
     ensures -EXO_E_TODO <= \result <= 0;
     ensures \result == 0 ==> env_ok(*out); */
 long env_find_cap(uint64_t sel, unsigned rights, frame_t *out);
+/*@ requires invariants && \valid(out) && local(out);
+    assigns *out;
+    ensures -EXO_E_TODO <= \result <= 0;
+    ensures \result == 0 ==> env_ok(*out); */
+static inline long env_find(uint64_t sel, unsigned rights, frame_t *out);
 
 /*@ requires invariants && \valid(out) && local(out);
     assigns *out;
@@ -213,7 +217,8 @@ long thread_find(uint64_t sel, unsigned rights, frame_t *out);
     assigns *out;
     ensures -EXO_E_TODO <= \result <= 0;
     ensures \result == 0 ==> sel < envs[e].nsel && out->kind == kind && kind != EXO_NONE &&
-            SUBSET(rights, out->rights) && out->base == caps[cap_at(e, sel)].base &&
+            SUBSET(rights, out->rights);
+    ensures copied: \result == 0 ==> out->base == caps[cap_at(e, sel)].base &&
             kind == caps[cap_at(e, sel)].kind; */
 long cap_read(frame_t e, uint64_t sel, unsigned kind, unsigned rights, struct cap *out);
 
@@ -227,7 +232,8 @@ bool cap_has_children(cref_t c);
     requires caps[src].next != src && caps[src].prev != src;
     requires caps[src].next == 0 || caps[src].next != caps[src].prev;
     requires \valid_read(contents) && \separated(contents, &caps[0 .. 0xffffffff]);
-    assigns caps[dst], caps[0 .. 0xffffffff].next, caps[0 .. 0xffffffff].prev;
+    assigns caps[dst], caps[src].next, caps[src].prev, caps[caps[src].next].prev,
+            caps[caps[src].prev].next;
     ensures -EXO_E_TODO <= \result <= 0;
     ensures empty: \result == 0 ==> \old(caps[dst].kind) == EXO_NONE;
     ensures alive: \result == 0 ==> (caps[src].flags & CAP_DYING) == 0 &&
@@ -250,7 +256,7 @@ long cap_insert(cref_t src, cref_t dst, frame_t holder, bool sibling, const stru
 /*@ requires machine && caps[c].kind != EXO_NONE && caps[c].bindings == 0;
     requires caps[c].prev != c && caps[c].next != c;
     requires caps[c].prev == 0 || caps[c].prev != caps[c].next;
-    assigns caps[c], caps[0 .. 0xffffffff].next, caps[0 .. 0xffffffff].prev;
+    assigns caps[c], caps[caps[c].prev].next, caps[caps[c].next].prev;
     ensures caps[c].kind == EXO_NONE && caps[c].prev == 0 && caps[c].next == 0;
     ensures before: \old(caps[c].prev) != 0 ==>
             caps[\old(caps[c].prev)].next == \old(caps[c].next);

@@ -22,12 +22,19 @@ CONTRACTS = "-I{source}/kernel/core -include tests/proof/contracts.h"
 
 # The C functions that compute what bits.py defines; they are proved against the
 # definitions, and with every conditional as a goal of its own.
-BITS = "pte_leaf,pte_table,pte_frame,pte_sel,pte_rights,pte_marked,pte_at,sel_bits"
+BITS = "pte_leaf,pte_table,pte_frame,pte_sel,pte_rights,pte_at,sel_bits,level_frames"
+PAGE = ("va_user,table_find,table_next,leaf_find,leaf_any,pend_add,pend_flush,bind_check,"
+        "cap_covers,bind_one,entry_unbind,env_find")
+CAP = ("cur_env,cap_find,cap_read,env_find_cap,thread_find,cap_has_children,link_between,"
+       "cap_insert,cap_remove,cap_narrow")
 JOBS = [  # file, definitions of bits.py open or closed, options
     ("fields", "open", []),
     ("words", "open", ["-wp-split", "-wp-fct", "word_typed,va_index"]),
-    ("words", "closed", ["-wp-skip-fct", "word_typed,va_index"]),
+    ("words", "closed", ["-wp-skip-fct", "word_typed,va_index,env_find"]),
     ("page", "open", ["-wp-split", "-wp-fct", BITS]),
+    ("page", "closed", ["-wp-fct", PAGE]),
+    ("page", "closed", ["-wp-fct", "bind_range,bind_list", "-wp-prop", "@assert"]),
+    ("cap", "closed", ["-wp-fct", CAP]),
 ]
 GOAL = re.compile(r"^\[wp\] \[Failed\] Goal (\S+)", re.MULTILINE)
 TOTAL = re.compile(r"^\[wp\] Proved goals:\s+(\d+) / (\d+)", re.MULTILINE)
@@ -49,8 +56,8 @@ def prove(job, source, timeout, env):
     name, bits, options = job
     path = f"tests/proof/{name}.c" if name == "fields" else f"{source}/kernel/core/{name}.c"
     contracts = "" if name == "fields" else CONTRACTS.format(source=source)
-    command = ["frama-c", "-machdep", "gcc_x86_64", "-c11", "-cpp-extra-args",
-               CPP.format(build=BUILD, bits=bits, contracts=contracts),
+    command = ["frama-c", "-machdep", "gcc_x86_64", "-c11",
+               "-cpp-extra-args=" + CPP.format(build=BUILD, bits=bits, contracts=contracts),
                "-wp", "-wp-rte", "-wp-model", "Typed", "-wp-prover", PROVERS,
                "-wp-timeout", str(timeout), "-wp-par", str(os.cpu_count() or 1)]
     result = subprocess.run(command + options + [path], env=env, text=True, check=False,
