@@ -108,6 +108,7 @@ static void control_load(void)
     msr_write(MSR_STAR, (uint64_t)(SEL_KERNEL_DATA | 3) << 48 | (uint64_t)SEL_KERNEL_CODE << 32);
     msr_write(MSR_LSTAR, (uint64_t)syscall_entry);
     msr_write(MSR_CSTAR, 0); /* no 32-bit code segment is ever made */
+    msr_write(MSR_SYSENTER_CS, 0); /* SYSENTER: #GP, whatever firmware left there */
     msr_write(MSR_FMASK, RFLAGS_IF | RFLAGS_TF | RFLAGS_DF | RFLAGS_AC | RFLAGS_NT);
 }
 

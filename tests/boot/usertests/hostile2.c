@@ -145,8 +145,80 @@ static void test_destroy_each_other(void)
     }
 }
 
+/* ---- instructions that are not a user's, and contexts that are odd ------------------------ */
+static const struct odd {
+    const char *name;
+    uint8_t code[24];
+    uint8_t vector[2]; /* of the exception, 0xff: none; another that will do: #UD where
+                          the CPU lacks it, #PF by emulators that read the stack as the kernel */
+} odds[] = {
+    {"int 0", {0xcd, 0}, {13, 13}},
+    {"int 1", {0xcd, 1}, {13, 13}},
+    {"int 2", {0xcd, 2}, {13, 13}},
+    {"int 8", {0xcd, 8}, {13, 13}},
+    {"int 14", {0xcd, 14}, {13, 13}},
+    {"int 18", {0xcd, 18}, {13, 13}},
+    {"int 0x20", {0xcd, 0x20}, {13, 13}},
+    {"int 0x80", {0xcd, 0x80}, {13, 13}},
+    {"int timer", {0xcd, 0xe0}, {13, 13}},
+    {"int ipi", {0xcd, 0xe1}, {13, 13}},
+    {"int quiesce", {0xcd, 0xe2}, {13, 13}},
+    {"int3", {0xcc}, {3, 3}},
+    {"int1", {0xf1}, {1, 6}},
+    {"sysenter", {0x0f, 0x34}, {13, 6}},
+    {"sysret", {0x48, 0x0f, 0x07}, {13, 13}},
+    {"swapgs", {0x0f, 0x01, 0xf8}, {13, 13}},
+    {"rdpmc", {0x31, 0xc9, 0x0f, 0x33}, {13, 13}},
+    {"rdmsr", {0x31, 0xc9, 0x0f, 0x32}, {13, 13}},
+    {"wrmsr", {0xb9, 0x82, 0, 0, 0xc0, 0x0f, 0x30}, {13, 13}},
+    {"xsetbv", {0x31, 0xc9, 0x0f, 0x01, 0xd1}, {13, 13}},
+    {"mov from cr3", {0x0f, 0x20, 0xd8}, {13, 13}},
+    {"mov to dr7", {0x0f, 0x23, 0xf8}, {13, 13}},
+    {"lidt", {0x0f, 0x01, 0x1c, 0x24}, {13, 13}},
+    {"hlt", {0xf4}, {13, 13}},
+    {"cli", {0xfa}, {13, 13}},
+    {"in", {0xe4, 0x64}, {13, 13}},
+    {"vmrun", {0x0f, 0x01, 0xd8}, {13, 6}},
+    {"clgi", {0x0f, 0x01, 0xdd}, {13, 6}},
+    {"vmmcall", {0x0f, 0x01, 0xd9}, {6, 6}},
+    {"ds = kernel code", {0xb8, 8, 0, 0, 0, 0x8e, 0xd8}, {13, 13}},
+    {"gs = tss", {0xb8, 0x28, 0, 0, 0, 0x8e, 0xe8}, {13, 13}},
+    {"gs = user data", {0xb8, 0x1b, 0, 0, 0, 0x8e, 0xe8, 0xc3}, {0xff, 0xff}},
+    {"ss = 0", {0x31, 0xc0, 0x8e, 0xd0}, {13, 13}},
+    {"far return to the kernel", {0x6a, 8, 0x6a, 0, 0x48, 0xcb}, {13, 14}},
+    {"jump past 2^47", {0x48, 0xb8, 0, 0, 0, 0, 0, 0x80, 0, 0, 0xff, 0xe0}, {13, 13}},
+    {"jump into the kernel",
+     {0x48, 0xb8, 0, 0, 0x20, 0, 0x80, 0x87, 0xff, 0xff, 0xff, 0xe0},
+     {14, 14}},
+    {"a kernel's gs, then ud2",
+     {0x48, 0xb8, 0, 0, 0x20, 0, 0x80, 0x87, 0xff, 0xff, 0xf3, 0x48, 0x0f, 0xae, 0xd8, 0x0f, 0x0b},
+     {6, 6}},
+    {"gs = -1 that is not canonical",
+     {0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0x7f, 0xf3, 0x48, 0x0f, 0xae, 0xd8},
+     {13, 13}},
+    {"nt and ac, then ud2", {0x68, 2, 0x40, 4, 0, 0x9d, 0x0f, 0x0b}, {6, 6}},
+};
+
+static void test_odd_instructions(void)
+{
+    uint64_t f = frames(1);
+    EXPECT(exo_bind(&exo.pool, TEST_VA, 1, MEM, f, RW) < 0, 0);
+    EXPECT(exo_bind(&exo.pool, TEST_VA + EXO_PAGE, 1, MEM, f, EXO_R | EXO_X) < 0, 0);
+    for (unsigned i = 0; i < EXO_COUNT(odds); i++) {
+        memcpy((void *)TEST_VA, odds[i].code, sizeof odds[i].code);
+        int r = probe_run(TEST_VA + EXO_PAGE) - 1;
+        if ((r & 0xff) != odds[i].vector[0] && (r & 0xff) != odds[i].vector[1]) {
+            test_fail(__FILE__, __LINE__, odds[i].name, r);
+            break;
+        }
+    }
+    exo_unbind(&exo.pool, TEST_VA, 2);
+    give_back(f, 1);
+}
+
 const struct test hostile2_tests[] = {
     {"a dead thread is told of no revocation", test_dead_revoker},
     {"two CPUs destroy each other's threads", test_destroy_each_other},
+    {"odd instructions", test_odd_instructions},
     {NULL, NULL},
 };
