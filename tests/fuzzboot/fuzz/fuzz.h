@@ -54,6 +54,8 @@ static inline uint64_t random_next(uint64_t *state)
 
 /* Where any thread of a hostile env starts and starts again: needs only a stack. */
 void hostile_entry(void);
+/* Where its gates lead. */
+void hostile_gate(void);
 /* The stack of its first thread. */
 #define HOSTILE_STACK (EXO_STACK_VA + 8 * EXO_PAGE - 16)
 /* The first thread's main; args: number and seed. */

@@ -24,13 +24,16 @@ static uint64_t number, seed;
 
 long hostile_call(uint64_t call, const uint64_t a[8]);
 _Noreturn void hostile_restart(uint64_t stack);
-_Noreturn void hostile_loop(uint64_t sp);
+_Noreturn void hostile_loop(uint64_t sp, bool called);
 
 /* a: the six arguments, r14, r15. */
 __asm__(".pushsection .text\n"
         ".globl hostile_entry\n"
+        ".globl hostile_gate\n"
+        "hostile_gate: movl $1, %esi\n jmp 1f\n"
         "hostile_restart: movq %rdi, %rsp\n"
-        "hostile_entry: cld\n movq %rsp, %rdi\n andq $-16, %rsp\n call hostile_loop\n"
+        "hostile_entry: xorl %esi, %esi\n"
+        "1: cld\n movq %rsp, %rdi\n andq $-16, %rsp\n call hostile_loop\n"
         "hostile_call:\n"
         "pushq %rbx\n pushq %rbp\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n"
         "movq %rdi, %rax\n movq 48(%rsi), %r14\n movq 56(%rsi), %r15\n"
@@ -187,6 +190,12 @@ static uint64_t choose(struct exo_upcall_page *page, unsigned type)
 
 static bool is(const char *call, const char *name) { return !strcmp(call, name); }
 
+static bool is_list(const char *call)
+{
+    size_t n = strlen(call);
+    return n > 5 && is(call + n - 5, "_list");
+}
+
 static void bend_bind(struct exo_upcall_page *page, uint64_t *a)
 {
     a[5] &= EXO_R | EXO_W | EXO_X;
@@ -224,7 +233,7 @@ static void arguments_bend(struct exo_upcall_page *page, const char *call, uint6
     } else if ((is(call, "gate_make") || is(call, "event_make")) && !chance(page, 4)) {
         a[0] = pick(page, SELECTORS);
         a[1] = workers[i].sel;
-        a[2] = is(call, "gate_make") ? (uint64_t)hostile_entry : 1 + pick(page, 1000);
+        a[2] = is(call, "gate_make") ? (uint64_t)hostile_gate : 1 + pick(page, 1000);
     } else if (is(call, "cap_delete") && chance(page, 2)) {
         a[0] = GIVEN_END + pick(page, SELECTORS - GIVEN_END);
     }
@@ -262,6 +271,16 @@ static uint64_t call_bend(struct exo_upcall_page *page, uint64_t n, uint64_t *a)
     }
 }
 
+/* A list of pages that can be bound, unless it is by chance none. */
+static void bend_list(struct exo_upcall_page *page, uint64_t *a, unsigned nargs)
+{
+    a[0] = EXO_SELF;
+    a[1] = 1 + pick(page, 6);
+    a[nargs - 1] = nargs > 2 ? EXO_R : a[1]; /* bind and protect end with rights */
+    for (int i = 0; i < 8; i++)
+        page->list[i].va = PLAY_VA + pick(page, 12) * EXO_PAGE;
+}
+
 static void call_once(struct exo_upcall_page *page)
 {
     uint64_t a[8] = {0}, n = pick(page, EXO_CALL_COUNT);
@@ -276,6 +295,7 @@ static void call_once(struct exo_upcall_page *page)
     n = call_bend(page, n, a);
     arguments_bend(page, grammar_calls[n].name, a);
     if (!strncmp(g->name, "page", 4) || is(g->name, "thread_write")) fill_page(page);
+    if (is_list(g->name) && !chance(page, 4)) bend_list(page, a, g->nargs);
     if (hostile_call(EXO_CALL_BASE + n, a) >= 0)
         __atomic_add_fetch(&SHARED->done[n], 1, __ATOMIC_RELAXED);
 }
@@ -330,17 +350,29 @@ static void odd(struct exo_upcall_page *page)
     }
 }
 
-void hostile_loop(uint64_t sp)
+static void step(struct exo_upcall_page *page)
+{
+    if (chance(page, 25))
+        odd(page);
+    else
+        call_once(page);
+    __atomic_add_fetch(&SHARED->steps[number % HOSTILES], 1, __ATOMIC_RELAXED);
+}
+
+/* Who is called replies soon, mostly, and is called again. */
+void hostile_loop(uint64_t sp, bool called)
 {
     struct exo_upcall_page *page =
         (struct exo_upcall_page *)(sp & -(uint64_t)(PAGES_EACH * EXO_PAGE));
-    for (;;) {
-        if (chance(page, 25))
-            odd(page);
-        else
-            call_once(page);
-        __atomic_add_fetch(&SHARED->steps[number % HOSTILES], 1, __ATOMIC_RELAXED);
+    if (called) {
+        uint64_t a[8] = {1ul << 20};
+        for (uint64_t n = pick(page, 4); n > 0; n--)
+            step(page);
+        exo_timer_set(exo_in_us(pick(page, 1500)), 1ul << 20);
+        hostile_call(EXO_CALL_reply_wait, a);
     }
+    for (;;)
+        step(page);
 }
 
 /* ---- handlers ------------------------------------------------------------------------------------ */

@@ -122,9 +122,10 @@ static void give_all(struct hostile *h)
     give(h, s->irqs.sel, EXO_USE, s->irqs.first, s->irqs.count);
     give(h, s->sel_ports, EXO_USE, 0x3e8, 8);
     if (other == h || !other->alive) return;
-    give(h, other->child.env, EXO_ENV_BIND | EXO_ENV_INTO | EXO_ENV_FROM, 0, 1);
-    give(h, other->child.thread, EXO_RIGHTS_ALL, 0, 1);
-    give(h, other->gate, EXO_GATE_CALL, 1 + pick(1000), 1);
+    /* These can be dying: an env may take back its own memory. */
+    exo_child_give(&h->child, other->child.env, EXO_ENV_BIND | EXO_ENV_INTO | EXO_ENV_FROM, 0, 1);
+    exo_child_give(&h->child, other->child.thread, EXO_RIGHTS_ALL, 0, 1);
+    exo_child_give(&h->child, other->gate, EXO_GATE_CALL, 1 + pick(1000), 1);
     exo_event_make(EXO_REF(h->child.env, h->child.sel_free), other->child.thread, 0xff);
 }
 
@@ -139,7 +140,7 @@ static void hostile_make(struct hostile *h)
                        i % exo.start.cpus, fault_event, h->bits);
     exo_format(args, sizeof(args), "hostile %u %lu", i, pick(1ul << 40));
     if (r >= 0) r = exo_child_image(&h->child, args);
-    if (r >= 0) r = exo_gate_make(h->gate, h->child.thread, (uint64_t)hostile_entry, 0);
+    if (r >= 0) r = exo_gate_make(h->gate, h->child.thread, (uint64_t)hostile_gate, 0);
     if (r < 0) return fail("making a hostile env", (unsigned long)-r);
     give_all(h);
     r = exo_bind(&h->child.pool, SHARED_VA, 1, GIVEN_SHARED, shared_frame, EXO_R | EXO_W);
