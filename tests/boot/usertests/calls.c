@@ -252,11 +252,13 @@ static void test_call_item(void)
 #define LINKS (EXO_CHAIN_MAX + 2)
 static struct server links[LINKS];
 static long deepest;
+static bool chain_x; /* by the call that can take an item */
 static void forward(uint64_t badge, uint64_t word[4], uint64_t item)
 {
     (void)item;
     if (badge == LINKS - 1) return;
-    long r = exo_call(links[badge + 1].gate, word);
+    uint64_t gate = links[badge + 1].gate;
+    long r = chain_x ? exo_call_x(gate, word, 0, 0) : exo_call(gate, word);
     if (r < 0) {
         word[0] = (uint64_t)r;
         deepest = (long)badge;
@@ -274,9 +276,14 @@ static void test_call_chain(void)
     deepest = -1;
     for (unsigned i = 0; i < LINKS; i++)
         EXPECT(server_make(&links[i], serve_forward, i), 0);
-    EXPECT(exo_call(links[1].gate, w), 0);
-    EXPECT((long)w[0], -EXO_E_DEPTH);
-    CHECK(deepest >= EXO_CHAIN_MAX - 2 && deepest <= EXO_CHAIN_MAX + 1);
+    for (int x = 0; x < 2; x++) {
+        w[0] = 0;
+        deepest = -1;
+        chain_x = x;
+        EXPECT(exo_call(links[1].gate, w), 0);
+        EXPECT((long)w[0], -EXO_E_DEPTH);
+        CHECK(deepest >= EXO_CHAIN_MAX - 2 && deepest <= EXO_CHAIN_MAX + 1);
+    }
     w[0] = 0;
     EXPECT(exo_call(links[LINKS - 3].gate, w), 0);
     EXPECT(w[0], 0);

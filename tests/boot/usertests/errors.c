@@ -225,6 +225,23 @@ static void test_range_errors(void)
     EXPECT(exo_gate_make(exo.start.nsel, exo.start.sel_thread, 0, 0), -EXO_E_SEL);
     EXPECT(exo_event_make(200, exo.start.nsel, 1), -EXO_E_SEL);
     EXPECT(exo_env_revoker(exo.start.nsel, 0), -EXO_E_SEL);
+    EXPECT(exo_page_unbind_list(exo.start.nsel, 1), -EXO_E_SEL);
+    EXPECT(exo_page_protect_list(exo.start.nsel, 1, EXO_R), -EXO_E_SEL);
+    EXPECT(exo_thread_set(exo.start.nsel, EXO_SET_RECEIVE, 0, 0), -EXO_E_SEL);
+    EXPECT(exo_thread_start(exo.start.nsel, 0, 0, 0), -EXO_E_SEL);
+    EXPECT(exo_thread_stop(exo.start.nsel), -EXO_E_SEL);
+    EXPECT(exo_thread_read(exo.start.nsel), -EXO_E_SEL);
+    EXPECT(exo_thread_write(exo.start.nsel), -EXO_E_SEL);
+    EXPECT(exo_cap_delete(EXO_REF(MEM, 5)), -EXO_E_KIND);
+    EXPECT(exo_cap_revoke(EXO_REF(MEM, 5), 0, 0), -EXO_E_KIND);
+    EXPECT(exo_cap_revoke(exo.start.nsel, 0, 0), -EXO_E_SEL);
+    EXPECT(exo_cap_info(EXO_REF(MEM, 5)), -EXO_E_KIND);
+    EXPECT(exo_slot_bind(exo.start.nsel, 0, 0, 0), -EXO_E_SEL);
+    EXPECT(exo_irq_bind(exo.start.nsel, 4, 0), -EXO_E_SEL);
+    EXPECT(exo_irq_ack(exo.start.nsel, 4), -EXO_E_SEL);
+    EXPECT(exo_irq_unbind(MEM, 4), -EXO_E_KIND);
+    EXPECT(exo_port_in(MEM, 0x3f8, 1), -EXO_E_KIND);
+    EXPECT(exo_port_out(exo.start.nsel, 0x3f8, 1, 0), -EXO_E_SEL);
     EXPECT(exo_cap_copy(0, 200, EXO_R, f, 1), -EXO_E_SEL);
     EXPECT(exo_port_in(exo.start.nsel, 0x3f8, 1), -EXO_E_SEL);
     EXPECT(exo_port_out(exo.start.sel_console, 0x3f8, 3, 0), -EXO_E_ARG);
@@ -232,6 +249,67 @@ static void test_range_errors(void)
     EXPECT(exo_page_bind(EXO_SELF, TEST_VA, 1, MEM, exo.start.memory_base, RW | EXO_LARGE_1G) < 0,
            1);
     give_back(f, 1);
+}
+
+/* An interrupt is bound to an event of one's own env only. */
+static void test_irq_other_env(void)
+{
+    static struct kid k;
+    const struct exo_range *q = &exo.start.irqs;
+    if (!q->count) {
+        test_skip("no interrupts given");
+        return;
+    }
+    EXPECT(kid_make(&k, "exit7", exo.start.cpu), 0);
+    uint64_t event = (uint64_t)exo_event_new(k.child.thread, 1);
+    EXPECT(exo_irq_bind(q->sel, q->first, event), -EXO_E_ARG);
+    EXPECT(exo.irqs[q->first].thread, 0);
+    EXPECT(exo_drop((uint32_t)event), 0);
+    EXPECT(kid_end(&k), 0);
+}
+
+/* A server that dies in the middle of a call with a deadline. */
+static struct exo_task dying_server;
+static void die_serving(uint64_t badge, uint64_t word[4], uint64_t item)
+{
+    (void)badge;
+    (void)word;
+    (void)item;
+    exo_event_wait(1ul << 40, 0);
+}
+static void serve_dying(void *unused)
+{
+    (void)unused;
+    exo_serve(die_serving, 1);
+}
+static uint64_t dying_gate;
+static volatile long dying_result;
+static void call_dying(void *unused)
+{
+    uint64_t w[4] = {0};
+    (void)unused;
+    dying_result = exo_call_x(dying_gate, w, 0, exo_in_us(KID_TIME));
+}
+
+static void test_call_x_dead(void)
+{
+    static struct exo_task client;
+    dying_result = 1;
+    EXPECT(exo_task_make(&dying_server, exo.start.cpu), 0);
+    EXPECT(exo_task_make(&client, exo.start.cpu), 0);
+    dying_gate = (uint64_t)exo_gate_new(dying_server.sel, 0);
+    EXPECT(exo_task_start(&dying_server, serve_dying, NULL), 0);
+    while (exo_thread_info(dying_server.sel) != EXO_T_WAIT)
+        exo_yield();
+    EXPECT(exo_task_start(&client, call_dying, NULL), 0);
+    while (exo_thread_info(client.sel) != EXO_T_CALLING)
+        exo_yield();
+    EXPECT(exo_drop((uint32_t)dying_gate), 0); /* the call goes on without its gate */
+    EXPECT(exo_thread_info(client.sel), EXO_T_CALLING);
+    EXPECT(exo_task_destroy(&dying_server), 0);
+    exo_task_join(&client);
+    EXPECT(dying_result, -EXO_E_DEAD);
+    EXPECT(exo_task_destroy(&client), 0);
 }
 
 /* ---- being taken away -------------------------------------------------------------------- */
@@ -397,39 +475,52 @@ static void test_revoke_limit(void)
 /* Derivations one of the other, as deep as they go: through the tables of some envs. */
 #define DEEP_ENVS 4
 
-static void test_depth(void)
+/* From a capability of ours down to the deepest that can be, which goes to `last`. */
+static long derive_deep(uint64_t from, const uint64_t *e, uint64_t last, uint64_t base,
+                        uint64_t count)
 {
-    uint64_t size = 3 + EXO_TAB_MAX, f = frames(DEEP_ENVS * size), e[DEEP_ENVS], from = MEM, n = 0;
-    uint64_t dst = (uint64_t)exo_sel_alloc(), last = (uint64_t)exo_sel_alloc(), g = frames(4);
+    uint64_t before = from, n = 0;
     long r = 0;
-    CHECK(f && g);
-    for (unsigned i = 0; i < DEEP_ENVS; i++) {
-        e[i] = (uint64_t)exo_sel_alloc();
-        EXPECT(exo_env_make(e[i], MEM, f + i * size, EXO_TAB_MAX, 0), 0);
-    }
-    uint64_t before = from;
     for (unsigned i = 0; i < DEEP_ENVS && r == 0; i++)
         for (uint64_t s = 1; s < EXO_SEL_MAX && r == 0; s++) {
-            r = exo_cap_derive(from, EXO_REF(e[i], s), RW | EXO_OBJECT, g, 4);
+            r = exo_cap_derive(from, EXO_REF(e[i], s), EXO_RIGHTS_ALL, base, count);
             if (r == 0) {
                 before = from;
                 from = EXO_REF(e[i], s);
                 n++;
             }
         }
-    EXPECT(r, -EXO_E_DEPTH);
-    CHECK(n > EXO_DEPTH_MAX - 100 && n <= EXO_DEPTH_MAX);
-    EXPECT(exo_cap_delete(from), 0);
-    EXPECT(exo_cap_derive(before, last, RW | EXO_OBJECT, g, 4), 0); /* the deepest, in our table */
-    EXPECT(exo_cap_derive(last, dst, EXO_R, g, 1), -EXO_E_DEPTH);
-    EXPECT(exo_env_make(dst, last, g, 1, 0), -EXO_E_DEPTH);
-    EXPECT(exo_thread_make(dst, EXO_SELF, last, g, exo.start.cpu), -EXO_E_DEPTH);
-    for (unsigned i = 0; i < 4; i++)
-        EXPECT(EXO_FW_TYPE(exo.words[g + i]), EXO_FT_PLAIN);
-    for (unsigned i = 0; i < DEEP_ENVS; i++)
-        EXPECT(exo_drop((uint32_t)e[i]), 0);
-    EXPECT(exo_cap_info(last), 0);
-    exo_vector_read(NULL);
+    if (r != -EXO_E_DEPTH || n <= EXO_DEPTH_MAX - 100 || n > EXO_DEPTH_MAX) return r < 0 ? r : 1;
+    r = exo_cap_delete(from);
+    return r < 0 ? r : exo_cap_derive(before, last, EXO_RIGHTS_ALL, base, count);
+}
+
+static void test_depth(void)
+{
+    uint64_t size = 3 + EXO_TAB_MAX, f = frames(DEEP_ENVS * size), e[DEEP_ENVS], g = frames(4);
+    uint64_t dst = (uint64_t)exo_sel_alloc(), last = (uint64_t)exo_sel_alloc();
+    CHECK(f && g);
+    for (unsigned turn = 0; turn < 2; turn++) {
+        for (unsigned i = 0; i < DEEP_ENVS; i++) {
+            e[i] = (uint64_t)exo_sel_alloc();
+            EXPECT(exo_env_make(e[i], MEM, f + i * size, EXO_TAB_MAX, 0), 0);
+        }
+        EXPECT(derive_deep(turn ? exo.start.sel_thread : MEM, e, last, g, 4), 0);
+        EXPECT(exo_cap_derive(last, dst, EXO_R, g, 1), -EXO_E_DEPTH);
+        if (turn) {
+            EXPECT(exo_gate_make(dst, last, 0x400000, 0), -EXO_E_DEPTH);
+            EXPECT(exo_event_make(dst, last, 1), -EXO_E_DEPTH);
+        } else {
+            EXPECT(exo_env_make(dst, last, g, 1, 0), -EXO_E_DEPTH);
+            EXPECT(exo_thread_make(dst, EXO_SELF, last, g, exo.start.cpu), -EXO_E_DEPTH);
+            for (unsigned i = 0; i < 4; i++)
+                EXPECT(EXO_FW_TYPE(exo.words[g + i]), EXO_FT_PLAIN);
+        }
+        for (unsigned i = 0; i < DEEP_ENVS; i++)
+            EXPECT(exo_drop((uint32_t)e[i]), 0);
+        EXPECT(exo_cap_info(last), 0);
+        exo_vector_read(NULL);
+    }
     exo_sel_free((uint32_t)dst);
     exo_sel_free((uint32_t)last);
     give_back(g, 4);
@@ -443,6 +534,8 @@ const struct test error_tests[] = {
     {"other_cpu_errors", test_other_cpu_errors},
     {"list_errors", test_list_errors},
     {"range_errors", test_range_errors},
+    {"irq_other_env", test_irq_other_env},
+    {"call_x_dead", test_call_x_dead},
     {"dying", test_dying},
     {"dying_devices", test_dying_devices},
     {"dying_env", test_dying_env},

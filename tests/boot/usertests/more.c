@@ -78,13 +78,14 @@ static void test_frame_forged(void)
 }
 
 /* In a handler nothing may wait; upcall_done makes ordinary code of it. */
-static long waited, replied, done_once, done_twice;
+static long waited, replied, replied_x, done_once, done_twice;
 static void in_handler(struct exo_frame *frame, struct exo_saved *saved)
 {
     (void)frame;
     (void)saved;
     waited = exo_event_wait(1, 0);
     replied = exo_reply_wait(1);
+    replied_x = exo_reply_wait_x(1, 0);
     done_once = exo_upcall_done();
     done_twice = exo_upcall_done();
     exo_event_wait(1, exo_in_us(100)); /* ordinary code may wait */
@@ -111,6 +112,7 @@ static void test_upcall_done(void)
     exo_handlers.syscall = NULL;
     EXPECT(waited, -EXO_E_STATE);
     EXPECT(replied, -EXO_E_STATE);
+    EXPECT(replied_x, -EXO_E_STATE);
     EXPECT(done_once, 0);
     EXPECT(done_twice, -EXO_E_STATE);
     EXPECT(exo_task_destroy(&t), 0);
