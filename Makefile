@@ -170,7 +170,7 @@ build/test.iso: build/debug/kernel.elf build/test.cpio tools/iso.sh
 	tools/iso.sh $@ build/debug/kernel.elf build/test.cpio
 
 build/fuzz.iso: build/debug/kernel.elf build/fuzz.cpio tools/iso.sh
-	tools/iso.sh $@ build/debug/kernel.elf build/fuzz.cpio "check=20 ms=3000 seed=3"
+	tools/iso.sh $@ build/debug/kernel.elf build/fuzz.cpio "check=20 ms=8000 seed=3"
 
 # ---- what to do with it -----------------------------------------------------------------------
 

@@ -319,7 +319,7 @@ static void touch(struct exo_upcall_page *page)
 
 static void odd(struct exo_upcall_page *page)
 {
-    switch (pick(page, 9)) {
+    switch (pick(page, 8)) {
     case 0:
         __asm__ volatile("ud2");
         break;
@@ -334,15 +334,12 @@ static void odd(struct exo_upcall_page *page)
                          :
                          : "r"(pick(page, 1ul << 47)), "r"(choose_va(page)));
         break;
-    case 4:
-        __asm__ volatile("cvtsi2sdq %0, %%xmm3\n sqrtsd %%xmm3, %%xmm4" : : "r"(pick(page, 99)));
-        break;
-    case 5: {
+    case 4: {
         uint64_t a[8] = {pick(page, 9), wild(page)};
         hostile_call(pick(page, 2) ? pick(page, 400) : wild(page), a);
         break;
     }
-    case 6:
+    case 5:
         __asm__ volatile("hlt");
         break;
     default:
@@ -352,10 +349,20 @@ static void odd(struct exo_upcall_page *page)
 
 static void step(struct exo_upcall_page *page)
 {
-    if (chance(page, 25))
+    switch (pick(page, 16)) {
+    case 0:
         odd(page);
-    else
+        break;
+    case 1:
+        __asm__ volatile("cvtsi2sdq %0, %%xmm3\n sqrtsd %%xmm3, %%xmm4" : : "r"(pick(page, 99)));
+        break;
+    case 2: /* writes to what it has, or had, a few times */
+        for (uint64_t va = PLAY_VA + pick(page, 8) * EXO_PAGE, n = pick(page, 4000); n > 0; n--)
+            *(volatile uint64_t *)va = n;
+        break;
+    default:
         call_once(page);
+    }
     __atomic_add_fetch(&SHARED->steps[number % HOSTILES], 1, __ATOMIC_RELAXED);
 }
 

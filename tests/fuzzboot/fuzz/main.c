@@ -161,6 +161,22 @@ static uint64_t frames_used(uint64_t base, uint64_t n)
     return used;
 }
 
+/* Nobody has these frames any more: what is written there now stays, whatever was in a
+ * translation or a CPU's registers. */
+static void stays_dead(uint64_t base, uint64_t n)
+{
+    long r = exo_bind(&exo.pool, PLAY_VA, n, exo.start.sel_memory, base, EXO_R | EXO_W);
+    const volatile uint64_t *at = (const volatile uint64_t *)PLAY_VA;
+    if (r < 0) return fail("free frames cannot be bound", (unsigned long)-r);
+    memset((void *)PLAY_VA, 0xa5, n * EXO_PAGE);
+    exo_event_wait(EXO_EV_FAULT, exo_in_us(pick(3000)));
+    for (uint64_t i = 0; i < n * EXO_PAGE / sizeof(*at); i++)
+        if (at[i] != 0xa5a5a5a5a5a5a5a5ul)
+            return fail("a frame that nobody has was written to",
+                        base * EXO_PAGE + i * sizeof(*at));
+    exo_unbind(&exo.pool, PLAY_VA, n);
+}
+
 /* By its env first, or by its memory alone: nothing of it may be left. */
 static void hostile_end(struct hostile *h)
 {
@@ -183,6 +199,7 @@ static void hostile_end(struct hostile *h)
     exo_sel_free(h->child.env);
     exo_sel_free(h->child.thread);
     h->alive = false;
+    if (pick(2)) stays_dead(h->base, HOSTILE_FRAMES);
     progress++;
 }
 
@@ -238,7 +255,7 @@ static void take_something(void)
 {
     const struct exo_startup *s = &exo.start;
     const uint32_t sels[] = {s->slots[0].sel, s->irqs.sel, s->sel_ports, block};
-    uint32_t sel = sels[pick(EXO_COUNT(sels))];
+    uint32_t sel = pick(2) ? block : sels[pick(EXO_COUNT(sels))];
     uint64_t keep = pick(2) ? 0 : pick(2 * BLOCK_FRAMES),
              deadline = pick(2) ? 0 : exo_in_us(pick(4000));
     long r;
@@ -246,6 +263,7 @@ static void take_something(void)
         r = exo_cap_revoke(sel, keep, deadline);
     while (r == -EXO_E_AGAIN);
     if (r < 0 && r != -EXO_E_LIMIT) fail("cap_revoke", (unsigned long)-r);
+    if (r == 0 && sel == block && keep == 0) stays_dead(block_base, BLOCK_FRAMES);
 }
 
 static void act(struct hostile *h)
@@ -256,6 +274,7 @@ static void act(struct hostile *h)
         hostile_end(h);
         hostile_make(h);
         break;
+    case 2:
     case 3:
         take_something();
         break;
@@ -352,6 +371,8 @@ static bool prepare(void)
     const struct exo_startup *s = &exo.start;
     for (uint32_t i = SLOTS_OWN; i < s->slots[0].count; i++)
         exo_slot_unbind(s->slots[0].sel, s->slots[0].first + i);
+    exo_tables(&exo.pool, PLAY_VA, 1);
+    exo_tables(&exo.pool, PLAY_VA + (HOSTILE_FRAMES - 1) * EXO_PAGE, 1);
     long frame = exo_frames_alloc(&exo.pool, BLOCK_FRAMES, BLOCK_FRAMES);
     shared_frame = (uint64_t)exo_map(SHARED_VA, 1, EXO_R | EXO_W);
     fault_event = (uint32_t)exo_event_new(s->sel_thread, EXO_EV_FAULT);
