@@ -79,8 +79,7 @@ static void report(const char *name, uint64_t value, const char *unit)
 /* An answer that must be this: a wrong figure is worse than none. */
 static void must(long got, long wanted, const char *what)
 {
-    if (got == wanted)
-        return;
+    if (got == wanted) return;
     exo_printf("bench: %s gave %ld (%s)\n", what, got, exo_strerror(got));
     exo_exit(1);
 }
@@ -426,12 +425,9 @@ static void bench_dirty(uint64_t frame)
 
 int main(struct exo_startup *start)
 {
-    if (!strcmp(start->args, "server"))
-        bench_serve();
-    if (!strcmp(start->args, "waiter"))
-        kid_waiter();
-    if (!strcmp(start->args, "yielder"))
-        kid_yielder();
+    if (!strcmp(start->args, "server")) bench_serve();
+    if (!strcmp(start->args, "waiter")) kid_waiter();
+    if (!strcmp(start->args, "yielder")) kid_yielder();
     MEASURE(NOTHING, NOTHING);
     empty = median();
     exo_printf("bench rdtsc_pair %lu instructions switches=0 crossings=0 flushes=0\n", empty);

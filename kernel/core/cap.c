@@ -122,6 +122,7 @@ long cap_insert(cref_t src, cref_t dst, frame_t holder, bool sibling, const stru
         d->depth = (uint16_t)(caps[src].depth + 1);
         link_between(src, dst, caps[src].next);
     }
+    barrier(); /* who reads without a lock sees the kind last */
     d->kind = contents->kind;
     barrier();
     d->seq++;

@@ -236,6 +236,7 @@ struct cpu {
  *   void fpu_init(frame_t thread)
  *   void thread_leave(frame_t thread) saves what the CPU still holds of the running thread
  *   uint32_t port_read(port, size), void port_write(port, size, value)
+ *   bool huge_pages                 the CPU has 1 GiB pages
  *   uint64_t slot_ticks             length of a time slot in TSC ticks
  *   KASSERT(cond)                   debug builds only
  */

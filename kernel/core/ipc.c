@@ -331,6 +331,7 @@ void fault_take(struct thread *t, uint64_t addr)
 {
     if (upcall_enter(t, t->regs.vector, t->regs.error, addr)) return;
     t->fault_addr = addr;
+    if (!canonical(t->regs.rip)) t->regs.rip = 0; /* it could not be resumed; there it faults */
     if (t->fault_sel != 0 && call_make(t, t->fault_sel, SLOW_FAULT, 0, 0) == 0) return;
     fault_stop(t);
 }

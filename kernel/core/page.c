@@ -129,6 +129,7 @@ struct span { /* what a bind call asks for, checked */
 static long size_level(uint64_t rights, unsigned *level)
 {
     if ((rights & ~(uint64_t)(RIGHTS_BITS | EXO_LARGE_2M | EXO_LARGE_1G)) != 0) return -EXO_E_ARG;
+    if ((rights & EXO_LARGE_1G) != 0 && !huge_pages) return -EXO_E_ARG;
     *level = 1;
     if ((rights & (EXO_LARGE_2M | EXO_LARGE_1G)) != 0)
         *level = (rights & EXO_LARGE_1G) != 0 ? 3 : 2;

@@ -41,6 +41,8 @@ static inline void thread_result(struct thread *t, long value)
     t->regs.r11 = t->regs.rflags;
 }
 /* True if rip or rsp may be loaded in user mode. */
+/* Can it be loaded into RIP at all? Intel SDM vol. 1, 3.3.7.1. */
+static inline bool canonical(uint64_t va) { return (va + (1ul << 47)) >> 48 == 0; }
 static inline bool user_address(uint64_t va) { return va < EXO_VA_END; }
 static inline uint64_t user_flags(uint64_t flags) { return (flags & RFLAGS_USER) | RFLAGS_FIXED; }
 

@@ -13,7 +13,7 @@
 
 struct percpu percpus[EXO_MAX_CPUS];
 uint64_t xcr0;
-bool fpu_eager;
+bool fpu_eager, huge_pages;
 static uint64_t idt[256][2] __attribute__((aligned(16)));
 static uint64_t cr4_optional;
 
@@ -50,6 +50,7 @@ void cpu_check(void)
     if (!good) panic("the kernel cannot run on this CPU");
     xcr0 = ((uint64_t)cpuid(13, 0).d << 32 | cpuid(13, 0).a) & FPU_WANTED;
     if ((xcr0 & FPU_AVX512) != FPU_AVX512) xcr0 &= ~FPU_AVX512;
+    huge_pages = cpu_has(0x80000001, 3, 26);
     fpu_eager = cpuid(0, 0).b == 0x756e6547; /* "Genu": Intel, CVE-2018-3665 */
     cr4_optional = (cpu_has(7, 1, 7) ? CR4_SMEP : 0) | (cpu_has(7, 1, 20) ? CR4_SMAP : 0) |
                    (cpu_has(7, 2, 2) ? CR4_UMIP : 0);

@@ -45,6 +45,7 @@ extern struct exo_cpu *counters;
 extern struct exo_info *info;
 extern struct cpu *cpus;
 extern uint32_t nframes, ncpus;
+extern bool huge_pages; /* cpu.c: the CPU has 1 GiB pages */
 extern uint64_t slot_ticks; /* apic.c: a time slot in TSC ticks */
 
 void panic(const char *format, ...) __attribute__((noreturn, cold, format(printf, 1, 2)));

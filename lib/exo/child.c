@@ -18,8 +18,7 @@ static long child_caps(struct exo_child *child, uint64_t memory, uint64_t frames
     if (r == 0)
         r = exo_cap_derive(from, EXO_REF(env, EXO_CHILD_VECTOR), EXO_R | EXO_W, child->frame + 2,
                            1);
-    if (r == 0)
-        r = exo_cap_derive(env, EXO_REF(env, EXO_CHILD_ENV), EXO_RIGHTS_ALL, 0, 1);
+    if (r == 0) r = exo_cap_derive(env, EXO_REF(env, EXO_CHILD_ENV), EXO_RIGHTS_ALL, 0, 1);
     if (r == 0 && fault)
         r = exo_cap_derive(fault, EXO_REF(env, EXO_CHILD_FAULT), EXO_EVENT_SIGNAL, UINT64_MAX, 1);
     return r;
@@ -28,11 +27,9 @@ static long child_caps(struct exo_child *child, uint64_t memory, uint64_t frames
 static long child_thread(struct exo_child *child, unsigned cpu, uint32_t fault)
 {
     long frame = exo_frames_alloc(&child->pool, 2, 1);
-    if (frame < 0)
-        return frame;
+    if (frame < 0) return frame;
     long sel = exo_sel_alloc();
-    if (sel < 0)
-        return sel;
+    if (sel < 0) return sel;
     long r = exo_thread_make((uint64_t)sel, child->env, EXO_CHILD_MEMORY, (uint64_t)frame, cpu);
     if (r < 0) {
         exo_sel_free((uint32_t)sel);
@@ -40,8 +37,7 @@ static long child_thread(struct exo_child *child, unsigned cpu, uint32_t fault)
     }
     child->thread = (uint32_t)sel;
     r = exo_cap_derive((uint64_t)sel, EXO_REF(child->env, EXO_CHILD_THREAD), EXO_RIGHTS_ALL, 0, 1);
-    if (r == 0 && fault)
-        r = exo_thread_set((uint64_t)sel, EXO_SET_FAULT, EXO_CHILD_FAULT, 0);
+    if (r == 0 && fault) r = exo_thread_set((uint64_t)sel, EXO_SET_FAULT, EXO_CHILD_FAULT, 0);
     if (r == 0)
         r = exo_bind(&child->pool, EXO_UPCALL_VA, 1, EXO_CHILD_MEMORY, (uint64_t)frame + 1,
                      EXO_R | EXO_W);
@@ -54,8 +50,7 @@ static long child_thread(struct exo_child *child, unsigned cpu, uint32_t fault)
 static long child_stack(struct exo_child *child)
 {
     long frame = exo_frames_alloc(&child->pool, CHILD_STACK_PAGES, 1);
-    if (frame < 0)
-        return frame;
+    if (frame < 0) return frame;
     return exo_child_fill(child, EXO_STACK_VA, CHILD_STACK_PAGES, (uint64_t)frame, EXO_R | EXO_W,
                           NULL, 0);
 }
@@ -88,8 +83,7 @@ long exo_child_make(struct exo_child *child, struct exo_pool *from, uint64_t fra
 {
     *child = (struct exo_child){.from = from, .tables = tables, .sel_free = EXO_CHILD_FREE};
     long frame = exo_frames_alloc(from, 3 + tables, 1);
-    if (frame < 0)
-        return frame;
+    if (frame < 0) return frame;
     child->frame = (uint64_t)frame;
     long memory = exo_frames_alloc(from, frames, 1);
     if (memory < 0) {
@@ -106,15 +100,11 @@ long exo_child_make(struct exo_child *child, struct exo_pool *from, uint64_t fra
             child->env = 0;
         }
     }
-    if (r >= 0)
-        r = child_caps(child, (uint64_t)memory, frames, fault);
-    if (r >= 0)
-        r = child_thread(child, cpu, fault);
-    if (r >= 0)
-        r = child_stack(child);
+    if (r >= 0) r = child_caps(child, (uint64_t)memory, frames, fault);
+    if (r >= 0) r = child_thread(child, cpu, fault);
+    if (r >= 0) r = child_stack(child);
     child_startup(child, cpu, fault);
-    if (r < 0)
-        exo_child_destroy(child);
+    if (r < 0) exo_child_destroy(child);
     return r;
 }
 
@@ -127,8 +117,7 @@ long exo_child_fill(struct exo_child *child, uint64_t va, uint64_t n, uint64_t f
         uint64_t step = EXO_MIN(n - done, EXO_WINDOW_PAGES);
         r = exo_bind(child->from, EXO_WINDOW_VA, step, child->from->sel, frame + done,
                      EXO_R | EXO_W);
-        if (r < 0)
-            return r;
+        if (r < 0) return r;
         uint64_t bytes = EXO_MIN(len, step * EXO_PAGE);
         memcpy((void *)EXO_WINDOW_VA, from, bytes);
         memset((char *)EXO_WINDOW_VA + bytes, 0, step * EXO_PAGE - bytes);
@@ -144,8 +133,7 @@ long exo_child_give(struct exo_child *child, uint32_t src, unsigned rights, uint
 {
     uint32_t sel = child->sel_free;
     long r = exo_cap_derive(src, EXO_REF(child->env, sel), rights, base, count);
-    if (r < 0)
-        return r;
+    if (r < 0) return r;
     child->sel_free++;
     return sel;
 }
@@ -161,14 +149,12 @@ static uint64_t pool_end(const struct exo_pool *pool)
 long exo_child_start(struct exo_child *child)
 {
     long frame = exo_frames_alloc(&child->pool, 1, 1);
-    if (frame < 0)
-        return frame;
+    if (frame < 0) return frame;
     child->start.memory_used = pool_end(&child->pool);
     child->start.sel_free = child->sel_free;
     long r = exo_child_fill(child, EXO_STARTUP_VA, 1, (uint64_t)frame, EXO_R, &child->start,
                             sizeof(child->start));
-    if (r < 0)
-        return r;
+    if (r < 0) return r;
     return exo_thread_start(child->thread, child->entry,
                             EXO_STACK_VA + CHILD_STACK_PAGES * EXO_PAGE, EXO_STARTUP_VA);
 }
@@ -180,10 +166,7 @@ static unsigned segment_rights(const struct elf_segment *s)
     return EXO_R | (s->flags & ELF_W ? EXO_W : 0) | (s->flags & ELF_X ? EXO_X : 0);
 }
 
-static uint64_t segment_first(const struct elf_segment *s)
-{
-    return s->va & -(uint64_t)EXO_PAGE;
-}
+static uint64_t segment_first(const struct elf_segment *s) { return s->va & -(uint64_t)EXO_PAGE; }
 
 static uint64_t segment_pages(const struct elf_segment *s)
 {
@@ -215,24 +198,19 @@ long exo_child_load(struct exo_child *child, const void *file, uint64_t size)
     const struct elf_header *h = file;
     const struct elf_segment *s = elf_check(h, size);
     uint64_t low = UINT64_MAX, high = 0;
-    if (!s)
-        return -EXO_E_ARG;
+    if (!s) return -EXO_E_ARG;
     for (unsigned i = 0; i < h->phnum; i++) {
-        if (s[i].type != ELF_LOAD)
-            continue;
-        if (!segment_good(&s[i], size))
-            return -EXO_E_ARG;
+        if (s[i].type != ELF_LOAD) continue;
+        if (!segment_good(&s[i], size)) return -EXO_E_ARG;
         low = EXO_MIN(low, segment_first(&s[i]));
         uint64_t end = segment_first(&s[i]) + segment_pages(&s[i]) * EXO_PAGE;
         high = end > high ? end : high;
     }
-    if (low >= high || h->entry < low || h->entry >= high)
-        return -EXO_E_ARG;
+    if (low >= high || h->entry < low || h->entry >= high) return -EXO_E_ARG;
     long image = exo_frames_alloc(&child->pool, (high - low) / EXO_PAGE, 1);
     long r = image < 0 ? image : 0;
     for (unsigned i = 0; i < h->phnum && r == 0; i++) {
-        if (s[i].type != ELF_LOAD)
-            continue;
+        if (s[i].type != ELF_LOAD) continue;
         uint64_t first = segment_first(&s[i]), skip = s[i].va - first;
         r = exo_child_fill(child, first, segment_pages(&s[i]),
                            (uint64_t)image + (first - low) / EXO_PAGE, segment_rights(&s[i]),
@@ -254,8 +232,7 @@ static long image_segment(struct exo_child *child, const struct elf_segment *s, 
                         exo.start.image_frame + (va - exo.start.image_va) / EXO_PAGE,
                         segment_rights(s));
     long frame = exo_frames_alloc(&child->pool, n, 1);
-    if (frame < 0)
-        return frame;
+    if (frame < 0) return frame;
     return exo_child_fill(child, va, n, (uint64_t)frame, EXO_R | EXO_W, (const void *)va,
                           s->filesz + s->va - va);
 }
@@ -263,17 +240,14 @@ static long image_segment(struct exo_child *child, const struct elf_segment *s, 
 long exo_child_image(struct exo_child *child, const char *args)
 {
     const struct elf_header *h = (const struct elf_header *)exo.start.image_va;
-    if (!exo.start.image_pages)
-        return -EXO_E_STATE;
+    if (!exo.start.image_pages) return -EXO_E_STATE;
     const struct elf_segment *s = elf_check(h, EXO_PAGE);
-    if (!s)
-        return -EXO_E_ARG;
+    if (!s) return -EXO_E_ARG;
     long text = exo_child_give(child, exo.start.sel_memory, EXO_R | EXO_X, exo.start.image_frame,
                                exo.start.image_pages);
     long r = text < 0 ? text : 0;
     for (unsigned i = 0; i < h->phnum && r == 0; i++)
-        if (s[i].type == ELF_LOAD)
-            r = image_segment(child, &s[i], (uint32_t)text);
+        if (s[i].type == ELF_LOAD) r = image_segment(child, &s[i], (uint32_t)text);
     child->entry = h->entry;
     exo_strcpy(child->start.args, args, sizeof(child->start.args));
     return r;
@@ -282,10 +256,8 @@ long exo_child_image(struct exo_child *child, const char *args)
 long exo_child_destroy(struct exo_child *child)
 {
     long r = child->env ? exo_drop(child->env) : 0;
-    if (r < 0)
-        return r;
-    if (child->thread)
-        exo_drop(child->thread); /* went with the env's memory */
+    if (r < 0) return r;
+    if (child->thread) exo_drop(child->thread); /* went with the env's memory */
     exo_frames_free(child->from, child->frame, 3 + child->tables);
     exo_frames_free(child->from, child->pool.base, child->pool.count);
     *child = (struct exo_child){0};

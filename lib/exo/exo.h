@@ -158,15 +158,9 @@ static inline uint64_t exo_tsc(void)
     return (uint64_t)high << 32 | low;
 }
 /* Microseconds as ticks of the time-stamp counter. us below 2^40. */
-static inline uint64_t exo_us(uint64_t us)
-{
-    return us * (exo.start.tsc_hz / 1000) / 1000;
-}
+static inline uint64_t exo_us(uint64_t us) { return us * (exo.start.tsc_hz / 1000) / 1000; }
 /* The time-stamp counter in us microseconds from now. */
-static inline uint64_t exo_in_us(uint64_t us)
-{
-    return exo_tsc() + exo_us(us);
-}
+static inline uint64_t exo_in_us(uint64_t us) { return exo_tsc() + exo_us(us); }
 
 /* ---- tasks: threads of our own env (task.c) ------------------------------------------------ */
 struct exo_task {
@@ -190,10 +184,7 @@ static inline struct exo_task *exo_this(void)
     __asm__("movq %%fs:0, %0" : "=r"(task));
     return task;
 }
-static inline struct exo_upcall_page *exo_page(void)
-{
-    return exo_this()->page;
-}
+static inline struct exo_upcall_page *exo_page(void) { return exo_this()->page; }
 
 /* Makes a thread of our env on a CPU, stopped, with a stack of EXO_TASK_STACK_PAGES. */
 long exo_task_make(struct exo_task *task, unsigned cpu);
@@ -235,10 +226,7 @@ long exo_revocations(void (*policy)(const struct exo_record *));
  * when it had overflowed (records were lost). */
 long exo_vector_read(void (*policy)(const struct exo_record *));
 /* Takes these events as upcalls from now on, or stops doing so. */
-static inline void exo_events_mask(uint64_t mask)
-{
-    exo_page()->event_mask = mask;
-}
+static inline void exo_events_mask(uint64_t mask) { exo_page()->event_mask = mask; }
 
 /* ---- protected control transfer (entry.S) --------------------------------------------------------- */
 

@@ -18,8 +18,7 @@ static uint64_t fresh, fresh_end;
 
 static struct block *heap_extend(uint64_t size)
 {
-    if (!fresh)
-        fresh = fresh_end = EXO_HEAP_VA;
+    if (!fresh) fresh = fresh_end = EXO_HEAP_VA;
     if (fresh + size > fresh_end) {
         uint64_t pages = (fresh + size - fresh_end + EXO_PAGE - 1) / EXO_PAGE;
         pages = pages < CHUNK ? CHUNK : pages;
@@ -37,8 +36,7 @@ static struct block *heap_extend(uint64_t size)
 void *malloc(size_t size)
 {
     unsigned class = SMALLEST;
-    if (size > (1ul << (LARGEST - 1)))
-        return NULL;
+    if (size > (1ul << (LARGEST - 1))) return NULL;
     while ((1ul << class) < size + 16)
         class ++;
     struct block *block = lists[class];
@@ -52,8 +50,7 @@ void *malloc(size_t size)
 
 void free(void *memory)
 {
-    if (!memory)
-        return;
+    if (!memory) return;
     struct block *block = (struct block *)((char *)memory - 16);
     block->next = lists[block->class];
     lists[block->class] = block;

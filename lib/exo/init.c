@@ -11,10 +11,7 @@ static struct exo_task first_task;
 #define POOL_FRAMES 262144 /* 1 GiB for a program at most */
 static uint64_t pool_bits[EXO_POOL_WORDS(POOL_FRAMES)];
 
-static void sels_init(void)
-{
-    memset(exo.sels, 0, sizeof(exo.sels));
-}
+static void sels_init(void) { memset(exo.sels, 0, sizeof(exo.sels)); }
 
 /* The general upcall entry reads the page's address at the top of its stack. */
 static uint64_t upcall_stack(uint64_t va, uint64_t pages, struct exo_upcall_page *page)
@@ -30,8 +27,7 @@ long exo_tables_map(void)
     if (!exo.info) {
         long r = exo_bind(&exo.pool, EXO_INFO_VA, exo.start.tables_count, exo.start.sel_tables,
                           exo.start.tables_base, EXO_R);
-        if (r < 0)
-            return r;
+        if (r < 0) return r;
     }
     exo.info = info;
     const char *base = (const char *)EXO_INFO_VA - exo.start.tables_base * EXO_PAGE;
@@ -58,25 +54,18 @@ void exo_init(void)
     __asm__ volatile("wrfsbase %0" : : "r"(&first_task));
     sels_init();
     long r = exo_map(EXO_UPCALL_STACK_VA, EXO_UPCALL_STACK_PAGES, EXO_R | EXO_W);
-    if (r < 0)
-        exo_exit(r);
+    if (r < 0) exo_exit(r);
     first_task.upcall_sp =
         upcall_stack(EXO_UPCALL_STACK_VA, EXO_UPCALL_STACK_PAGES, first_task.page);
     r = exo_thread_set(0, EXO_SET_UPCALL, (uint64_t)exo_upcall_entry, first_task.upcall_sp);
-    if (r < 0)
-        exo_exit(r);
-    if (exo.start.sel_tables)
-        exo_tables_map();
+    if (r < 0) exo_exit(r);
+    if (exo.start.sel_tables) exo_tables_map();
     r = exo_event_new(exo.start.sel_thread, EXO_EV_JOIN);
-    if (r > 0)
-        exo.join_event = (uint32_t)r;
+    if (r > 0) exo.join_event = (uint32_t)r;
     slots_init();
 }
 
-__attribute__((weak)) void exo_start_root(void)
-{
-    exo_exit(-EXO_E_ARG);
-}
+__attribute__((weak)) void exo_start_root(void) { exo_exit(-EXO_E_ARG); }
 
 void exo_start(uint64_t word)
 {
@@ -98,8 +87,7 @@ void exo_start(uint64_t word)
 void exo_exit(long status)
 {
     uint64_t word[4] = {EXO_SERVICE_EXIT, (uint64_t)status, 0, 0};
-    if (exo.start.sel_service)
-        exo_call(exo.start.sel_service, word);
+    if (exo.start.sel_service) exo_call(exo.start.sel_service, word);
     exo_thread_set(0, EXO_SET_UPCALL, 0, 0);
     for (;;)
         __asm__ volatile("ud2" : : "a"(EXO_EXIT_MAGIC), "D"(status));

@@ -24,21 +24,18 @@ static bool pool_used(const struct exo_pool *pool, uint64_t i)
 long exo_frames_alloc(struct exo_pool *pool, uint64_t n, uint64_t align)
 {
     uint64_t run = 0;
-    if (!n || n > pool->free)
-        return -EXO_E_LIMIT;
+    if (!n || n > pool->free) return -EXO_E_LIMIT;
     for (uint64_t i = pool->hint; i < pool->count; i++) {
         if (pool_used(pool, i) || (!run && (pool->base + i) % align)) {
             run = 0;
             continue;
         }
-        if (++run < n)
-            continue;
+        if (++run < n) continue;
         uint64_t first = i + 1 - n;
         for (uint64_t k = first; k <= i; k++)
             pool->used[k / 64] |= 1ul << k % 64;
         pool->free -= n;
-        if (first == pool->hint)
-            pool->hint = i + 1;
+        if (first == pool->hint) pool->hint = i + 1;
         return (long)(pool->base + first);
     }
     return -EXO_E_LIMIT;
@@ -57,12 +54,10 @@ long exo_tables(struct exo_pool *pool, uint64_t va, unsigned level)
 {
     unsigned at = level;
     long frame = exo_frames_alloc(pool, 1, 1);
-    if (frame < 0)
-        return frame;
+    if (frame < 0) return frame;
     for (;;) {
         long r = exo_pt_make(pool->env, va, at, pool->sel, (uint64_t)frame);
-        if (r == -EXO_E_AGAIN)
-            continue;
+        if (r == -EXO_E_AGAIN) continue;
         if (r == -EXO_E_NOPT && at < 3) {
             at++;
             continue;
@@ -71,13 +66,10 @@ long exo_tables(struct exo_pool *pool, uint64_t va, unsigned level)
             exo_frames_free(pool, (uint64_t)frame, 1);
             return r;
         }
-        if (r == 0)
-            pool->tables++;
-        if (at == level)
-            return 0;
+        if (r == 0) pool->tables++;
+        if (at == level) return 0;
         at--;
-        if (r == 0 && (frame = exo_frames_alloc(pool, 1, 1)) < 0)
-            return frame;
+        if (r == 0 && (frame = exo_frames_alloc(pool, 1, 1)) < 0) return frame;
     }
 }
 
@@ -87,16 +79,13 @@ long exo_bind(struct exo_pool *pool, uint64_t va, uint64_t n, uint32_t sel, uint
     unsigned shift = rights & EXO_LARGE_2M ? 9 : rights & EXO_LARGE_1G ? 18 : 0;
     while (n) {
         long r = exo_page_bind(pool->env, va, EXO_MIN(n, EXO_RANGE_MAX), sel, frame, rights);
-        if (r == -EXO_E_AGAIN)
-            continue;
+        if (r == -EXO_E_AGAIN) continue;
         if (r == -EXO_E_NOPT) {
             r = exo_tables(pool, va, 1 + shift / 9);
-            if (r < 0)
-                return r;
+            if (r < 0) return r;
             continue;
         }
-        if (r <= 0)
-            return r < 0 ? r : -EXO_E_ARG;
+        if (r <= 0) return r < 0 ? r : -EXO_E_ARG;
         va += (uint64_t)r << shift << 12;
         frame += (uint64_t)r << shift;
         n -= (uint64_t)r;
@@ -108,10 +97,8 @@ long exo_unbind(struct exo_pool *pool, uint64_t va, uint64_t n)
 {
     while (n) {
         long r = exo_page_unbind(pool->env, va, EXO_MIN(n, EXO_RANGE_MAX));
-        if (r == -EXO_E_AGAIN)
-            continue;
-        if (r <= 0)
-            return r < 0 ? r : -EXO_E_ARG;
+        if (r == -EXO_E_AGAIN) continue;
+        if (r <= 0) return r < 0 ? r : -EXO_E_ARG;
         va += (uint64_t)r * EXO_PAGE;
         n -= (uint64_t)r;
     }
@@ -121,8 +108,7 @@ long exo_unbind(struct exo_pool *pool, uint64_t va, uint64_t n)
 long exo_map(uint64_t va, uint64_t n, unsigned rights)
 {
     long frame = exo_frames_alloc(&exo.pool, n, 1);
-    if (frame < 0)
-        return frame;
+    if (frame < 0) return frame;
     long r = exo_bind(&exo.pool, va, n, exo.pool.sel, (uint64_t)frame, EXO_R | EXO_W);
     if (r == 0) {
         memset((void *)va, 0, n * EXO_PAGE);
@@ -131,8 +117,7 @@ long exo_map(uint64_t va, uint64_t n, unsigned rights)
             r = exo_page_protect(EXO_SELF, va + done * EXO_PAGE, EXO_MIN(n - done, EXO_RANGE_MAX),
                                  rights);
     }
-    if (r >= 0)
-        return frame;
+    if (r >= 0) return frame;
     exo_unbind(&exo.pool, va, n);
     exo_frames_free(&exo.pool, (uint64_t)frame, n);
     return r;
@@ -141,8 +126,7 @@ long exo_map(uint64_t va, uint64_t n, unsigned rights)
 long exo_unmap(uint64_t va, uint64_t n, uint64_t frame)
 {
     long r = exo_unbind(&exo.pool, va, n);
-    if (r == 0)
-        exo_frames_free(&exo.pool, frame, n);
+    if (r == 0) exo_frames_free(&exo.pool, frame, n);
     return r;
 }
 
@@ -157,10 +141,7 @@ long exo_sel_alloc(void)
     return -EXO_E_LIMIT;
 }
 
-void exo_sel_free(uint32_t sel)
-{
-    exo.sels[sel / 64] &= ~(1ul << sel % 64);
-}
+void exo_sel_free(uint32_t sel) { exo.sels[sel / 64] &= ~(1ul << sel % 64); }
 
 long exo_drop(uint32_t sel)
 {
@@ -168,8 +149,7 @@ long exo_drop(uint32_t sel)
     do
         r = exo_cap_revoke(sel, 0, 0);
     while (r == -EXO_E_AGAIN);
-    if (r >= 0 || r == -EXO_E_DYING)
-        do
+    if (r >= 0 || r == -EXO_E_DYING) do
             r = exo_cap_delete(sel);
         while (r == -EXO_E_AGAIN);
     if (r >= 0 || r == -EXO_E_SEL) /* gone with its source is gone as well */

@@ -12,15 +12,12 @@
 void exo_write(const char *text, size_t length)
 {
     uint32_t sel = exo.start.sel_console;
-    if (!sel)
-        return;
+    if (!sel) return;
     for (size_t i = 0; i < length; i++) {
         for (int tries = 0; tries < COM1_TRIES; tries++) {
             long status = exo_port_in(sel, COM1_LINE, 1);
-            if (status < 0)
-                return;
-            if (status & COM1_EMPTY)
-                break;
+            if (status < 0) return;
+            if (status & COM1_EMPTY) break;
         }
         exo_port_out(sel, COM1_DATA, 1, (uint8_t)text[i]);
     }
@@ -33,8 +30,7 @@ struct sink {
 
 static void put(struct sink *sink, char c)
 {
-    if (sink->used + 1 < sink->size)
-        sink->to[sink->used] = c;
+    if (sink->used + 1 < sink->size) sink->to[sink->used] = c;
     sink->used++;
 }
 
@@ -61,8 +57,7 @@ static void put_number(struct sink *sink, uint64_t value, unsigned base, bool ne
         digits[--at] = "0123456789abcdef"[value % base];
         value /= base;
     } while (value);
-    if (negative)
-        digits[--at] = '-';
+    if (negative) digits[--at] = '-';
     put_padded(sink, digits + at, sizeof(digits) - at, width, left, fill);
 }
 
@@ -106,8 +101,7 @@ int exo_vformat(char *to, size_t size, const char *format, va_list outer)
         }
         struct spec s;
         format = parse_spec(format + 1, &s, &list);
-        if (!*format)
-            break;
+        if (!*format) break;
         if (*format == 'c') {
             put(&sink, (char)va_arg(list, int));
         } else if (*format == 's') {
@@ -127,8 +121,7 @@ int exo_vformat(char *to, size_t size, const char *format, va_list outer)
         }
     }
     va_end(list);
-    if (size)
-        to[EXO_MIN(sink.used, size - 1)] = 0;
+    if (size) to[EXO_MIN(sink.used, size - 1)] = 0;
     return (int)sink.used;
 }
 

@@ -19,10 +19,7 @@ uint32_t exo_policy_fifo(struct exo_region *region)
     return 0;
 }
 
-uint32_t exo_policy_mru(struct exo_region *region)
-{
-    return region->count - 1;
-}
+uint32_t exo_policy_mru(struct exo_region *region) { return region->count - 1; }
 
 /* The hand takes a page's access away and passes; a page that was not used again
  * when it comes round goes. */
@@ -48,8 +45,7 @@ static uint64_t region_evict(struct exo_region *r)
     struct exo_region_page page = r->resident[at];
     uint64_t va = page_va(r, page.index);
     if (r->store) {
-        if (!page.referenced)
-            exo_page_protect(EXO_SELF, va, 1, EXO_R);
+        if (!page.referenced) exo_page_protect(EXO_SELF, va, 1, EXO_R);
         memcpy(r->store + (uint64_t)page.index * EXO_PAGE, (void *)va, EXO_PAGE);
         r->stored[page.index / 64] |= 1ul << page.index % 64;
     }
@@ -62,12 +58,10 @@ static uint64_t region_evict(struct exo_region *r)
 
 static bool region_load(struct exo_region *r, uint32_t index)
 {
-    if (r->count == r->limit && (!r->limit || !region_evict(r)))
-        return false;
+    if (r->count == r->limit && (!r->limit || !region_evict(r))) return false;
     struct exo_region_page *page = &r->resident[r->count];
     uint64_t va = page_va(r, index);
-    if (exo_page_bind(EXO_SELF, va, 1, exo.pool.sel, page->frame, EXO_R | EXO_W) != 1)
-        return false;
+    if (exo_page_bind(EXO_SELF, va, 1, exo.pool.sel, page->frame, EXO_R | EXO_W) != 1) return false;
     if (r->store && r->stored[index / 64] >> index % 64 & 1)
         memcpy((void *)va, r->store + (uint64_t)index * EXO_PAGE, EXO_PAGE);
     else
@@ -84,14 +78,11 @@ bool exo_region_fault(uint64_t va)
     struct exo_region *r = regions;
     while (r && va - r->va >= r->pages * EXO_PAGE)
         r = r->next;
-    if (!r)
-        return false;
+    if (!r) return false;
     uint32_t index = (uint32_t)((va - r->va) / EXO_PAGE);
     for (uint32_t i = 0; i < r->count; i++) {
-        if (r->resident[i].index != index)
-            continue;
-        if (r->resident[i].referenced)
-            return false;
+        if (r->resident[i].index != index) continue;
+        if (r->resident[i].referenced) return false;
         r->resident[i].referenced = 1;
         r->soft++;
         return exo_page_protect(EXO_SELF, page_va(r, index), 1, EXO_R | EXO_W) == 1;
@@ -111,8 +102,7 @@ long exo_region_make(struct exo_region *region, uint64_t va, uint64_t pages, uin
     }
     region->resident = malloc(limit * sizeof(struct exo_region_page));
     region->stored = malloc(EXO_POOL_WORDS(pages) * 8);
-    if (keep)
-        region->store = malloc(pages * EXO_PAGE);
+    if (keep) region->store = malloc(pages * EXO_PAGE);
     if (r < 0 || !region->resident || !region->stored || (keep && !region->store)) {
         exo_region_destroy(region);
         return r < 0 ? r : -EXO_E_LIMIT;
@@ -142,8 +132,7 @@ void exo_region_destroy(struct exo_region *region)
     for (uint32_t i = 0; region->resident && i < region->limit; i++) {
         if (i < region->count)
             exo_page_unbind(EXO_SELF, page_va(region, region->resident[i].index), 1);
-        if (region->resident[i].frame)
-            exo_frames_free(&exo.pool, region->resident[i].frame, 1);
+        if (region->resident[i].frame) exo_frames_free(&exo.pool, region->resident[i].frame, 1);
     }
     free(region->resident);
     free(region->stored);
@@ -156,8 +145,7 @@ uint32_t exo_region_shrink(struct exo_region *region, uint32_t n)
 {
     uint32_t done = 0;
     for (; done < n && region->limit; done++) {
-        if (region->count == region->limit)
-            region_evict(region);
+        if (region->count == region->limit) region_evict(region);
         region->limit--;
         exo_frames_free(&exo.pool, region->resident[region->limit].frame, 1);
         region->resident[region->limit].frame = 0;

@@ -15,8 +15,7 @@ void *memcpy(void *to, const void *from, size_t n)
 
 void *memmove(void *to, const void *from, size_t n)
 {
-    if ((uintptr_t)to - (uintptr_t)from >= n)
-        return memcpy(to, from, n);
+    if ((uintptr_t)to - (uintptr_t)from >= n) return memcpy(to, from, n);
     volatile uint8_t *d = to;
     const volatile uint8_t *s = from;
     while (n--)
@@ -39,8 +38,7 @@ int memcmp(const void *a, const void *b, size_t n)
 {
     const uint8_t *p = a, *q = b;
     for (size_t i = 0; i < n; i++)
-        if (p[i] != q[i])
-            return p[i] - q[i];
+        if (p[i] != q[i]) return p[i] - q[i];
     return 0;
 }
 
@@ -55,21 +53,16 @@ size_t strlen(const char *s)
 int strncmp(const char *a, const char *b, size_t n)
 {
     for (; n; n--, a++, b++)
-        if (*a != *b || !*a)
-            return (uint8_t)*a - (uint8_t)*b;
+        if (*a != *b || !*a) return (uint8_t)*a - (uint8_t)*b;
     return 0;
 }
 
-int strcmp(const char *a, const char *b)
-{
-    return strncmp(a, b, SIZE_MAX);
-}
+int strcmp(const char *a, const char *b) { return strncmp(a, b, SIZE_MAX); }
 
 char *strchr(const char *s, int c)
 {
     for (; *s != (char)c; s++)
-        if (!*s)
-            return NULL;
+        if (!*s) return NULL;
     return (char *)s;
 }
 

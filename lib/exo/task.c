@@ -49,8 +49,7 @@ static long task_bind(struct exo_task *task)
     if (r == 0)
         r = exo_bind(&exo.pool, va + STACK_AT * EXO_PAGE, EXO_TASK_STACK_PAGES, sel,
                      task->stacks + EXO_TASK_UPCALL_PAGES, rw);
-    if (r < 0)
-        return r;
+    if (r < 0) return r;
     task->upcall_sp = va + (UPCALL_AT + EXO_TASK_UPCALL_PAGES) * EXO_PAGE - 16;
     *(uint64_t *)task->upcall_sp = va;
     task->page = (struct exo_upcall_page *)va;
@@ -62,16 +61,13 @@ static long task_bind(struct exo_task *task)
 
 static long task_undo(struct exo_task *task, long error)
 {
-    if (task->sel)
-        exo_drop(task->sel);
+    if (task->sel) exo_drop(task->sel);
     uint64_t va = task_va(task);
     exo_unbind(&exo.pool, va, 1);
     exo_unbind(&exo.pool, va + UPCALL_AT * EXO_PAGE, EXO_TASK_UPCALL_PAGES);
     exo_unbind(&exo.pool, va + STACK_AT * EXO_PAGE, EXO_TASK_STACK_PAGES);
-    if (task->frame)
-        exo_frames_free(&exo.pool, task->frame, 2);
-    if (task->stacks)
-        exo_frames_free(&exo.pool, task->stacks, STACKS);
+    if (task->frame) exo_frames_free(&exo.pool, task->frame, 2);
+    if (task->stacks) exo_frames_free(&exo.pool, task->stacks, STACKS);
     exo.tasks[task->index / 64] &= ~(1ul << task->index % 64);
     *task = (struct exo_task){0};
     return error;
@@ -80,21 +76,17 @@ static long task_undo(struct exo_task *task, long error)
 long exo_task_make(struct exo_task *task, unsigned cpu)
 {
     long index = index_alloc();
-    if (index < 0)
-        return index;
+    if (index < 0) return index;
     *task = (struct exo_task){.index = (uint32_t)index};
     task->self = task;
     long r = exo_frames_alloc(&exo.pool, 2, 1);
-    if (r < 0)
-        return task_undo(task, r);
+    if (r < 0) return task_undo(task, r);
     task->frame = (uint64_t)r;
     r = exo_frames_alloc(&exo.pool, STACKS, 1);
-    if (r < 0)
-        return task_undo(task, r);
+    if (r < 0) return task_undo(task, r);
     task->stacks = (uint64_t)r;
     long sel = exo_sel_alloc();
-    if (sel < 0)
-        return task_undo(task, sel);
+    if (sel < 0) return task_undo(task, sel);
     r = exo_thread_make((uint64_t)sel, EXO_SELF, exo.pool.sel, task->frame, cpu);
     if (r < 0) {
         exo_sel_free((uint32_t)sel);
@@ -136,21 +128,17 @@ long exo_task_destroy(struct exo_task *task)
 long exo_event_new(uint32_t thread, uint64_t bits)
 {
     long sel = exo_sel_alloc();
-    if (sel < 0)
-        return sel;
+    if (sel < 0) return sel;
     long r = exo_event_make((uint64_t)sel, thread, bits);
-    if (r < 0)
-        exo_sel_free((uint32_t)sel);
+    if (r < 0) exo_sel_free((uint32_t)sel);
     return r < 0 ? r : sel;
 }
 
 long exo_gate_new(uint32_t thread, uint64_t badge)
 {
     long sel = exo_sel_alloc();
-    if (sel < 0)
-        return sel;
+    if (sel < 0) return sel;
     long r = exo_gate_make((uint64_t)sel, thread, (uint64_t)exo_gate_entry, badge);
-    if (r < 0)
-        exo_sel_free((uint32_t)sel);
+    if (r < 0) exo_sel_free((uint32_t)sel);
     return r < 0 ? r : sel;
 }

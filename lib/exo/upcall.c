@@ -18,11 +18,9 @@ static void unhandled(const struct exo_frame *frame)
 
 static void handle_events(uint64_t events)
 {
-    if (events & EXO_EVENT_REVOKE)
-        exo_vector_read(exo_handlers.revoke);
+    if (events & EXO_EVENT_REVOKE) exo_vector_read(exo_handlers.revoke);
     events &= ~EXO_EVENT_REVOKE;
-    if (events && exo_handlers.events)
-        exo_handlers.events(events);
+    if (events && exo_handlers.events) exo_handlers.events(events);
 }
 
 void exo_upcall(struct exo_upcall_page *page, struct exo_saved *saved)
@@ -39,12 +37,10 @@ void exo_upcall(struct exo_upcall_page *page, struct exo_saved *saved)
             frame->rax = (uint64_t)-EXO_E_CALL;
         return;
     case VECTOR_PF:
-        if (exo_region_fault(frame->addr))
-            return;
+        if (exo_region_fault(frame->addr)) return;
         break;
     }
-    if (!exo_handlers.exception || !exo_handlers.exception(frame, saved))
-        unhandled(frame);
+    if (!exo_handlers.exception || !exo_handlers.exception(frame, saved)) unhandled(frame);
 }
 
 long exo_vector_read(void (*policy)(const struct exo_record *))
@@ -55,8 +51,7 @@ long exo_vector_read(void (*policy)(const struct exo_record *))
         uint32_t used = __atomic_load_n(&vector->used, __ATOMIC_ACQUIRE);
         for (; done < used && done < EXO_RECORDS; done++) {
             struct exo_record record = vector->rec[done];
-            if (policy)
-                policy(&record);
+            if (policy) policy(&record);
         }
         if (__atomic_compare_exchange_n(&vector->used, &used, 0, false, __ATOMIC_ACQ_REL,
                                         __ATOMIC_ACQUIRE))
@@ -69,8 +64,7 @@ long exo_revocations(void (*policy)(const struct exo_record *))
 {
     exo_handlers.revoke = policy;
     long r = exo_env_revoker(EXO_SELF, exo_this()->sel);
-    if (r < 0)
-        return r;
+    if (r < 0) return r;
     struct exo_upcall_page *page = exo_page();
     page->event_mask =
         policy ? page->event_mask | EXO_EVENT_REVOKE : page->event_mask & ~EXO_EVENT_REVOKE;

@@ -66,14 +66,8 @@ static uint64_t random64(void)
     return random_state >> 3;
 }
 
-static uint64_t pick(uint64_t n)
-{
-    return random64() % n;
-}
-static bool chance(uint64_t n)
-{
-    return pick(n) == 0;
-}
+static uint64_t pick(uint64_t n) { return random64() % n; }
+static bool chance(uint64_t n) { return pick(n) == 0; }
 
 static uint64_t wild(void)
 {
@@ -83,21 +77,16 @@ static uint64_t wild(void)
     return values[pick(sizeof values / sizeof *values)];
 }
 
-static frame_t cur_env(void)
-{
-    return threads[this_cpu()->cur].env;
-}
+static frame_t cur_env(void) { return threads[this_cpu()->cur].env; }
 static uint64_t chosen_sel; /* a frames selector that the arguments of one call share */
 
 /* A selector: of that kind if one is met soon (EXO_NONE: any), else whatever. */
 static uint64_t choose_kind(unsigned kind)
 {
-    if (chance(40))
-        return wild();
+    if (chance(40)) return wild();
     for (int i = 0; i < 12; i++) {
         uint64_t s = pick(28);
-        if (caps[env_caps(cur_env()) + s].kind == kind)
-            return s;
+        if (caps[env_caps(cur_env()) + s].kind == kind) return s;
     }
     return pick(28);
 }
@@ -105,29 +94,20 @@ static uint64_t choose_kind(unsigned kind)
 /* The kind of capability that a call's selectors mean, mostly. */
 static unsigned kind_wanted(const char *call)
 {
-    if (strncmp(call, "slot", 4) == 0)
-        return EXO_SLOTS;
-    if (strncmp(call, "irq", 3) == 0)
-        return chance(2) ? EXO_IRQS : EXO_EVENT;
-    if (strncmp(call, "port", 4) == 0)
-        return EXO_PORTS;
-    if (strncmp(call, "event", 5) == 0)
-        return EXO_EVENT;
-    if (strncmp(call, "call", 4) == 0)
-        return EXO_GATE;
-    if (strncmp(call, "page", 4) == 0 || strncmp(call, "pt", 2) == 0)
-        return EXO_FRAMES;
-    if (strcmp(call, "env_make") == 0 || strcmp(call, "thread_make") == 0)
-        return EXO_FRAMES;
-    if (strncmp(call, "cap", 3) == 0)
-        return 1 + (unsigned)pick(9);
+    if (strncmp(call, "slot", 4) == 0) return EXO_SLOTS;
+    if (strncmp(call, "irq", 3) == 0) return chance(2) ? EXO_IRQS : EXO_EVENT;
+    if (strncmp(call, "port", 4) == 0) return EXO_PORTS;
+    if (strncmp(call, "event", 5) == 0) return EXO_EVENT;
+    if (strncmp(call, "call", 4) == 0) return EXO_GATE;
+    if (strncmp(call, "page", 4) == 0 || strncmp(call, "pt", 2) == 0) return EXO_FRAMES;
+    if (strcmp(call, "env_make") == 0 || strcmp(call, "thread_make") == 0) return EXO_FRAMES;
+    if (strncmp(call, "cap", 3) == 0) return 1 + (unsigned)pick(9);
     return EXO_THREAD;
 }
 
 static uint64_t choose_frame(void)
 {
-    if (chance(60))
-        return wild();
+    if (chance(60)) return wild();
     if (chosen_sel < envs[cur_env()].nsel && !chance(6)) {
         const struct cap *c = &caps[env_caps(cur_env()) + chosen_sel];
         if (c->kind == EXO_FRAMES && c->count != 0)
@@ -144,21 +124,16 @@ static uint64_t choose_va(void)
                                      0x40000000,         0x8000000000,       EXO_VA_END - 8192,
                                      0xffff880000000000, 0xffff800000000000, 0xffff87fffffff000,
                                      0xfffffffffffff000, 0x0000800000000000, 0x40200000};
-    if (chance(60))
-        return wild();
+    if (chance(60)) return wild();
     return bases[chance(2) ? pick(2) : pick(sizeof bases / sizeof *bases)] +
            (chance(3) ? 0 : pick(6) << 12) + (chance(40) ? 8 : 0);
 }
 
-static uint64_t choose_env(void)
-{
-    return chance(3) ? choose_kind(EXO_ENV) : 0;
-}
+static uint64_t choose_env(void) { return chance(3) ? choose_kind(EXO_ENV) : 0; }
 
 static uint64_t choose(unsigned type)
 {
-    if (chance(300))
-        return wild();
+    if (chance(300)) return wild();
     switch (type) {
     case GRAMMAR_SEL:
         return chance(4) ? choose_kind(EXO_THREAD) : chosen_sel;
@@ -265,8 +240,7 @@ static void call_once(void)
     struct cpu *cpu = this_cpu();
     struct thread *t = &threads[cpu->cur];
     unsigned n = (unsigned)pick(CALLS);
-    if (calls[n].full != NULL && !chance(3))
-        n = (unsigned)pick(CALLS);
+    if (calls[n].full != NULL && !chance(3)) n = (unsigned)pick(CALLS);
     const struct grammar_call *g = &grammar_calls[n];
     uint64_t a[6] = {0};
     chosen_sel = choose_kind(kind_wanted(g->name));
@@ -279,8 +253,7 @@ static void call_once(void)
                 t->env, g->name, a[0], a[1], a[2], a[3], a[4], a[5]);
     if (calls[n].leaf != NULL) {
         long r = ((leaf_fn *)(void (*)(void))calls[n].leaf)(a[0], a[1], a[2], a[3], a[4], a[5]);
-        if (trace)
-            fprintf(stderr, "  = %ld\n", r);
+        if (trace) fprintf(stderr, "  = %ld\n", r);
     } else {
         uint64_t *words_of[] = {&t->regs.rdi, &t->regs.rsi, &t->regs.rdx,
                                 &t->regs.r10, &t->regs.r8,  &t->regs.r9};
@@ -324,14 +297,12 @@ static void step(void)
         stuck[host_cpu] = 0;
         check("commit");
     }
-    if (cpu->pend_count != 0)
-        return;
+    if (cpu->pend_count != 0) return;
     if ((host_ipis >> host_cpu & 1) != 0) {
         host_ipis &= ~(1ull << host_cpu);
         requests_serve();
     }
-    if (chance(4))
-        timer_interrupt();
+    if (chance(4)) timer_interrupt();
     choose_next();
     if (cpu->cur == 0) {
         revive();
@@ -341,10 +312,8 @@ static void step(void)
         fault_take(&threads[cpu->cur], choose_va());
     else
         call_once();
-    if (cpu->pend_count != 0 && !chance(4))
-        core_commit();
-    if (cpu->pend_count == 0)
-        choose_next();
+    if (cpu->pend_count != 0 && !chance(4)) core_commit();
+    if (cpu->pend_count == 0) choose_next();
     check("step");
 }
 
@@ -353,8 +322,7 @@ static void step(void)
 static void settle(void)
 {
     for (host_cpu = 0; host_cpu < ncpus; host_cpu++) {
-        if (this_cpu()->pend_count != 0)
-            core_commit();
+        if (this_cpu()->pend_count != 0) core_commit();
         requests_serve();
         choose_next();
     }
@@ -374,10 +342,8 @@ static long as_root(const char *name, uint64_t a, uint64_t b, uint64_t c, uint64
         this_cpu()->cur = host_thread;
         r = ((leaf_fn *)(void (*)(void))calls[n].leaf)(a, b, c, d, e, 0);
         this_cpu()->cur = 0;
-        if (this_cpu()->pend_count != 0)
-            core_commit();
-        if (tries % 64 == 0)
-            check(name);
+        if (this_cpu()->pend_count != 0) core_commit();
+        if (tries % 64 == 0) check(name);
     }
     settle();
     return r;
@@ -421,8 +387,7 @@ static void everything_back(void)
     }
     check("revoking everything");
     for (frame_t f = HOST_FREE; f < FRAMES; f++)
-        if (words[f] != 0)
-            host_fail("frame", (int)f, "a frame is left behind");
+        if (words[f] != 0) host_fail("frame", (int)f, "a frame is left behind");
     for (uint32_t s = HOST_RAM; s < envs[host_env].nsel; s++) {
         const struct cap *c = &caps[env_caps(host_env) + s];
         KASSERT(s <= HOST_PORTS ? c->bindings == 0 && c->next == 0 : c->kind != EXO_ENV);

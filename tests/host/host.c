@@ -17,6 +17,7 @@ struct exo_cpu *counters;
 struct cpu *cpus;
 uint32_t nframes, ncpus;
 uint64_t slot_ticks = 1000;
+bool huge_pages = true;
 
 unsigned host_cpu;
 uint64_t host_now = 1;
@@ -55,26 +56,11 @@ void unlock_env(uint32_t env)
     envs[env].lock = 0;
 }
 
-struct cpu *this_cpu(void)
-{
-    return &cpus[host_cpu];
-}
-struct thread *this_thread(void)
-{
-    return &threads[this_cpu()->cur];
-}
-uint64_t now(void)
-{
-    return host_now;
-}
-void ipi_cpu(unsigned cpu)
-{
-    host_ipis |= 1ull << cpu;
-}
-void table_clear(uint32_t frame)
-{
-    memset(&tables[frame], 0, 4096);
-}
+struct cpu *this_cpu(void) { return &cpus[host_cpu]; }
+struct thread *this_thread(void) { return &threads[this_cpu()->cur]; }
+uint64_t now(void) { return host_now; }
+void ipi_cpu(unsigned cpu) { host_ipis |= 1ull << cpu; }
+void table_clear(uint32_t frame) { memset(&tables[frame], 0, 4096); }
 void page_clear(uint32_t frame)
 {
     table_clear(frame);
@@ -84,30 +70,12 @@ void page_clear(uint32_t frame)
     memset(&upcalls[frame], 0, 4096);
     memset(&vectors[frame], 0, 4096);
 }
-void root_init(uint32_t frame)
-{
-    page_clear(frame);
-}
-void irq_mask(unsigned irq)
-{
-    KASSERT(irq < EXO_IRQ_COUNT);
-}
-void irq_unmask(unsigned irq)
-{
-    KASSERT(irq < EXO_IRQ_COUNT);
-}
-void fpu_forget(uint32_t thread)
-{
-    KASSERT(thread < nframes);
-}
-void thread_leave(uint32_t thread)
-{
-    KASSERT(threads[thread].state == EXO_T_READY);
-}
-void fpu_init(uint32_t thread)
-{
-    memset(threads[thread].fpu, 0, sizeof threads[thread].fpu);
-}
+void root_init(uint32_t frame) { page_clear(frame); }
+void irq_mask(unsigned irq) { KASSERT(irq < EXO_IRQ_COUNT); }
+void irq_unmask(unsigned irq) { KASSERT(irq < EXO_IRQ_COUNT); }
+void fpu_forget(uint32_t thread) { KASSERT(thread < nframes); }
+void thread_leave(uint32_t thread) { KASSERT(threads[thread].state == EXO_T_READY); }
+void fpu_init(uint32_t thread) { memset(threads[thread].fpu, 0, sizeof threads[thread].fpu); }
 
 uint32_t port_read(unsigned port, unsigned size)
 {
@@ -124,8 +92,7 @@ void port_write(unsigned port, unsigned size, uint32_t value)
 static void *pages(size_t bytes)
 {
     void *p = aligned_alloc(4096, (bytes + 4095) & ~4095ul);
-    if (p == NULL)
-        host_fail(__FILE__, __LINE__, "out of memory");
+    if (p == NULL) host_fail(__FILE__, __LINE__, "out of memory");
     memset(p, 0, bytes);
     return p;
 }
@@ -169,8 +136,7 @@ void host_boot(uint32_t frames, unsigned n, bool aliased)
     host_env = 1;
     host_thread = 13;
     for (uint32_t f = 0; f < 13; f++) {
-        if (f == 3)
-            continue;
+        if (f == 3) continue;
         unsigned type = f == 0   ? EXO_FT_KERNEL
                         : f == 1 ? EXO_FT_ENV
                         : f == 2 ? EXO_FT_PT4

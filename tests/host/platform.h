@@ -33,6 +33,7 @@ extern struct exo_irq *irqs;
 extern struct exo_cpu *counters;
 extern struct cpu *cpus;
 extern uint32_t nframes, ncpus;
+extern bool huge_pages;
 extern uint64_t slot_ticks;
 
 void host_fail(const char *file, int line, const char *what);
@@ -42,19 +43,12 @@ void host_fail(const char *file, int line, const char *what);
 
 static inline bool word_cas(uint64_t *w, uint64_t expected, uint64_t desired)
 {
-    if (*w != expected)
-        return false;
+    if (*w != expected) return false;
     *w = desired;
     return true;
 }
-static inline void word_add(uint64_t *w, uint64_t delta)
-{
-    *w += delta;
-}
-static inline void entry_flip(uint64_t *p, uint64_t bits)
-{
-    *p ^= bits;
-}
+static inline void word_add(uint64_t *w, uint64_t delta) { *w += delta; }
+static inline void entry_flip(uint64_t *p, uint64_t bits) { *p ^= bits; }
 static inline uint64_t entry_swap(uint64_t *p, uint64_t v)
 {
     uint64_t old = *p;
@@ -73,17 +67,9 @@ static inline uint64_t clear_shared(uint64_t *p, uint64_t bits)
     *p &= ~bits;
     return old;
 }
-static inline uint64_t fetch(const uint64_t *p)
-{
-    return *(const volatile uint64_t *)p;
-}
-static inline uint32_t fetch32(const uint32_t *p)
-{
-    return *(const volatile uint32_t *)p;
-}
-static inline void barrier(void)
-{
-}
+static inline uint64_t fetch(const uint64_t *p) { return *(const volatile uint64_t *)p; }
+static inline uint32_t fetch32(const uint32_t *p) { return *(const volatile uint32_t *)p; }
+static inline void barrier(void) {}
 
 void lock_tree(void);
 void unlock_tree(void);

@@ -5,12 +5,6 @@
 #include "../../abi/exo.h"
 #include "fields.h"
 
-unsigned word_type_of(uint64_t w)
-{
-    return EXO_FW_TYPE(w);
-}
+unsigned word_type_of(uint64_t w) { return EXO_FW_TYPE(w); }
 
-uint32_t word_bindings_of(uint64_t w)
-{
-    return EXO_FW_BINDINGS(w);
-}
+uint32_t word_bindings_of(uint64_t w) { return EXO_FW_BINDINGS(w); }

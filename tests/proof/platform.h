@@ -96,4 +96,5 @@ struct cpu *this_cpu(void);
 
 extern uint32_t nframes, ncpus;
 extern uint64_t slot_ticks;
+extern bool huge_pages;
 #endif
