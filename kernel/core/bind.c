@@ -98,7 +98,7 @@ long sys_slot_unbind(uint64_t sel, uint64_t slot)
 
 void slots_forget(frame_t thread)
 {
-    struct exo_slot *s = &slots[threads[thread].cpu * EXO_SLOTS_PER_CPU];
+    struct exo_slot *s = &slots[(uint64_t)threads[thread].cpu * EXO_SLOTS_PER_CPU];
     for (unsigned i = 0; i < EXO_SLOTS_PER_CPU; i++)
         if (s[i].thread == thread) slot_clear(&s[i]);
 }

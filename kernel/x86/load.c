@@ -267,7 +267,7 @@ static void thread_begin(uint64_t entry)
     struct thread *t = &threads[root.thread];
     t->regs.rdi = EXO_ROOT_THREAD;
     t->regs.rsi = entry;
-    t->regs.rdx = EXO_STACK_VA + EXO_STACK_PAGES * EXO_PAGE;
+    t->regs.rdx = EXO_STACK_VA + (uint64_t)EXO_STACK_PAGES * EXO_PAGE;
     t->regs.r10 = EXO_INFO_VA;
     sys_thread_start(t);
     if (t->state != EXO_T_READY) panic("root's entry %lx is no user address", entry);
