@@ -45,7 +45,7 @@ static inline void check(struct thread *t, struct exo_upcall_page *page)
             waits = false;
         }
     }
-    if (t->upcall_entry == 0 || pending(page) == 0) return;
+    if (pending(page) == 0 || t->upcall_entry == 0) return;
     t->slow |= SLOW_EVENT;
     if (waits)
         wait_end(t, 0);

@@ -70,8 +70,12 @@ static void irq_take(unsigned irq)
 
 void trap_interrupt(uint64_t vector)
 {
+    if (vector < VECTOR_IRQ + EXO_IRQ_COUNT) {
+        irq_take((unsigned)vector - VECTOR_IRQ);
+        lapic_eoi();
+        return;
+    }
     if (vector == VECTOR_SPURIOUS) return; /* without EOI: Intel SDM vol. 3, 10.9 */
-    if (vector < VECTOR_IRQ + EXO_IRQ_COUNT) irq_take((unsigned)vector - VECTOR_IRQ);
     lapic_eoi();
     if (vector == VECTOR_TIMER) {
         timer_interrupt();
