@@ -36,10 +36,11 @@ struct cpu *this_cpu(void);
 struct thread *this_thread(void);
 
 /* What core may take from any memory: everything that it counts. */
-/* clang-format off: to it two dots are no operator */
+/* To clang-format two dots are no operator. */
+/* clang-format off */
 #define BINDS                                                                                      \
-    tables[0..NF - 1].e[0..511], words[0..0xffffffff], blocks2m[0..0xffffffff],                    \
-        blocks1g[0..0xffffffff]
+    tables[0 .. NF - 1].e[0 .. 511], words[0 .. 0xffffffff], blocks2m[0 .. 0xffffffff],            \
+        blocks1g[0 .. 0xffffffff]
 /* clang-format on */
 #define SUBSET(a, b) (((uint32_t)(a) & (uint32_t)(~(uint32_t)(b))) == 0)
 
