@@ -278,7 +278,7 @@ long sys_page_bind(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_t
 }
 
 /*@ requires invariants;
-    assigns \result \from the_cpu.cur, threads[0 .. NF - 1].upcall;
+    assigns \result \from the_cpu.cur, threads[0 .. PROOF_FRAMES - 1].upcall;
     ensures \result == &upcalls[threads[the_cpu.cur].upcall].list[0]; */
 static struct exo_batch *cur_list(void) { return upcalls[this_thread()->upcall].list; }
 
@@ -389,7 +389,8 @@ long leaf_any(frame_t env, uint64_t va, frame_t *out, unsigned *level)
 
 /*@ requires invariants && env_ok(env) && bound_ok(env) && 1 <= n <= EXO_RANGE_MAX && va_ok(va);
     requires the_cpu.pend_count == 0;
-    assigns tables[0 .. NF - 1].e[0 .. 511], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
+    assigns tables[0 .. PROOF_FRAMES - 1].e[0 .. 511], the_cpu.pend_count,
+            the_cpu.pend[0 .. PEND_MAX - 1];
     ensures invariants;
     ensures -EXO_E_TODO <= \result <= n; */
 static long unbind_range(frame_t env, uint64_t va, uint64_t n)
@@ -400,8 +401,8 @@ static long unbind_range(frame_t env, uint64_t va, uint64_t n)
     long r = 0;
     /*@ loop invariant 0 <= done <= n && r == 0 && invariants && the_cpu.pend_count <= done;
         loop invariant level == 1 && v_index(va, 1) != 0 ==> is_table(t, 1, env);
-        loop assigns done, r, t, level, va, tables[0 .. NF - 1].e[0 .. 511], the_cpu.pend_count,
-            the_cpu.pend[0 .. PEND_MAX - 1];
+        loop assigns done, r, t, level, va, tables[0 .. PROOF_FRAMES - 1].e[0 .. 511],
+            the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
         loop variant n - done; */
     while (done < n) {
         if (!va_user(va, 1)) {

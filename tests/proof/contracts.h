@@ -16,14 +16,13 @@
 #undef EXO_FW_BINDINGS
 #define EXO_FW_TYPE(w) word_type_of(w)
 #define EXO_FW_BINDINGS(w) word_bindings_of(w)
-#define NF PROOF_FRAMES
-extern struct table tables[NF];
-extern struct env envs[NF];
-extern struct thread threads[NF];
-extern struct cap caps[NF * 64ul];
-extern struct exo_upcall_page upcalls[NF];
-extern struct exo_vector vectors[NF];
-extern uint64_t words[NF], blocks2m[NF >> 9], blocks1g[NF >> 18];
+extern struct table tables[PROOF_FRAMES];
+extern struct env envs[PROOF_FRAMES];
+extern struct thread threads[PROOF_FRAMES];
+extern struct cap caps[PROOF_FRAMES * 64ul];
+extern struct exo_upcall_page upcalls[PROOF_FRAMES];
+extern struct exo_vector vectors[PROOF_FRAMES];
+extern uint64_t words[PROOF_FRAMES], blocks2m[PROOF_FRAMES >> 9], blocks1g[PROOF_FRAMES >> 18];
 extern struct exo_slot slots[EXO_MAX_CPUS * EXO_SLOTS_PER_CPU];
 extern struct exo_irq irqs[EXO_IRQ_COUNT];
 extern struct cpu the_cpu; /* the one that core runs on */
@@ -39,12 +38,12 @@ struct thread *this_thread(void);
 /* To clang-format two dots are no operator. */
 /* clang-format off */
 #define BINDS                                                                                      \
-    tables[0 .. NF - 1].e[0 .. 511], words[0 .. 0xffffffff], blocks2m[0 .. 0xffffffff],            \
+    tables[0 .. PROOF_FRAMES - 1].e[0 .. 511], words[0 .. 0xffffffff], blocks2m[0 .. 0xffffffff],            \
         blocks1g[0 .. 0xffffffff]
 /* clang-format on */
 #define SUBSET(a, b) (((uint32_t)(a) & (uint32_t)(~(uint32_t)(b))) == 0)
 
-/*@ predicate machine = 0 < nframes <= NF;
+/*@ predicate machine = 0 < nframes <= PROOF_FRAMES;
     predicate counted(integer f) = 0 <= f < nframes && w_type(words[f]) != EXO_FT_DEVICE;
     predicate bindable(integer w, integer writable) =
       w_type(w) == EXO_FT_PLAIN || (writable == 0 && (w_type(w) == EXO_FT_TABLE ||
@@ -68,7 +67,7 @@ struct thread *this_thread(void);
     predicate env_ok(integer e) = 0 < e && e + 3 + envs[e].tables <= nframes &&
       1 <= envs[e].tables <= EXO_TAB_MAX && envs[e].nsel == envs[e].tables * 64 &&
       envs[e].root == e + 1 && is_table(e + 1, 4, e);
-    predicate thread_ok(integer t) = 0 < t < nframes && threads[t].env < NF && threads[t].upcall < nframes &&
+    predicate thread_ok(integer t) = 0 < t < nframes && threads[t].env < PROOF_FRAMES && threads[t].upcall < nframes &&
       env_ok(threads[t].env);
     predicate cap_ok(integer c) =
       (caps[c].kind == EXO_FRAMES ==> (caps[c].badge == 0 || caps[c].badge == CACHE_UC) &&
@@ -79,8 +78,8 @@ struct thread *this_thread(void);
     predicate invariants = machine && tree && objects && thread_ok(the_cpu.cur); */
 
 /* Results that a caller keeps on its stack. */
-/*@ predicate local(uint32_t *p) = \separated(p, &words[0 .. NF - 1], &tables[0 .. NF - 1],
-      &caps[0 .. 0xffffffff], &envs[0 .. NF - 1], &threads[0 .. NF - 1], &the_cpu, &nframes); */
+/*@ predicate local(uint32_t *p) = \separated(p, &words[0 .. PROOF_FRAMES - 1], &tables[0 .. PROOF_FRAMES - 1],
+      &caps[0 .. 0xffffffff], &envs[0 .. PROOF_FRAMES - 1], &threads[0 .. PROOF_FRAMES - 1], &the_cpu, &nframes); */
 
 /*@ predicate va_ok(integer va) = 0 <= va < EXO_VA_END ||
       0xffff880000000000 <= va < 0x10000000000000000;
@@ -130,7 +129,7 @@ long word_bind(frame_t f, bool writable);
             w_owner(words[f]) == w_owner(\old(words[f])); */
 void word_unbind(frame_t f);
 
-/*@ requires machine && type <= 15 && owner < NF;
+/*@ requires machine && type <= 15 && owner < PROOF_FRAMES;
     requires f < nframes ==> blocks2m[f >> 9] < 0xffffffff00000000 &&
              blocks1g[f >> 18] < 0xffffffff00000000;
     assigns words[f], blocks2m[f >> 9], blocks1g[f >> 18];
@@ -215,8 +214,8 @@ long thread_find(uint64_t sel, unsigned rights, frame_t *out);
 
 /* Whoever reads a capability without a lock gets something, which is then checked. */
 /*@ requires invariants && env_ok(e) && \valid(out);
-    requires \separated(out, &words[0 .. NF - 1], &tables[0 .. NF - 1], &caps[0 .. 0xffffffff],
-      &envs[0 .. NF - 1], &threads[0 .. NF - 1], &the_cpu, &nframes);
+    requires \separated(out, &words[0 .. PROOF_FRAMES - 1], &tables[0 .. PROOF_FRAMES - 1], &caps[0 .. 0xffffffff],
+      &envs[0 .. PROOF_FRAMES - 1], &threads[0 .. PROOF_FRAMES - 1], &the_cpu, &nframes);
     assigns *out;
     ensures -EXO_E_TODO <= \result <= 0;
     ensures \result == 0 ==> sel < envs[e].nsel && out->kind == kind && kind != EXO_NONE &&
@@ -230,7 +229,7 @@ long cap_read(frame_t e, uint64_t sel, unsigned kind, unsigned rights, struct ca
     ensures \result != 0 <==> caps[c].next != 0 && caps[caps[c].next].depth > caps[c].depth; */
 bool cap_has_children(cref_t c);
 
-/*@ requires machine && holder < NF && src != dst && src != 0 && dst != 0;
+/*@ requires machine && holder < PROOF_FRAMES && src != dst && src != 0 && dst != 0;
     requires caps[src].next != dst && caps[src].prev != dst;
     requires caps[src].next != src && caps[src].prev != src;
     requires caps[src].next == 0 || caps[src].next != caps[src].prev;
