@@ -42,7 +42,7 @@ help:
 	@echo
 	@echo '  make            both kernels, all programs, and the size of the kernel'
 	@echo '  make run        installs what is missing, and boots it in QEMU (CPUS=n MEMORY=size)'
-	@echo '  make test       installs what is missing, then all tests (a few minutes)'
+	@echo '  make test       all tests (a few minutes)'
 	@echo '  make test-long  the same with more machines, and long fuzzing'
 	@echo '  make bench      measures in executed instructions'
 	@echo '  make iso        build/exovisor.iso, for BIOS and UEFI'
@@ -50,6 +50,8 @@ help:
 	@echo '  make fuzz       fuzzes the core on this machine'
 	@echo '  make check      formatting, static analysis, size'
 	@echo '  make clean      removes build/'
+	@echo
+	@echo 'Each installs what it lacks, by name from Debian, and says so first.'
 
 # ---- generated headers ------------------------------------------------------------
 
@@ -180,7 +182,9 @@ run:
 	@$(PYTHON) tools/emu.py --kernel build/debug/kernel.elf --archive build/run.cpio \
 	  --cpus $(CPUS) --memory $(MEMORY) --interactive
 
-iso: build/exovisor.iso
+iso:
+	@tools/deps.sh iso
+	@$(MAKE) --no-print-directory build/exovisor.iso
 
 # The last line printed is the verdict: "N passed, N failed".
 test:
@@ -193,14 +197,19 @@ test-long:
 	@$(MAKE) --no-print-directory all build/test.iso build/fuzz.iso
 	@$(PYTHON) tools/suite.py --long
 
-bench: build/release/kernel.elf build/counting/kernel.elf images
-	$(PYTHON) bench/run.py
+bench:
+	@tools/deps.sh run
+	@$(MAKE) --no-print-directory -s build/release/kernel.elf build/counting/kernel.elf images
+	@$(PYTHON) bench/run.py
 
 proof:
-	$(MAKE) -C tests/proof
+	@tools/deps.sh proof
+	@$(MAKE) --no-print-directory -C tests/proof
 
-fuzz: $(generated)
-	$(MAKE) -C tests/fuzz run
+fuzz:
+	@tools/deps.sh fuzz
+	@$(MAKE) --no-print-directory $(generated)
+	@$(MAKE) --no-print-directory -C tests/fuzz run
 
 # Everything that runs privileged, and the ABI headers that it is made from.
 size:
@@ -209,7 +218,9 @@ size:
 formatted = $(wildcard abi/*.h kernel/*/*.[ch] lib/*/*.[ch] root/*.[ch] apps/*/*.[ch] \
               tests/*/*.[ch] tests/*/*/*.[ch] bench/*/*.[ch])
 
-check: size $(generated)
+check:
+	@tools/deps.sh check
+	@$(MAKE) --no-print-directory size $(generated)
 	clang-format --dry-run --Werror $(formatted)
 	clang-tidy --quiet $(core_c) $(x86_c) -- $(filter-out -MMD -MP,$(kernel_flags)) -DEXO_DEBUG
 

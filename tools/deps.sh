@@ -5,17 +5,27 @@
 # packages are installed; elsewhere they are listed.
 #
 #   deps.sh          what all the tests need
-#   deps.sh run      what `make run` needs
+#   deps.sh build    what `make` needs; run, iso, fuzz, proof, check: what those need
 set -eu
 # package:file or command that it brings
-needed="gcc:gcc make:make python3:python3 cpio:cpio binutils:ld
-qemu-system-x86:qemu-system-x86_64"
-[ "${1-}" = run ] || needed="$needed libc6-dev:/usr/include/stdio.h ovmf:/usr/share/OVMF/OVMF_CODE.fd
-bochs:bochs bochs-term:/usr/lib/*/bochs/plugins/libbx_term_gui.so
+build="gcc:gcc make:make python3:python3 cpio:cpio binutils:ld"
+qemu="qemu-system-x86:qemu-system-x86_64"
+host="libc6-dev:/usr/include/stdio.h"
+iso="grub-common:grub-mkrescue grub-pc-bin:/usr/lib/grub/i386-pc/multiboot2.mod
+grub-efi-amd64-bin:/usr/lib/grub/x86_64-efi/multiboot2.mod xorriso:xorriso mtools:mformat"
+bochs="bochs:bochs bochs-term:/usr/lib/*/bochs/plugins/libbx_term_gui.so
 bochsbios:/usr/share/bochs/BIOS-bochs-latest vgabios:/usr/share/vgabios/vgabios.bin
-grub-common:grub-mkrescue grub-pc-bin:/usr/lib/grub/i386-pc/multiboot2.mod
-grub-efi-amd64-bin:/usr/lib/grub/x86_64-efi/multiboot2.mod
-xorriso:xorriso mtools:mformat bsdutils:script cloc:cloc"
+bsdutils:script"
+case ${1-test} in
+build) needed=$build ;;
+run) needed="$build $qemu" ;;
+iso) needed="$build $iso" ;;
+fuzz) needed="$build $host" ;;
+proof) needed="$build $host frama-c-base:frama-c why3:why3 z3:z3 cvc4:cvc4" ;;
+check) needed="$build cloc:cloc clang-format:clang-format clang-tidy:clang-tidy" ;;
+test) needed="$build $qemu $host $iso $bochs ovmf:/usr/share/OVMF/OVMF_CODE.fd cloc:cloc" ;;
+*) echo "deps.sh: what is '$1'? build, run, iso, fuzz, proof, check, test" >&2; exit 2 ;;
+esac
 missing=
 for pair in $needed; do
     package=${pair%%:*}
