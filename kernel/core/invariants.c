@@ -12,6 +12,7 @@
  *  4. Typed frames and large bindings of a block exclude each other; block counts exact.
  *  5. The derivation list is one, in depth-first order; a child lies within its parent.
  *  6. Every env and thread object has the capability it was made with.
+ *  7. Whom a time slot, an interrupt or an env's revoker names is a thread that lives.
  */
 #include "core.h"
 
@@ -249,9 +250,29 @@ static int cap_check(frame_t e, uint32_t sel)
     return list_check(r);
 }
 
+/* 7 */
+static bool thread_lives(frame_t t)
+{
+    return t < nframes && EXO_FW_TYPE(words[t]) == EXO_FT_THREAD && !env_pending(t);
+}
+
+static int names_check(void)
+{
+    for (unsigned i = 0; i < ncpus * EXO_SLOTS_PER_CPU; i++) {
+        frame_t t = slots[i].thread;
+        CHECK(t == 0 || (thread_lives(t) && threads[t].cpu == i / EXO_SLOTS_PER_CPU));
+    }
+    for (unsigned i = 0; i < EXO_IRQ_COUNT; i++) {
+        frame_t t = irqs[i].thread;
+        CHECK(t == 0 || (thread_lives(t) && threads[t].env == irqs[i].env));
+    }
+    return 0;
+}
+
 static int env_check(frame_t e)
 {
     const struct env *v = &envs[e];
+    CHECK(v->revoker == 0 || (thread_lives(v->revoker) && threads[v->revoker].env == e));
     CHECK(v->lock == 0 && v->root == e + 1 && v->nsel == v->tables * EXO_TAB_CAPS);
     CHECK(caps[v->owner].kind == EXO_ENV && caps[v->owner].base == e); /* 6 */
     for (unsigned i = 0; i < CHUNK; i++)
@@ -285,6 +306,7 @@ static int object_check(frame_t f)
 int core_invariants(void)
 {
     int r = frames_check();
+    if (r == 0) r = names_check();
     for (frame_t f = 1; f < nframes && r == 0; f++)
         r = object_check(f);
     return r;

@@ -227,7 +227,9 @@ static void arguments_bend(const char *call, uint64_t *a)
     } else if (strcmp(call, "port_in") == 0 || strcmp(call, "port_out") == 0) {
         a[1] = 0x3f0 + pick(20);
     } else if (strncmp(call, "irq", 3) == 0 && !chance(4)) {
-        a[1] = pick(4);
+        a[0] = choose_kind(EXO_IRQS);
+        a[1] = chance(2) ? EXO_IRQ_COUNT - 1 : pick(4);
+        a[2] = choose_kind(EXO_EVENT);
     } else if ((strcmp(call, "gate_make") == 0 || strcmp(call, "event_make") == 0) && chance(2)) {
         a[0] = pick(28);
         a[1] = 0;
