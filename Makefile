@@ -43,7 +43,7 @@ help:
 	@echo '  make            both kernels, all programs, and the size of the kernel'
 	@echo '  make run        installs what is missing, and boots it in QEMU (CPUS=n MEMORY=size)'
 	@echo '  make test       all tests (a few minutes)'
-	@echo '  make test-long  the same with more machines, and long fuzzing'
+	@echo '  make test-long  the same with more machines, long fuzzing, and the proof'
 	@echo '  make bench      measures in executed instructions'
 	@echo '  make iso        build/exovisor.iso, for BIOS and UEFI'
 	@echo '  make proof      proves the core with Frama-C'
@@ -194,6 +194,7 @@ test:
 
 test-long:
 	@tools/deps.sh
+	@tools/deps.sh proof
 	@$(MAKE) --no-print-directory all build/test.iso build/fuzz.iso
 	@$(PYTHON) tools/suite.py --long
 

@@ -193,6 +193,8 @@ def main(argv):
         print("FAIL boot tests: there is no build/test.cpio")
         count.failed += 1
     console_test(count)
+    if "--long" in argv:
+        host_tests(count, "tests/proof")
     print(f"{count.passed} passed, {count.failed} failed")
     return 1 if count.failed or not count.passed else 0
 
