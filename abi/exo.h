@@ -101,6 +101,12 @@
 #define EXO_SET_SLICE                                                                              \
     4 /* a = microseconds of warning before a slice ends, 0 none;
                                at most EXO_SLOT_US / 2 */
+/* of a virtual CPU (abi/vm.h): */
+#define EXO_SET_VMASK 5 /* a = reason, b = groups filled in when it exits for it */
+#define EXO_SET_VPASS 6 /* a = MSRs passed to the guest, EXO_VP_* */
+#define EXO_SET_VHYPER                                                                             \
+    7 /* a = first selector, b = count: gates and events of
+                               its env that the guest may use by hypercall; count 0: none */
 
 /* thread states, as thread_info and the exposed tables show them */
 #define EXO_T_STOPPED 0 /* not started, or stopped */
@@ -115,7 +121,7 @@
 #define EXO_SLOT_FIRM 1 /* never displaced by a woken thread's credit */
 
 /* env_make flags */
-#define EXO_ENV_VM 1 /* a virtual machine's address space (reserved: refused for now) */
+#define EXO_ENV_VM 1 /* a virtual machine: see abi/vm.h */
 
 /* ---- errors ------------------------------------------------------------------ */
 /* Every call returns a value >= 0, or the negative of one of these. */
@@ -141,7 +147,7 @@
 #define EXO_E_DEAD 20 /* the peer died before it replied */
 #define EXO_E_STATE 21 /* the thread is in a state that does not allow this */
 #define EXO_E_LIMIT 22 /* a counter or table would overflow */
-#define EXO_E_TODO 23 /* reserved for a later version of the kernel */
+#define EXO_E_NOVM 23 /* this CPU has no hardware virtualization that the kernel can use */
 
 #ifndef __ASSEMBLER__
 /* ==== C only ======================================================================= */
@@ -230,6 +236,8 @@ struct exo_vector {
 #define EXO_FT_ENV 8
 #define EXO_FT_THREAD 9
 #define EXO_FT_CAPS 10
+#define EXO_FT_VM 11 /* bitmaps and control blocks of virtual machines */
+#define EXO_FT_VCPU 12
 #define EXO_FW_BINDINGS(w) ((uint32_t)(w))
 #define EXO_FW_TYPE(w) ((unsigned)((w) >> 32) & 15u)
 #define EXO_FW_OWNER(w) ((uint32_t)((w) >> 38))
@@ -261,7 +269,8 @@ struct exo_cpu {
     uint64_t switches; /* address spaces switched (counting builds only) */
     uint64_t crossings; /* entries into the kernel (counting builds only) */
     uint64_t flushes; /* INVLPG and reloads of CR3 (counting builds only) */
-    uint64_t spare[2];
+    uint64_t worlds; /* entries into a guest (counting builds only) */
+    uint64_t spare;
 };
 
 #define EXO_RAM_MAX 32
@@ -275,6 +284,8 @@ struct exo_info {
     uint32_t debug; /* nonzero: built with checks */
     uint32_t counting; /* nonzero: built to count switches and crossings */
     uint64_t boot_tsc;
+    uint32_t vm; /* EXO_VM_*: abi/vm.h */
+    uint32_t vm_spare;
     /* frame numbers and frame counts of the exposed tables */
     uint32_t words_frame, words_count;
     uint32_t slots_frame, slots_count;

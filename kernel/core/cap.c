@@ -149,7 +149,7 @@ void cap_remove(cref_t c)
 /* What a derivation of s, narrowed, contains. */
 /*@ requires \valid_read(s) && \valid(out) && \separated(s, out);
     assigns *out;
-    ensures -EXO_E_TODO <= \result <= 0;
+    ensures -EXO_E_NOVM <= \result <= 0;
     ensures kind: \result == 0 ==> out->kind == s->kind && out->flags == 0;
     ensures rights: \result == 0 ==> SUBSET(out->rights, \old(s->rights));
     ensures range: \result == 0 && s->kind <= EXO_DEVICES ==> 0 < out->count &&

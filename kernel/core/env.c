@@ -89,7 +89,7 @@ long sys_env_make(uint64_t dst, uint64_t sel, uint64_t frame, uint64_t count, ui
     uint32_t d;
     if (count == 0 || count > EXO_TAB_MAX || (flags & ~(uint64_t)EXO_ENV_VM) != 0)
         return -EXO_E_ARG;
-    if (flags != 0) return -EXO_E_TODO;
+    if (flags != 0) return -EXO_E_NOVM;
     if (frame > UINT32_MAX - 3 - EXO_TAB_MAX) return -EXO_E_RANGE;
     long r = ref_find(dst, EXO_ENV_INTO, &holder, &d);
     if (r != 0) return r;

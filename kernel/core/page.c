@@ -72,7 +72,7 @@ bool va_user(uint64_t va, uint64_t bytes)
 /*@ requires invariants && env_ok(env) && 1 <= level <= 3 && va_ok(va);
     requires \valid(out) && local(out);
     assigns *out;
-    ensures -EXO_E_TODO <= \result <= 0;
+    ensures -EXO_E_NOVM <= \result <= 0;
     ensures \result == 0 ==> is_table(*out, level, env); */
 HOT long table_find(frame_t env, uint64_t va, unsigned level, frame_t *out)
 {
@@ -124,7 +124,7 @@ struct span { /* what a bind call asks for, checked */
 
 /*@ requires \valid(level);
     assigns *level;
-    ensures -EXO_E_TODO <= \result <= 0;
+    ensures -EXO_E_NOVM <= \result <= 0;
     ensures \result == 0 ==> 1 <= *level <= 3; */
 static long size_level(uint64_t rights, unsigned *level)
 {
@@ -140,7 +140,7 @@ static long size_level(uint64_t rights, unsigned *level)
 /*@ requires invariants && env_ok(s->env) && \valid(s) && \valid(out) && local(out);
     requires \separated(s, out);
     assigns s->cache, s->bits, *out;
-    ensures -EXO_E_TODO <= \result <= 0;
+    ensures -EXO_E_NOVM <= \result <= 0;
     ensures \result == 0 ==> *out == cap_at(s->env, s->sel) && s->sel < envs[s->env].nsel &&
             caps[*out].kind == EXO_FRAMES && SUBSET(s->rights, caps[*out].rights) &&
             s->cache == caps[*out].badge && (s->cache == 0 || s->cache == CACHE_UC) &&
@@ -171,7 +171,7 @@ HOT bool cap_covers(const struct cap *c, uint64_t first, uint64_t n)
     requires level == s->level;
     requires s->level > 1 ==> f % (s->level == 2 ? 512 : 262144) == 0;
     assigns tables[t].e[i], words[f], blocks2m[f >> 9], blocks1g[f >> 18];
-    ensures -EXO_E_TODO <= \result <= 0;
+    ensures -EXO_E_NOVM <= \result <= 0;
     ensures tree;
     ensures refused: \result != 0 ==> tables[t].e[i] == \old(tables[t].e[i]) &&
             (f < nframes ==> words[f] == \old(words[f]));
@@ -208,7 +208,7 @@ HOT uint64_t level_frames(unsigned level) { return 1ull << 9 * (level - 1); }
     assigns BINDS, caps[cref].bindings;
     ensures invariants;
     ensures exact: caps[cref].bindings == \old(caps[cref].bindings) + (\result > 0 ? \result : 0);
-    ensures -EXO_E_TODO <= \result <= n; */
+    ensures -EXO_E_NOVM <= \result <= n; */
 HOT long bind_range(const struct span *s, unsigned level, cref_t cref, uint64_t va, uint64_t n,
                     frame_t f)
 {
@@ -219,7 +219,7 @@ HOT long bind_range(const struct span *s, unsigned level, cref_t cref, uint64_t 
     frame_t t = 0;
     uint64_t done = 0;
     long r = 0;
-    /*@ loop invariant 0 <= done <= n && -EXO_E_TODO <= r <= 0 && invariants;
+    /*@ loop invariant 0 <= done <= n && -EXO_E_NOVM <= r <= 0 && invariants;
         loop invariant r == 0;
         loop invariant t == 0 || is_table(t, level, s->env);
         loop invariant done < n ==> va_range(va, (n - done) * level_bytes(s->level));
@@ -285,7 +285,7 @@ static struct exo_batch *cur_list(void) { return upcalls[this_thread()->upcall].
 /* Env lock held: the table that holds the entry of a 4 KiB page. */
 /*@ requires invariants && env_ok(env) && \valid(out) && local(out);
     assigns *out;
-    ensures -EXO_E_TODO <= \result <= 0;
+    ensures -EXO_E_NOVM <= \result <= 0;
     ensures \result == 0 ==> is_table(*out, 1, env) && va_ok(va); */
 long leaf_find(frame_t env, uint64_t va, frame_t *out)
 {
@@ -299,7 +299,7 @@ long leaf_find(frame_t env, uint64_t va, frame_t *out)
     assigns BINDS, caps[cref].bindings;
     ensures invariants;
     ensures exact: caps[cref].bindings == \old(caps[cref].bindings) + (\result > 0 ? \result : 0);
-    ensures -EXO_E_TODO <= \result <= n; */
+    ensures -EXO_E_NOVM <= \result <= n; */
 static long bind_list(const struct span *s, cref_t cref, uint64_t n)
 {
     struct cap *c = &caps[cref];
@@ -365,7 +365,7 @@ HOT void entry_unbind(frame_t env, uint64_t va, frame_t t, unsigned level)
 /*@ requires invariants && env_ok(env) && va_ok(va) && \valid(out) && \valid(level);
     requires local(out) && local(level) && \separated(out, level);
     assigns *out, *level;
-    ensures -EXO_E_TODO <= \result <= 0;
+    ensures -EXO_E_NOVM <= \result <= 0;
     ensures \result == 0 ==> 1 <= *level <= 3 && is_table(*out, *level, env) &&
             (*level > 1 ==> p_present(tables[*out].e[v_index(va, *level)]) &&
                             p_large(tables[*out].e[v_index(va, *level)])); */
@@ -392,7 +392,7 @@ long leaf_any(frame_t env, uint64_t va, frame_t *out, unsigned *level)
     assigns tables[0 .. PROOF_FRAMES - 1].e[0 .. 511], the_cpu.pend_count,
             the_cpu.pend[0 .. PEND_MAX - 1];
     ensures invariants;
-    ensures -EXO_E_TODO <= \result <= n; */
+    ensures -EXO_E_NOVM <= \result <= n; */
 static long unbind_range(frame_t env, uint64_t va, uint64_t n)
 {
     frame_t t = 0;

@@ -99,7 +99,7 @@ void word_untype(frame_t f)
 /* One more large binding of a block without typed frames. */
 /*@ requires \valid(block);
     assigns *block;
-    ensures -EXO_E_TODO <= \result <= 0;
+    ensures -EXO_E_NOVM <= \result <= 0;
     ensures \result == 0 ==> \old(*block) >> 32 == 0 && *block == \old(*block) + 1;
     ensures \result != 0 ==> *block == \old(*block); */
 static long block_bind(uint64_t *block)

@@ -133,7 +133,7 @@ void word_unbind(frame_t f);
     requires f < nframes ==> blocks2m[f >> 9] < 0xffffffff00000000 &&
              blocks1g[f >> 18] < 0xffffffff00000000;
     assigns words[f], blocks2m[f >> 9], blocks1g[f >> 18];
-    ensures -EXO_E_TODO <= \result <= 0;
+    ensures -EXO_E_NOVM <= \result <= 0;
     ensures was: \result == 0 ==> 0 < f < nframes && w_type(\old(words[f])) == EXO_FT_PLAIN &&
             w_bindings(\old(words[f])) == 0;
     ensures exclusion: \result == 0 ==> w_bindings(\old(blocks2m[f >> 9])) == 0 &&
@@ -159,7 +159,7 @@ void word_untype(frame_t f);
 
 /*@ requires machine && (level == 2 || level == 3);
     assigns blocks2m[f >> 9], blocks1g[f >> 18];
-    ensures -EXO_E_TODO <= \result <= 0;
+    ensures -EXO_E_NOVM <= \result <= 0;
     ensures inside: \result == 0 && f < nframes && level == 2 ==> f + 511 < nframes;
     ensures inside1g: \result == 0 && f < nframes && level == 3 ==> f + 262143 < nframes;
     ensures two: \result == 0 && f < nframes && level == 2 ==>
@@ -190,25 +190,25 @@ void word_unbind_large(frame_t f, unsigned level);
 
 /*@ requires invariants && env_ok(e) && \valid(out) && local(out);
     assigns *out;
-    ensures -EXO_E_TODO <= \result <= 0;
+    ensures -EXO_E_NOVM <= \result <= 0;
     ensures \result == 0 ==> *out == cap_at(e, sel) && sel < envs[e].nsel &&
             caps[*out].kind == kind && kind != EXO_NONE && SUBSET(rights, caps[*out].rights); */
 long cap_find(frame_t e, uint64_t sel, unsigned kind, unsigned rights, cref_t *out);
 
 /*@ requires invariants && \valid(out) && local(out);
     assigns *out;
-    ensures -EXO_E_TODO <= \result <= 0;
+    ensures -EXO_E_NOVM <= \result <= 0;
     ensures \result == 0 ==> env_ok(*out); */
 long env_find_cap(uint64_t sel, unsigned rights, frame_t *out);
 /*@ requires invariants && \valid(out) && local(out);
     assigns *out;
-    ensures -EXO_E_TODO <= \result <= 0;
+    ensures -EXO_E_NOVM <= \result <= 0;
     ensures \result == 0 ==> env_ok(*out); */
 static inline long env_find(uint64_t sel, unsigned rights, frame_t *out);
 
 /*@ requires invariants && \valid(out) && local(out);
     assigns *out;
-    ensures -EXO_E_TODO <= \result <= 0;
+    ensures -EXO_E_NOVM <= \result <= 0;
     ensures \result == 0 ==> thread_ok(*out); */
 long thread_find(uint64_t sel, unsigned rights, frame_t *out);
 
@@ -217,7 +217,7 @@ long thread_find(uint64_t sel, unsigned rights, frame_t *out);
     requires \separated(out, &words[0 .. PROOF_FRAMES - 1], &tables[0 .. PROOF_FRAMES - 1], &caps[0 .. 0xffffffff],
       &envs[0 .. PROOF_FRAMES - 1], &threads[0 .. PROOF_FRAMES - 1], &the_cpu, &nframes);
     assigns *out;
-    ensures -EXO_E_TODO <= \result <= 0;
+    ensures -EXO_E_NOVM <= \result <= 0;
     ensures \result == 0 ==> sel < envs[e].nsel && out->kind == kind && kind != EXO_NONE &&
             SUBSET(rights, out->rights);
     ensures copied: \result == 0 ==> out->base == caps[cap_at(e, sel)].base &&
@@ -236,7 +236,7 @@ bool cap_has_children(cref_t c);
     requires \valid_read(contents) && \separated(contents, &caps[0 .. 0xffffffff]);
     assigns caps[dst], caps[src].next, caps[src].prev, caps[caps[src].next].prev,
             caps[caps[src].prev].next;
-    ensures -EXO_E_TODO <= \result <= 0;
+    ensures -EXO_E_NOVM <= \result <= 0;
     ensures empty: \result == 0 ==> \old(caps[dst].kind) == EXO_NONE;
     ensures alive: \result == 0 ==> (caps[src].flags & CAP_DYING) == 0 &&
             (envs[holder].flags & ENV_DYING) == 0;
