@@ -3,19 +3,24 @@
  * The configuration: a line a program,
  *
  *   program NAME [file=FILE] [cpu=N] [memory=SIZE] [block=SIZE] [slots=N] [slots-other=N]
- *           [tables=yes] [selectors=N] [console=yes] [irqs=yes] [ports=A-B[,C-D]]
- *           [wait=yes] [args=TEXT TO THE END OF THE LINE]
+ *           [tables=yes] [selectors=N] [console=yes] [irqs=yes] [archive=yes]
+ *           [ports=A-B[,C-D]] [wait=yes] [args=TEXT TO THE END OF THE LINE]
+ *   channel NAME NAME [tag=WORD] [peer-tag=WORD] [size=SIZE]
  *   shutdown PORT VALUE SIZE
  *
  * (one line each; # begins a comment). Sizes take K, M or G; ports are hexadecimal. A
- * block is a second range of memory, a power of two and aligned to it.
+ * block is a second range of memory, a power of two and aligned to it. archive gives the
+ * boot archive, read-only. A channel joins two programs (lib/exo/channel.h): tag is the
+ * word that both know it by, peer-tag what the second one sees instead; size is that of
+ * each of its rings, a power of two.
  * A line with a mistake is left out and said so, with its number. */
 #include "root.h"
 
 #define LINE_MAX_LENGTH 512
 #define MEMORY_DEFAULT (4ul << 20)
 #define MEMORY_LEAST (256ul << 10)
-#define MEMORY_MOST (1ul << 30)
+#define MEMORY_MOST (64ul << 30)
+#define RING_DEFAULT (64u << 10)
 
 static void complain(struct root_config *config, uint32_t line, const char *what, const char *where)
 {
@@ -53,7 +58,7 @@ static bool parse_whole(const char *text, uint64_t most, uint32_t *value)
     return true;
 }
 
-static bool parse_size(const char *text, uint64_t *value)
+static bool parse_size(const char *text, uint64_t least, uint64_t *value)
 {
     const char *end;
     if (!parse_number(text, 10, MEMORY_MOST, value, &end)) return false;
@@ -61,8 +66,10 @@ static bool parse_size(const char *text, uint64_t *value)
     if (shift) end++;
     if (*end || *value > MEMORY_MOST >> shift) return false;
     *value <<= shift;
-    return *value >= MEMORY_LEAST;
+    return *value >= least;
 }
+
+static bool power_of_two(uint64_t value) { return !(value & (value - 1)); }
 
 static bool parse_yes(const char *text, bool *value)
 {
@@ -96,8 +103,9 @@ static bool parse_option(struct root_program *p, const char *key, const char *va
 {
     if (!strcmp(key, "file")) return parse_name(value, p->file, sizeof(p->file));
     if (!strcmp(key, "cpu")) return parse_whole(value, EXO_MAX_CPUS - 1, &p->cpu);
-    if (!strcmp(key, "memory")) return parse_size(value, &p->memory);
-    if (!strcmp(key, "block")) return parse_size(value, &p->block) && !(p->block & (p->block - 1));
+    if (!strcmp(key, "memory")) return parse_size(value, MEMORY_LEAST, &p->memory);
+    if (!strcmp(key, "block"))
+        return parse_size(value, MEMORY_LEAST, &p->block) && power_of_two(p->block);
     if (!strcmp(key, "slots")) return parse_whole(value, EXO_SLOTS_PER_CPU, &p->slots);
     if (!strcmp(key, "slots-other")) return parse_whole(value, EXO_SLOTS_PER_CPU, &p->slots_other);
     if (!strcmp(key, "selectors"))
@@ -106,6 +114,7 @@ static bool parse_option(struct root_program *p, const char *key, const char *va
     if (!strcmp(key, "console")) return parse_yes(value, &p->console);
     if (!strcmp(key, "tables")) return parse_yes(value, &p->tables);
     if (!strcmp(key, "irqs")) return parse_yes(value, &p->irqs);
+    if (!strcmp(key, "archive")) return parse_yes(value, &p->archive);
     if (!strcmp(key, "wait")) return parse_yes(value, &p->wait);
     return false;
 }
@@ -160,8 +169,46 @@ static void read_program(struct root_config *config, uint32_t line, char *rest)
         }
     }
     if (config->count == ROOT_PROGRAMS)
-        return complain(config, line, "more than 16 programs", p.name);
+        return complain(config, line, "more than 32 programs", p.name);
     config->programs[config->count++] = p;
+}
+
+static bool channel_option(struct root_channel *c, const char *key, const char *value)
+{
+    uint64_t size;
+    if (!strcmp(key, "tag"))
+        return parse_name(value, c->tag[0], sizeof(c->tag[0])) &&
+               (c->tag[1][0] || parse_name(value, c->tag[1], sizeof(c->tag[1])));
+    if (!strcmp(key, "peer-tag")) return parse_name(value, c->tag[1], sizeof(c->tag[1]));
+    if (strcmp(key, "size") || !parse_size(value, EXO_PAGE, &size) || !power_of_two(size) ||
+        size > EXO_CHANNEL_RING_MAX)
+        return false;
+    c->size = (uint32_t)size;
+    return true;
+}
+
+static void read_channel(struct root_config *config, uint32_t line, char *rest)
+{
+    struct root_channel c = {.line = line, .size = RING_DEFAULT};
+    for (int i = 0; i < 2; i++) {
+        char *name = next_word(&rest);
+        if (!parse_name(name, c.side[i], sizeof(c.side[i])))
+            return complain(config, line, "a channel needs the names of two programs", name);
+    }
+    if (!strcmp(c.side[0], c.side[1]))
+        return complain(config, line, "a channel joins two different programs", c.side[0]);
+    for (char *word; *(word = next_word(&rest));) {
+        char *value = strchr(word, '=');
+        if (!value) return complain(config, line, "want OPTION=VALUE", word);
+        *value++ = 0;
+        if (!channel_option(&c, word, value)) {
+            value[-1] = '=';
+            return complain(config, line, "unknown option or bad value", word);
+        }
+    }
+    if (config->nchannels == ROOT_CHANNELS)
+        return complain(config, line, "more than 64 channels", c.side[0]);
+    config->channels[config->nchannels++] = c;
 }
 
 static void read_shutdown(struct root_config *config, uint32_t line, char *rest)
@@ -189,10 +236,12 @@ static void read_line(struct root_config *config, uint32_t number, char *line)
     if (!*word) return;
     if (!strcmp(word, "program"))
         read_program(config, number, rest);
+    else if (!strcmp(word, "channel"))
+        read_channel(config, number, rest);
     else if (!strcmp(word, "shutdown"))
         read_shutdown(config, number, rest);
     else
-        complain(config, number, "want 'program' or 'shutdown'", word);
+        complain(config, number, "want 'program', 'channel' or 'shutdown'", word);
 }
 
 void config_read(struct root_config *config, const char *text, uint64_t size)

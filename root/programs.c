@@ -8,13 +8,13 @@
 
 #define COM1_FIRST 0x3f8
 #define COM1_COUNT 8
-#define FRAMES_MOST 262144 /* of one program: 1 GiB, see config.c */
 
 struct running {
     const struct root_program *program;
     struct exo_child child;
     struct exo_pool *pool;
-    uint64_t free_before; /* of the pool */
+    uint64_t taken; /* frames of the pool */
+    uint64_t *bits; /* of child.pool, until it is started */
     uint64_t frame, memory, count; /* of its env, and of its memory */
     struct exo_pool *block_pool; /* of its second range, NULL none */
     uint64_t block, block_count;
@@ -24,7 +24,6 @@ struct running {
 
 static struct running running[ROOT_PROGRAMS];
 static uint32_t running_count;
-static uint64_t *child_bits;
 static uint32_t service; /* gate without badge */
 static uint32_t slots_next[EXO_MAX_CPUS]; /* positions given out so far */
 
@@ -78,6 +77,12 @@ static long give_resources(struct running *r, uint32_t index)
         sel = give_ports(r, p->ports[i].first, p->ports[i].last);
         if (!i && sel >= 0) start->sel_ports = (uint32_t)sel;
     }
+    if (p->archive && sel >= 0) {
+        const struct exo_range *range = &exo.start.archive;
+        sel = exo_child_give(&r->child, range->sel, EXO_R, range->first, range->count);
+        start->archive = (struct exo_range){(uint32_t)sel, range->first, range->count, 0};
+        start->archive_bytes = exo.start.archive_bytes;
+    }
     if (p->irqs && sel >= 0) {
         exo_cap_info(EXO_ROOT_IRQS);
         uint64_t first = exo_page()->list[0].va, count = exo_page()->list[0].frame;
@@ -120,56 +125,73 @@ static uint32_t program_tables(const struct root_program *p)
     return (p->selectors + EXO_TAB_CAPS - 1) / EXO_TAB_CAPS;
 }
 
-static long program_build(struct running *r, uint32_t index, const struct root_file *file)
+static long program_build(struct running *r, uint32_t index, const void *file, size_t size)
 {
     const struct root_program *p = r->program;
     uint32_t tables = program_tables(p);
     uint64_t frames = p->memory / EXO_PAGE;
     r->pool = root_pool_for(frames + 3 + tables);
-    if (!r->pool) return -EXO_E_LIMIT;
-    r->free_before = r->pool->free;
+    r->bits = malloc(EXO_POOL_WORDS(frames) * 8);
+    if (!r->pool || !r->bits) return -EXO_E_LIMIT;
     long fault = exo_event_new(exo.start.sel_thread, 1ul << index);
     if (fault < 0) return fault;
     r->fault = (uint32_t)fault;
     long error =
-        exo_child_make(&r->child, r->pool, frames, tables, p->cpu, (uint32_t)fault, child_bits);
+        exo_child_make(&r->child, r->pool, frames, tables, p->cpu, (uint32_t)fault, r->bits);
     if (error < 0) return error;
+    r->taken = frames + 3 + tables;
     r->frame = r->child.frame;
     r->memory = r->child.pool.base;
     r->count = frames;
-    error = exo_child_load(&r->child, file->data, file->size);
+    error = exo_child_load(&r->child, file, size);
     if (error == 0) error = give_resources(r, index);
     if (error >= 0) error = give_block(r);
     if (error < 0) return error;
     exo_strcpy(r->child.start.name, p->name, sizeof(r->child.start.name));
     exo_strcpy(r->child.start.args, p->args, sizeof(r->child.start.args));
-    return exo_child_start(&r->child);
+    return 0;
 }
 
-static void program_start(const struct root_program *p, const char *archive, uint64_t size)
+static void not_started(const struct root_program *p, long error)
 {
-    struct root_file file;
+    exo_printf("root: config line %u: %s: not started: %s\n", p->line, p->name,
+               exo_strerror(error));
+}
+
+static void program_make(const struct root_program *p)
+{
+    const void *file;
+    size_t size;
     if (p->cpu >= exo.info->cpus) {
         exo_printf("root: config line %u: %s: there is no CPU %u\n", p->line, p->name, p->cpu);
         return;
     }
-    if (!archive_find(archive, size, p->file, &file)) {
+    if (exo_archive_find(p->file, &file, &size) < 0) {
         exo_printf("root: config line %u: %s: the archive has no file '%s'\n", p->line, p->name,
                    p->file);
         return;
     }
     struct running *r = &running[running_count];
     *r = (struct running){.program = p};
-    long error = program_build(r, running_count, &file);
+    long error = program_build(r, running_count, file, size);
     if (error < 0) {
-        exo_printf("root: config line %u: %s: not started: %s\n", p->line, p->name,
-                   exo_strerror(error));
+        not_started(p, error);
         if (r->child.env) exo_child_destroy(&r->child);
         free_block(r);
+        free(r->bits);
         if (r->fault) exo_drop(r->fault);
         return;
     }
     running_count++;
+}
+
+struct exo_child *program_child(uint32_t index) { return &running[index].child; }
+
+struct exo_child *program_named(const char *name, uint32_t *index)
+{
+    for (*index = 0; *index < running_count; ++*index)
+        if (!strcmp(running[*index].program->name, name)) return &running[*index].child;
+    return NULL;
 }
 
 /* ---- ending --------------------------------------------------------------------------- */
@@ -182,26 +204,37 @@ static uint64_t frames_in_use(uint64_t frame, uint64_t n)
     return used;
 }
 
-/* Every frame of the program is plain and bound nowhere again. */
-static void leak_check(const struct running *r)
+/* Every frame of the program is plain and bound nowhere again, and the pool's. */
+static void leak_check(const struct running *r, uint64_t given_back)
 {
     uint64_t leaked = frames_in_use(r->frame, 3 + program_tables(r->program)) +
                       frames_in_use(r->memory, r->count) + frames_in_use(r->block, r->block_count);
-    if (leaked || r->pool->free != r->free_before)
+    if (leaked || given_back != r->taken)
         exo_printf("root: LEAK %s: %lu frames still in use, %lu not given back\n", r->program->name,
-                   leaked, r->free_before - r->pool->free);
+                   leaked, r->taken - given_back);
 }
 
 static void program_end(struct running *r)
 {
+    uint64_t free_before = r->pool->free;
     long error = exo_child_destroy(&r->child);
     r->ended = true;
     exo_drop(r->fault);
-    free_block(r);
     if (error < 0)
         exo_printf("root: %s: cannot be destroyed: %s\n", r->program->name, exo_strerror(error));
     else
-        leak_check(r);
+        leak_check(r, r->pool->free - free_before);
+    free_block(r);
+    channels_end((uint32_t)(r - running));
+}
+
+static void program_start(struct running *r)
+{
+    long error = exo_child_start(&r->child);
+    free(r->bits);
+    if (error >= 0) return;
+    not_started(r->program, error);
+    program_end(r);
 }
 
 static void report_fault(struct running *r)
@@ -241,11 +274,10 @@ static bool all_ended(void)
     return true;
 }
 
-void programs_run(const struct root_config *config, const char *archive, uint64_t size)
+void programs_run(const struct root_config *config)
 {
-    child_bits = malloc(EXO_POOL_WORDS(FRAMES_MOST) * 8);
     long gate = exo_gate_new(exo.start.sel_thread, 0);
-    if (!child_bits || gate < 0) {
+    if (gate < 0) {
         exo_printf("root: cannot serve programs: %s\n", exo_strerror(gate));
         return;
     }
@@ -253,7 +285,10 @@ void programs_run(const struct root_config *config, const char *archive, uint64_
     exo_slot_bind(EXO_ROOT_SLOTS, 0, EXO_ROOT_THREAD, 0);
     slots_next[0] = 1; /* root's own */
     for (uint32_t i = 0; i < config->count; i++)
-        program_start(&config->programs[i], archive, size);
+        program_make(&config->programs[i]);
+    channels_make(config);
+    for (uint32_t i = 0; i < running_count; i++)
+        program_start(&running[i]);
     uint64_t mask = (1ul << ROOT_PROGRAMS) - 1;
     while (!all_ended()) {
         long events = exo_serve(serve, mask | EXO_EV_JOIN);

@@ -4,16 +4,11 @@
  * archive's file "config" says. */
 #ifndef ROOT_H
 #define ROOT_H
-#include "../lib/exo/exo.h"
+#include "../lib/exo/channel.h"
 
-#define ROOT_PROGRAMS 16
+#define ROOT_PROGRAMS 32
+#define ROOT_CHANNELS 64
 #define ROOT_PORTS 4 /* port ranges a program can be given */
-
-/* A file of the boot archive. */
-struct root_file {
-    const char *data;
-    uint64_t size;
-};
 
 /* One line of the configuration. */
 struct root_program {
@@ -27,32 +22,48 @@ struct root_program {
     uint32_t selectors; /* capability-table frames */
     uint64_t memory; /* bytes */
     uint64_t block; /* bytes of a second range, aligned to its size; 0 none */
-    bool console, tables, wait, irqs;
+    bool console, tables, wait, irqs, archive;
     uint32_t nports;
     struct {
         uint32_t first, last;
     } ports[ROOT_PORTS];
 };
 
+/* Two programs that talk to each other. */
+struct root_channel {
+    char side[2][32]; /* their names */
+    char tag[2][16]; /* what each side sees; empty: none */
+    uint32_t line;
+    uint32_t size; /* bytes of a ring */
+};
+
 struct root_config {
     struct root_program programs[ROOT_PROGRAMS];
+    struct root_channel channels[ROOT_CHANNELS];
     uint32_t count;
+    uint32_t nchannels;
     uint32_t errors;
     uint32_t shutdown_port; /* 0: stay and idle */
     uint32_t shutdown_value;
     uint32_t shutdown_size;
 };
 
-/* archive.c: finds a file of a cpio archive (newc); false: none of that name, or the
- * archive is damaged before it. */
-bool archive_find(const char *archive, uint64_t size, const char *name, struct root_file *file);
-
 /* config.c: reads the text; prints what is wrong with which line, counts it in
  * config->errors, leaves that line out. */
 void config_read(struct root_config *config, const char *text, uint64_t size);
 
 /* programs.c: starts all, serves them, ends when those with wait=yes have ended. */
-void programs_run(const struct root_config *config, const char *archive, uint64_t size);
+void programs_run(const struct root_config *config);
+/* A program that was made and has not ended, by its index or name; NULL: none. */
+struct exo_child *program_child(uint32_t index);
+struct exo_child *program_named(const char *name, uint32_t *index);
+
+/* channels.c: gives both programs of each channel what they need to use it; says so
+ * where that fails. To be called when all are made and none has been started. */
+void channels_make(const struct root_config *config);
+/* Tells the peers of that program, which has been destroyed, that it has ended. */
+void channels_end(uint32_t index);
+
 /* start.c: the pool that programs get their memory from. */
 extern struct exo_pool root_ram[EXO_RAM_MAX];
 extern uint32_t root_ram_count;

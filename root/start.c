@@ -6,7 +6,7 @@
 #include "root.h"
 
 #define RAM_BITS 4194304 /* frames that can be kept track of: 16 GiB */
-static uint64_t ram_bits[RAM_BITS / 64 / 8];
+static uint64_t ram_bits[RAM_BITS / 64];
 #define OWN_FRAMES 1024 /* root's own memory */
 
 struct exo_pool root_ram[EXO_RAM_MAX];
@@ -78,6 +78,8 @@ void exo_start_root(void)
         .tsc_hz = info->tsc_hz,
         .sel_free = info->sel_free,
         .nsel = nsel,
+        .archive = {EXO_ROOT_ARCHIVE, info->archive_frame, info->archive_count, 0},
+        .archive_bytes = info->archive_bytes,
         .name = "root",
     };
     exo.info = info;
@@ -101,24 +103,21 @@ static void shutdown(const struct root_config *config)
         exo_port_out(sel, config->shutdown_port, config->shutdown_size, config->shutdown_value);
 }
 
-#define ARCHIVE_VA 0x0000000040000000
 static struct root_config config;
 
 int main(struct exo_startup *start)
 {
     (void)start;
-    struct root_file file;
-    const char *archive = (const char *)ARCHIVE_VA;
+    const void *text;
+    size_t size;
     banner();
-    long r = exo_bind(&exo.pool, ARCHIVE_VA, exo.info->archive_count, EXO_ROOT_ARCHIVE,
-                      exo.info->archive_frame, EXO_R);
-    if (r < 0 || !exo.info->archive_count)
-        exo_printf("root: no boot archive: %s\n", exo_strerror(r));
-    else if (!archive_find(archive, exo.info->archive_bytes, "config", &file))
-        exo_printf("root: the boot archive has no file 'config', or is damaged\n");
-    else {
-        config_read(&config, file.data, file.size);
-        programs_run(&config, archive, exo.info->archive_bytes);
+    long r = exo_archive_find("config", &text, &size);
+    if (r < 0) {
+        exo_printf("root: the boot archive has no file 'config', or is damaged: %s\n",
+                   exo_strerror(r));
+    } else {
+        config_read(&config, text, size);
+        programs_run(&config);
     }
     exo_printf("root: all programs ended\n");
     shutdown(&config);

@@ -26,11 +26,15 @@
 #define EXO_WINDOW_VA (EXO_UPCALL_VA + 0x40000) /* where other envs' pages are filled */
 #define EXO_WINDOW_PAGES 64
 #define EXO_TASK_VA (EXO_UPCALL_VA + 0x200000) /* 64 pages a task */
+#define EXO_CHANNEL_VA (EXO_UPCALL_VA + 0x8000000) /* EXO_CHANNEL_SPAN bytes each */
+#define EXO_POOL_VA (EXO_UPCALL_VA + 0x10000000) /* the bits of a large pool */
+#define EXO_ARCHIVE_VA 0x0000000040000000 /* the boot archive, up to 1 GiB */
 #define EXO_HEAP_VA 0x0000000010000000
 #define EXO_HEAP_PAGES 4096
 #define EXO_TASKS 256
 
-/* Event bits that libexo keeps; the program has 0..55. */
+/* Event bits that libexo keeps; the program has 0..39. */
+#define EXO_EV_CHANNEL 40 /* the first channel's: 40..55 */
 #define EXO_EV_FAULT (1ul << 58) /* a child's thread was stopped by a fault */
 #define EXO_EV_JOIN (1ul << 59) /* a task ended */
 
@@ -43,6 +47,16 @@ struct exo_range {
     uint32_t first;
     uint32_t count;
     uint32_t spare;
+};
+/* A channel that the configuration gives (channel.h), as one side sees it. */
+#define EXO_CHANNELS 16 /* of one program */
+struct exo_channel_given {
+    char peer[32]; /* the other program's name; empty: none, and no more channels */
+    char tag[16]; /* the configuration's word for it, or empty */
+    uint32_t sel, first, count; /* its frames: a head, our ring out, our ring in */
+    uint32_t event; /* selector: tells the peer to look again */
+    uint32_t bit; /* of our first thread's events: the peer tells us */
+    uint32_t side; /* 0 or 1: which ring is ours to fill */
 };
 struct exo_startup {
     uint32_t magic;
@@ -68,9 +82,13 @@ struct exo_startup {
     struct exo_range block; /* frames, aligned to their number: a second range */
     struct exo_range irqs;
     struct exo_range slots[EXO_MAX_CPUS]; /* names, see EXO_SLOTS */
+    struct exo_range archive; /* frames of the boot archive, read-only ... */
+    uint64_t archive_bytes; /* ... of which it fills so many bytes */
+    struct exo_channel_given channels[EXO_CHANNELS];
     char name[32];
     char args[512];
 };
+_Static_assert(sizeof(struct exo_startup) <= EXO_PAGE, "startup page");
 #define EXO_SELECTORS 1024 /* that libexo keeps track of */
 
 /* Calls of sel_service: word 0 is the operation. */
@@ -285,6 +303,19 @@ long exo_child_load(struct exo_child *child, const void *file, uint64_t size);
 long exo_child_image(struct exo_child *child, const char *args);
 /* Destroys the env with everything in it, and frees what it was made of. */
 long exo_child_destroy(struct exo_child *child);
+
+/* ---- the boot archive (archive.c) --------------------------------------------------------------------- */
+struct exo_file {
+    const char *data;
+    uint64_t size;
+};
+/* Finds a file of a cpio archive (newc); false: none of that name, or the archive is
+ * damaged before it. */
+bool exo_archive_parse(const char *archive, uint64_t size, const char *name, struct exo_file *file);
+/* Finds a file of the boot archive, which the first call maps read-only (archive=yes in
+ * the configuration). -EXO_E_SEL: the archive was not given; -EXO_E_NONE: no such file;
+ * -EXO_E_LIMIT: it is larger than 1 GiB; else as exo_bind. */
+long exo_archive_find(const char *name, const void **data, size_t *size);
 
 /* ---- self-paging (region.c) ------------------------------------------------------------------------------ */
 struct exo_region;

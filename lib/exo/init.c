@@ -8,8 +8,22 @@
 struct exo exo;
 static struct exo_task first_task;
 
-#define POOL_FRAMES 262144 /* 1 GiB for a program at most */
+#define POOL_FRAMES 262144 /* 1 GiB; what is above it needs bits of its own */
 static uint64_t pool_bits[EXO_POOL_WORDS(POOL_FRAMES)];
+
+/* A pool above POOL_FRAMES takes the memory for its bits out of its first part. */
+static long pool_extend(void)
+{
+    uint64_t count = exo.start.memory_count, before = exo.pool.count;
+    uint64_t bytes = EXO_POOL_WORDS(count) * 8;
+    if (count <= before) return 0;
+    long r = exo_map(EXO_POOL_VA, (bytes + EXO_PAGE - 1) / EXO_PAGE, EXO_R | EXO_W);
+    if (r < 0) return r;
+    exo.pool.used = memcpy((void *)EXO_POOL_VA, pool_bits, sizeof(pool_bits));
+    exo.pool.count = count;
+    exo.pool.free += count - before;
+    return 0;
+}
 
 static void sels_init(void) { memset(exo.sels, 0, sizeof(exo.sels)); }
 
@@ -54,6 +68,7 @@ void exo_init(void)
     __asm__ volatile("wrfsbase %0" : : "r"(&first_task));
     sels_init();
     long r = exo_map(EXO_UPCALL_STACK_VA, EXO_UPCALL_STACK_PAGES, EXO_R | EXO_W);
+    if (r >= 0) r = pool_extend();
     if (r < 0) exo_exit(r);
     first_task.upcall_sp =
         upcall_stack(EXO_UPCALL_STACK_VA, EXO_UPCALL_STACK_PAGES, first_task.page);

@@ -11,7 +11,7 @@
 #include "../../root/root.h"
 #undef main
 
-#include "../../root/archive.c"
+#include "../../lib/exo/archive.c"
 #include "../../root/config.c"
 
 #define MUTATIONS 100000
@@ -22,6 +22,13 @@ int exo_printf(const char *format, ...)
 {
     printed += format[0] != 0;
     return 0;
+}
+struct exo exo;
+long exo_bind(struct exo_pool *pool, uint64_t va, uint64_t n, uint32_t sel, uint64_t frame,
+              unsigned rights)
+{
+    (void)pool, (void)va, (void)n, (void)sel, (void)frame, (void)rights;
+    return -EXO_E_RANGE; /* no address space of ours here */
 }
 void exo_strcpy(char *to, const char *from, size_t size) { snprintf(to, size, "%s", from); }
 
@@ -70,6 +77,14 @@ static void config_is_sane(const struct root_config *config)
         for (uint32_t k = 0; k < p->nports && k < ROOT_PORTS; k++)
             EXPECT(p->ports[k].first <= p->ports[k].last && p->ports[k].last <= 0xffff);
     }
+    EXPECT(config->nchannels <= ROOT_CHANNELS);
+    for (uint32_t i = 0; i < config->nchannels && i < ROOT_CHANNELS; i++) {
+        const struct root_channel *c = &config->channels[i];
+        EXPECT(c->side[0][0] && c->side[1][0] && strcmp(c->side[0], c->side[1]));
+        EXPECT(c->size >= EXO_PAGE && c->size <= EXO_CHANNEL_RING_MAX);
+        for (int k = 0; k < 2; k++)
+            EXPECT(memchr(c->side[k], 0, 32) && memchr(c->tag[k], 0, 16));
+    }
     EXPECT(config->shutdown_port <= 0xffff && config->shutdown_value <= 0xffff);
 }
 
@@ -80,8 +95,11 @@ static const char good[] =
     "console=yes "
     "tables=no irqs=yes wait=yes ports=60-64,70,3f8-0x3ff args=a b=c  memory=9Z\r\n"
     "\tprogram  three\tmemory=262144   # a comment\n"
+    "channel one two\n"
+    "channel two three tag=net0 peer-tag=net1 size=1M\n"
+    "channel four one peer-tag=other size=4096 tag=abcdefghijklmno\n"
     "shutdown 604 2000 2\n"
-    "program four memory=1G";
+    "program four memory=64G archive=yes";
 
 static void test_config_good(void)
 {
@@ -100,7 +118,12 @@ static void test_config_good(void)
     EXPECT(p[1].ports[2].first == 0x3f8 && p[1].ports[2].last == 0x3ff);
     EXPECT(!strcmp(p[1].args, "a b=c  memory=9Z"));
     EXPECT(!strcmp(p[2].name, "three") && p[2].memory == 262144);
-    EXPECT(p[3].memory == 1ul << 30);
+    EXPECT(p[3].memory == 64ul << 30 && p[3].archive && !p[2].archive);
+    const struct root_channel *ch = c.channels;
+    EXPECT(c.nchannels == 3 && ch[0].line == 6 && ch[0].size == 65536);
+    EXPECT(!strcmp(ch[0].side[0], "one") && !strcmp(ch[0].side[1], "two") && !ch[0].tag[0][0]);
+    EXPECT(!strcmp(ch[1].tag[0], "net0") && !strcmp(ch[1].tag[1], "net1") && ch[1].size == 1 << 20);
+    EXPECT(!strcmp(ch[2].tag[0], "abcdefghijklmno") && !strcmp(ch[2].tag[1], "other"));
     EXPECT(c.shutdown_port == 0x604 && c.shutdown_value == 0x2000 && c.shutdown_size == 2);
     config_is_sane(&c);
 }
@@ -126,16 +149,16 @@ static const char *const bad[] = {
     "program x cpu=4294967296",
     "program x memory=1",
     "program x memory=255K",
-    "program x memory=2G",
-    "program x memory=1025M",
-    "program x memory=1073741825",
+    "program x memory=65G",
+    "program x memory=65537M",
+    "program x memory=68719476737",
     "program x memory=99999999999999999999",
     "program x memory=18014398509481984K",
     "program x memory=4MM",
     "program x memory=M",
     "program x memory=4T",
     "program x block=3M",
-    "program x block=2G",
+    "program x block=128G",
     "program x block=",
     "program x slots=65",
     "program x selectors=63",
@@ -152,6 +175,18 @@ static const char *const bad[] = {
     "program x ports=0x",
     "program x file=",
     "program x file=abcdefghijklmnopqrstuvwxyzabcdef",
+    "program x archive=1",
+    "channel",
+    "channel a",
+    "channel a a",
+    "channel a b c",
+    "channel a b tag",
+    "channel a b tag=",
+    "channel a b tag=abcdefghijklmnop",
+    "channel a b size=2K",
+    "channel a b size=2M",
+    "channel a b size=12K",
+    "channel a abcdefghijklmnopqrstuvwxyzabcdef",
     "shutdown",
     "shutdown 604",
     "shutdown 604 2000",
@@ -169,7 +204,7 @@ static void test_config_bad(void)
         int n = snprintf(text, sizeof(text), "program first\n%s\nprogram last\n", bad[i]);
         printed = 0;
         read_config(&c, text, (size_t)n);
-        if (c.errors != 1 || printed != 1 || c.count != 2 || c.shutdown_port ||
+        if (c.errors != 1 || printed != 1 || c.count != 2 || c.nchannels || c.shutdown_port ||
             strcmp(c.programs[1].name, "last") || c.programs[1].line != 3) {
             printf("  accepted, or not by itself: '%s'\n", bad[i]);
             failures++;
@@ -256,11 +291,11 @@ static void archive_make(void)
 }
 
 /* Looks in a copy of `size` bytes of the archive; what is found lies inside of it. */
-static bool find(const char *name, size_t size, struct root_file *file)
+static bool find(const char *name, size_t size, struct exo_file *file)
 {
     char *copy = malloc(size ? size : 1);
     memcpy(copy, archive, size);
-    bool found = archive_find(copy, size, name, file);
+    bool found = exo_archive_parse(copy, size, name, file);
     if (found) {
         EXPECT(file->data >= copy && file->size <= size);
         EXPECT((size_t)(file->data - copy) <= size - file->size);
@@ -275,7 +310,7 @@ static bool find(const char *name, size_t size, struct root_file *file)
 
 static void test_archive_good(void)
 {
-    struct root_file f;
+    struct exo_file f;
     archive_make();
     EXPECT(find("config", archive_size, &f) && f.size == 10 && !memcmp(f.data, "program x\n", 10));
     EXPECT(find("root", archive_size, &f) && f.size == 12);
@@ -290,7 +325,7 @@ static void test_archive_good(void)
 /* Cut off anywhere: what is whole is found, what is not is not. */
 static void test_archive_cut(void)
 {
-    struct root_file f;
+    struct exo_file f;
     archive_make();
     find("odd", archive_size, &f);
     size_t end = (size_t)(f.data - archive) + f.size;
@@ -307,7 +342,7 @@ static void test_archive_lies(void)
 {
     static const char *const lies[] = {"ffffffff", "80000000", "7fffffff", "00001000",
                                        "fffffff0", "0000 000", "-0000001", "0x000001"};
-    struct root_file f;
+    struct exo_file f;
     for (size_t i = 0; i < EXO_COUNT(lies); i++) {
         archive_make();
         field_set(0, FIELD_SIZE, lies[i]);
@@ -329,7 +364,7 @@ static void test_archive_lies(void)
 
 static void test_archive_mutated(void)
 {
-    struct root_file f;
+    struct exo_file f;
     for (int i = 0; i < MUTATIONS; i++) {
         archive_make();
         for (uint64_t n = 1 + next(5); n; n--) {

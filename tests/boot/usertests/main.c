@@ -119,6 +119,7 @@ const struct kid_function kid_functions[] = {
     {"sends", kid_sends},
     {"works", kid_works},
     {"owns", kid_owns},
+    {"channel", kid_channel},
     {NULL, NULL},
 };
 
@@ -153,6 +154,7 @@ int main(struct exo_startup *start)
     run_tests(stale_tests, start->args);
     run_tests(item_tests, start->args);
     run_tests(error_tests, start->args);
+    run_tests(channel_tests, start->args);
     exo_printf("usertests: %d passed, %d failed, %d skipped\n", passed, failed, skips);
     exo_printf("TESTS DONE\n");
     return failed != 0;

@@ -92,10 +92,11 @@ void give_back(uint64_t frame, uint64_t n);
 
 extern const struct test cap_tests[], page_tests[], thread_tests[], call_tests[], device_tests[],
     more_tests[], hostile_tests[], hostile2_tests[], point_tests[], fault_tests[], stale_tests[],
-    error_tests[], item_tests[];
+    error_tests[], item_tests[], channel_tests[];
 long kid_echo(void), kid_spin(void), kid_exit7(void), kid_ud2(void), kid_fault_in_handler(void);
 long kid_hostile_pointers(void), kid_pager_fifo(void), kid_pager_clock(void), kid_pager_mru(void);
 long kid_gives(void), kid_ignores(void), kid_tables(void), kid_hold(void), kid_call(void);
 long kid_fuzz(void), kid_own_frames(void), kid_faults(void), kid_handler_faults(void);
 long kid_writes(void), kid_sends(void), kid_works(void), kid_owns(void);
+long kid_channel(void);
 #endif

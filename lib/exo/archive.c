@@ -3,8 +3,9 @@
  * The boot archive: cpio "newc" (070701), as the Linux kernel's
  * Documentation/driver-api/early-userspace/buffer-format.rst describes it. Every
  * number in it is checked against the archive's size. */
-#include "root.h"
+#include "exo.h"
 
+#define ARCHIVE_FRAMES 262144 /* the room from EXO_ARCHIVE_VA on */
 #define HEADER 110
 #define FIELD_SIZE 54 /* eight hexadecimal digits: c_filesize */
 #define FIELD_NAME 94 /* c_namesize */
@@ -25,7 +26,7 @@ static int64_t hex8(const char *at)
     return value;
 }
 
-bool archive_find(const char *archive, uint64_t size, const char *name, struct root_file *file)
+bool exo_archive_parse(const char *archive, uint64_t size, const char *name, struct exo_file *file)
 {
     uint64_t at = 0;
     while (at <= size && size - at >= HEADER && !memcmp(archive + at, "070701", 6)) {
@@ -36,10 +37,29 @@ bool archive_find(const char *archive, uint64_t size, const char *name, struct r
         uint64_t data = (at + HEADER + (uint64_t)length + 3) & ~3ul;
         if (entry[length - 1] || data > size || (uint64_t)bytes > size - data) return false;
         if (!strcmp(entry[0] == '.' && entry[1] == '/' ? entry + 2 : entry, name)) {
-            *file = (struct root_file){archive + data, (uint64_t)bytes};
+            *file = (struct exo_file){archive + data, (uint64_t)bytes};
             return true;
         }
         at = (data + (uint64_t)bytes + 3) & ~3ul;
     }
     return false;
+}
+
+long exo_archive_find(const char *name, const void **data, size_t *size)
+{
+    static bool mapped;
+    const struct exo_range *range = &exo.start.archive;
+    struct exo_file file;
+    if (!range->sel || !range->count) return -EXO_E_SEL;
+    if (range->count > ARCHIVE_FRAMES) return -EXO_E_LIMIT;
+    if (!mapped) {
+        long r = exo_bind(&exo.pool, EXO_ARCHIVE_VA, range->count, range->sel, range->first, EXO_R);
+        if (r < 0) return r;
+        mapped = true;
+    }
+    if (!exo_archive_parse((const char *)EXO_ARCHIVE_VA, exo.start.archive_bytes, name, &file))
+        return -EXO_E_NONE;
+    *data = file.data;
+    *size = file.size;
+    return 0;
 }
