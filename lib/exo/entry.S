@@ -128,6 +128,7 @@ exo_reply_wait:
     movl $EXO_CALL_reply_wait, %eax
 wait_out:
     syscall
+wait_done:
     testq %rax, %rax
     js 1f
     movq %rdi, %rax
@@ -147,6 +148,30 @@ exo_reply_wait_x:
     xorl %r15d, %r15d
     movl $EXO_CALL_reply_wait_x, %eax
     jmp wait_out
+
+/* long exo_vm_wait(mask, set, get, words): a virtual CPU's exit comes to exo_vm_entry,
+ * which returns from here. Words: badge, reason, filled, three details. */
+    .globl exo_vm_wait
+exo_vm_wait:
+    SAVE
+    pushq %rcx
+    movl $EXO_CALL_reply_wait, %eax
+    syscall
+    popq %rcx
+    jmp wait_done
+
+    .globl exo_vm_entry
+exo_vm_entry:
+    popq %rcx
+    movq %rdi, 0(%rcx)
+    movq %rsi, 8(%rcx)
+    movq %rdx, 16(%rcx)
+    movq %r8, 24(%rcx)
+    movq %r9, 32(%rcx)
+    movq %r10, 40(%rcx)
+    xorl %eax, %eax
+    RESTORE
+    ret
 
 /* The general upcall entry: rsp is the upcall stack's top, where the address of the
  * upcall page lies; rcx and r11 are in the frame, rax is ours to put there. */
