@@ -11,6 +11,8 @@ set -eu
 build="gcc:gcc make:make python3:python3 cpio:cpio binutils:ld"
 qemu="qemu-system-x86:qemu-system-x86_64"
 host="libc6-dev:/usr/include/stdio.h"
+oracles="libcapstone-dev:/usr/include/capstone/capstone.h
+libunicorn-dev:/usr/include/unicorn/unicorn.h"
 iso="grub-common:grub-mkrescue grub-pc-bin:/usr/lib/grub/i386-pc/multiboot2.mod
 grub-efi-amd64-bin:/usr/lib/grub/x86_64-efi/multiboot2.mod xorriso:xorriso mtools:mformat"
 bochs="bochs:bochs bochs-term:/usr/lib/*/bochs/plugins/libbx_term_gui.so
@@ -23,7 +25,7 @@ iso) needed="$build $iso" ;;
 fuzz) needed="$build $host" ;;
 proof) needed="$build $host frama-c-base:frama-c why3:why3 z3:z3 cvc4:cvc4" ;;
 check) needed="$build cloc:cloc clang-format:clang-format clang-tidy:clang-tidy" ;;
-test) needed="$build $qemu $host $iso $bochs ovmf:/usr/share/OVMF/OVMF_CODE.fd cloc:cloc" ;;
+test) needed="$build $qemu $host $oracles $iso $bochs ovmf:/usr/share/OVMF/OVMF_CODE.fd cloc:cloc" ;;
 *) echo "deps.sh: what is '$1'? build, run, iso, fuzz, proof, check, test" >&2; exit 2 ;;
 esac
 missing=
