@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Hardware virtualization below vm.c: one table of operations, svm.c's or vmx.c's, chosen
+ * once at boot. t is a virtual CPU of this CPU that is not in guest mode, v its struct
+ * vcpu. While it is not, t->regs has its general registers, rip, rflags, rsp; the control
+ * block, in frame t->self + 3, all that is not in struct vcpu.
+ */
+#ifndef BACKEND_H
+#define BACKEND_H
+
+#include "../core/vm.h"
+#include "x86.h"
+
+struct backend {
+    /* Can this CPU do it? Fills caps; else false, and has said why. Boot CPU only. */
+    bool (*probe)(struct vm_caps *caps);
+    /* Each CPU, at the end of its cpu_init: p->guest_pages are two pages for it. */
+    void (*cpu_start)(struct percpu *p);
+    /* Makes the control block that of a CPU after reset (its frame is clear), and
+     * t->regs too. */
+    void (*init)(struct thread *t, struct vcpu *v);
+    /* Writes what this CPU caches of the control block back. */
+    void (*forget)(struct thread *t, struct vcpu *v);
+    /* Into the guest: XCR0, FPU, v->asid are as they must be. Loads t->regs, v->inject,
+     * v->window, v->shadow, v->tsc_offset, v->dr. flush: first drops all translations of
+     * all guests on this CPU, whatever their tag. */
+    void (*enter)(struct thread *t, struct vcpu *v, bool flush) __attribute__((noreturn));
+    /* As vcpu_reason, vcpu_get, vcpu_modes (vm.h). */
+    uint32_t (*reason)(struct thread *t, struct vcpu *v, struct exo_vm_exit *exit);
+    void (*get)(struct thread *t, struct vcpu *v, uint32_t group, struct exo_vcpu_page *page);
+    void (*modes)(struct thread *t, uint64_t *cr0, uint64_t *cr4, uint64_t *efer);
+    /* As vcpu_set_*; value is the group's structure. v has the parts that are its own, and
+     * v->flush, already. */
+    void (*set)(struct thread *t, struct vcpu *v, uint32_t group, const void *value);
+    void (*msr_pass)(frame_t env, uint32_t mask);
+};
+
+extern const struct backend svm_backend, vmx_backend;
+
+/* vm.c: for the backends */
+void dr_load(const struct vcpu *v); /* DR0..3 */
+void xcr0_leave(struct vcpu *v, bool look); /* after an exit; look: it may have changed */
+/* Sets or clears the bits of these MSRs (EXO_VP_*) by `change`, which gets each number. */
+void msr_each(uint32_t mask, void (*change)(uint8_t *map, uint32_t msr, bool pass), uint8_t *map);
+
+static inline struct vcpu *vcpu_of(const struct thread *t) { return &vcpus[t->self + 2]; }
+
+static inline void *control_block(const struct thread *t) { return &tables[t->self + 3]; }
+
+static inline uint64_t control_block_phys(const struct thread *t)
+{
+    return (uint64_t)(t->self + 3) * EXO_PAGE;
+}
+
+#endif
