@@ -107,9 +107,10 @@ lib := $(call objects,lib/exo)
 apps := $(sort $(call program_dirs,apps))
 boot_tests := $(sort $(call program_dirs,tests/boot))
 fuzz_boot := $(sort $(call program_dirs,tests/fuzzboot))
+console_boot := $(sort $(call program_dirs,tests/consoleboot))
 paths := $(sort $(call program_dirs,tests/pathboot))
 benches := $(sort $(call program_dirs,bench))
-programs := root $(apps) $(boot_tests) $(fuzz_boot) $(paths) $(benches)
+programs := root $(apps) $(boot_tests) $(fuzz_boot) $(console_boot) $(paths) $(benches)
 
 build/user/lib/exo/%.o: user_extra := -mgeneral-regs-only
 
@@ -152,6 +153,10 @@ endif
 ifneq ($(wildcard tests/fuzzboot/config),)
 $(eval $(call archive_rule,fuzz,tests/fuzzboot/config,$(fuzz_boot)))
 images += build/fuzz.cpio
+endif
+ifneq ($(wildcard tests/consoleboot/config),)
+$(eval $(call archive_rule,console,tests/consoleboot/config,$(apps) $(console_boot)))
+images += build/console.cpio
 endif
 ifneq ($(wildcard tests/pathboot/config),)
 $(eval $(call archive_rule,paths,tests/pathboot/config,$(paths)))

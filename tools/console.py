@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Types at the console of `make run` over the serial port, and checks the answers.
+"""Types at the console over the serial port, and checks the answers.
 
-    console.py [options of emu.py]     default: the debug kernel, build/run.cpio
+    console.py [options of emu.py]     default: the debug kernel, build/console.cpio
 
 Prints a line "PASS console: what" or "FAIL console: what" for each check.
 """
@@ -17,7 +17,7 @@ import time
 import emu
 
 PROMPT = "exo> "
-DEFAULT = ["--kernel", "build/debug/kernel.elf", "--archive", "build/run.cpio",
+DEFAULT = ["--kernel", "build/debug/kernel.elf", "--archive", "build/console.cpio",
            "--memory", "128M"]
 WAIT = 60  # seconds for any answer: the machine may be busy
 
@@ -42,11 +42,14 @@ class Console:
                 return -1
         return self.text.find(wanted, start)
 
+    def send(self, keys):
+        self.process.stdin.write(keys.encode())
+        self.process.stdin.flush()
+
     def type(self, keys):
         """Types; returns what is printed up to the next prompt, without the echo."""
         start = len(self.text)
-        self.process.stdin.write(keys.encode())
-        self.process.stdin.flush()
+        self.send(keys)
         at = self.until("\n" + PROMPT, start)
         answer = self.text[start:at if at >= 0 else None]
         return answer.split("\n", 1)[1] if "\n" in answer else ""
@@ -76,6 +79,46 @@ def typed(answer):
     return number(answer, r"(\d+) page tables and objects of")
 
 
+ESCAPE = "\x1d"
+
+
+def guests(console, check):
+    """The programs behind Ctrl-]: tests/consoleboot/talker, twice."""
+    def keys(what, text, wanted):
+        start = len(console.text)
+        console.send(text)
+        check(what, console.until(wanted, start) >= 0)
+        return console.text[start:]
+
+    check("guests are listed", re.search(r"^Ctrl-\] 1  talker$", console.text, re.MULTILINE)
+          and re.search(r"^Ctrl-\] 2  other$", console.text, re.MULTILINE))
+    check("what guests write is not shown unasked", "talker one" not in console.text)
+    keys("select by number, replayed", ESCAPE + "1", "[talker]\ntalker one is here")
+    keys("keys go to the guest", "ab", "one: 61\none: 62")
+    keys("the escape key itself", ESCAPE + ESCAPE, "one: 1d")
+    keys("select by letter", ESCAPE + "o", "[other]\ntalker two is here")
+    keys("keys go to the other", "cz", "two: 63\ntwo: 7a")
+    keys("replayed again", ESCAPE + "t", "talker one is here\none: 61\none: 62\none: 1d")
+    keys("shows what comes", "t", "<\033[6n>")
+    keys("help", ESCAPE + "?", "Ctrl-] q powers the machine off")
+    keys("an unknown key helps", ESCAPE + "9", "Ctrl-] ? shows this")
+    text = keys("no questions to the terminal in what is replayed", ESCAPE + "1", "one: 74\n<>")
+    check("questions are left out", "\033" not in text)
+    keys("a flood", "f", "019999\n")
+    text = keys("the end of a flood is kept", ESCAPE + "1", "019999\n")
+    lines = re.findall(r"^(\d{6})$", text, re.MULTILINE)
+    check("64 KiB are kept", len(lines) == 8192 and int(lines[0]) == 20000 - 8192)
+    keys("a guest that is not shown does not wait", "f" + ESCAPE + "2", "[other]")
+    keys("alive meanwhile", "q", "two: 71")
+    keys("its flood was kept", ESCAPE + "1", "019999\n")
+    keys("a guest ends", "x", "[talker has ended]")
+    keys("the commands are back", "mem\r", "frames of 4 KiB")
+    keys("what it wrote is still there", ESCAPE + "t", "[talker, which has ended]")
+    keys("no keys to it", "z", "\a")
+    keys("a guest dies", ESCAPE + "2" + "d", "[other has ended]")
+    console.type("\r")
+
+
 def session(console, check):
     """check(what, whether) counts a check."""
     check("prompt", console.until(PROMPT, 0) >= 0)
@@ -88,7 +131,7 @@ def session(console, check):
     check("help", names == "help mem slots irqs cpus caps bench-null fault quit".split())
     before = console.type("mem\r")
     check("mem adds up", memory_adds_up(before))
-    check("mem names four envs", "objects of 4 envs" in before and "this console" in before)
+    check("mem names six envs", "objects of 6 envs" in before and "this console" in before)
     check("slots", slots_cover(console.type("slots\r")))
     check("irqs", re.search(r"^line +4 +[1-9]\d* times", console.type("irqs\r"), re.MULTILINE))
     check("cpus", 0 < number(console.type("cpus\r"), r"(\d+) % of them idle") < 100)
@@ -105,8 +148,8 @@ def session(console, check):
     check("backspace", "capability tables" in console.type("mexx\b\x7fm\r"))
     check("ctrl-U", "lists" not in console.type("rubbish\x15irqs\r"))
     check("overlong line", "no command" in console.type("x" * 300 + "\r"))
-    console.process.stdin.write(b"quit\r")
-    console.process.stdin.flush()
+    guests(console, check)
+    console.send("quit\r")
     check("quit", console.until("root: all programs ended", 0) >= 0)
     try:
         check("quit ends the emulator", console.process.wait(WAIT) == 0)

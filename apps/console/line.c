@@ -15,10 +15,14 @@ static void rub_out(size_t n)
 void line_read(const char *prompt, char *line, size_t size)
 {
     size_t used = 0;
-    exo_write(prompt, strlen(prompt));
+    if (commands_shown()) exo_write(prompt, strlen(prompt));
     for (;;) {
-        char c = serial_read();
-        if (c == '\r' || c == '\n') {
+        int key = key_read();
+        char c = (char)key;
+        if (key == REDRAW) {
+            exo_write(prompt, strlen(prompt));
+            exo_write(line, used);
+        } else if (c == '\r' || c == '\n') {
             break;
         } else if (c == CTRL('H') || c == DELETE) {
             rub_out(used != 0);

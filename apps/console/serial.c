@@ -13,7 +13,6 @@
 #define COM1_IIR 0x3fa
 #define COM1_MCR 0x3fc /* bits 0, 1: DTR, RTS; bit 3: OUT2, lets the interrupt through */
 #define COM1_LSR 0x3fd /* bit 0: there is data */
-#define EV_INPUT 1ul
 
 long serial_open(void)
 {
@@ -36,15 +35,11 @@ static int receive(void)
     return exo_port_in(port, COM1_LSR, 1) & 1 ? (int)exo_port_in(port, COM1_DATA, 1) : -1;
 }
 
-char serial_read(void)
+int serial_poll(void)
 {
-    for (;;) {
-        int c = receive();
-        if (c >= 0) return (char)c;
-        exo_port_in(exo.start.sel_console, COM1_IIR, 1);
-        exo_irq_ack(exo.start.irqs.sel, COM1_IRQ);
-        c = receive();
-        if (c >= 0) return (char)c;
-        exo_event_wait(EV_INPUT, 0);
-    }
+    int c = receive();
+    if (c >= 0) return c;
+    exo_port_in(exo.start.sel_console, COM1_IIR, 1);
+    exo_irq_ack(exo.start.irqs.sel, COM1_IRQ);
+    return receive();
 }

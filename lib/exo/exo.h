@@ -359,6 +359,9 @@ int exo_format(char *to, size_t size, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 int exo_vformat(char *to, size_t size, const char *format, va_list list);
 void exo_write(const char *text, size_t length);
+/* Where exo_write sends everything, when set: a program without the serial port sets it
+ * to something that writes into its channel to the console. */
+extern void (*exo_writer)(const char *text, size_t length);
 /* "RANGE: names outside ..." for -EXO_E_RANGE or EXO_E_RANGE. */
 const char *exo_strerror(long error);
 

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The programs that are shown, one at a time. What each of them writes is kept, the last
+ * KEPT bytes of it, and printed when it is selected; nobody waits for being selected. Keys
+ * go to the selected one. Ctrl-] is ours: what follows it says what to do.
+ *
+ * A guest is not trusted: it can write what it likes to the terminal while it is
+ * selected, and nothing else. */
+#include "console.h"
+
+#define ESCAPE 0x1d /* Ctrl-], as telnet and others have it */
+#define KEPT 65536u
+#define AT_ONCE 4096 /* bytes of one guest before keys are looked at again */
+#define COMMANDS (-1) /* selected: our own commands */
+
+struct guest {
+    struct exo_channel channel;
+    char *kept; /* a ring */
+    uint64_t written; /* bytes ever */
+    bool gone; /* it has ended, and that was said */
+};
+static struct guest guests[EXO_CHANNELS];
+static int count, selected = COMMANDS;
+static uint64_t events = EV_INPUT;
+
+void guests_open(void)
+{
+    while (count < EXO_CHANNELS) {
+        struct guest *g = &guests[count];
+        if (exo_channel_find(&g->channel, NULL, "console") < 0) return;
+        g->kept = malloc(KEPT);
+        if (!g->kept) {
+            exo_printf("console: no memory to keep what %s writes\n", g->channel.peer);
+            return;
+        }
+        events |= g->channel.event;
+        count++;
+    }
+}
+
+bool commands_shown(void) { return selected == COMMANDS; }
+
+/* ---- output ---------------------------------------------------------------------------- */
+
+/* Prints [from, to) of what is kept, but for questions to the terminal: their answers
+ * would come as keys. */
+static void replay(const struct guest *g, uint64_t from)
+{
+    static const char question[] = "\033[6n"; /* where is the cursor: ECMA-48 8.3.35 */
+    size_t seen = 0;
+    for (; from < g->written; from++) {
+        char c = g->kept[from % KEPT];
+        if (c == question[seen]) {
+            seen += 1;
+            if (seen == sizeof(question) - 1) seen = 0;
+            continue;
+        }
+        exo_write(question, seen);
+        seen = c == question[0];
+        if (!seen) exo_write(&c, 1);
+    }
+    exo_write(question, seen);
+}
+
+static void keep(struct guest *g, const char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        g->kept[g->written++ % KEPT] = text[i];
+}
+
+static void show_list(void)
+{
+    exo_printf("Ctrl-] 0  the commands of this console%s\n", selected < 0 ? "  (shown)" : "");
+    for (int i = 0; i < count; i++)
+        exo_printf("Ctrl-] %d  %s%s%s\n", i + 1, guests[i].channel.peer,
+                   guests[i].gone ? ", which has ended" : "", selected == i ? "  (shown)" : "");
+}
+
+static void show_keys(void)
+{
+    exo_printf("\n");
+    show_list();
+    exo_printf("Ctrl-] and the first letter of a name does the same; Ctrl-] q powers the machine "
+               "off,\nCtrl-] Ctrl-] sends a Ctrl-], Ctrl-] ? shows this.\n");
+}
+
+/* index: of a guest, or COMMANDS. */
+static void select_guest(int index)
+{
+    selected = index;
+    if (index < 0) {
+        exo_printf("\n[commands: 'help' lists them]\n");
+        return;
+    }
+    const struct guest *g = &guests[index];
+    exo_printf("\n[%s%s]\n", g->channel.peer, g->gone ? ", which has ended" : "");
+    replay(g, g->written > KEPT ? g->written - KEPT : 0);
+}
+
+/* True when there was anything; ended is set when the selected one has. */
+static bool guest_serve(int index)
+{
+    struct guest *g = &guests[index];
+    char text[AT_ONCE];
+    bool closed = exo_channel_closed(&g->channel); /* looked at before the last bytes */
+    size_t n = exo_channel_read(&g->channel, text, sizeof(text));
+    keep(g, text, n);
+    if (selected == index) exo_write(text, n);
+    if (n || g->gone || !(closed || exo_channel_broken(&g->channel))) return n != 0;
+    g->gone = true;
+    exo_printf("\n[%s has ended]\n", g->channel.peer);
+    return true;
+}
+
+/* ---- keys ------------------------------------------------------------------------------- */
+
+/* What a key after Ctrl-] selects: COMMANDS - 1 when nothing. */
+static int selection(char key)
+{
+    if (key >= '0' && key <= '9' && key - '0' <= count) return key - '1';
+    for (int i = 1; i <= count; i++) { /* the next one of that letter */
+        int at = (selected + i) % count;
+        if (guests[at].channel.peer[0] == key) return at;
+    }
+    return COMMANDS - 1;
+}
+
+static void send_key(char key)
+{
+    struct guest *g = &guests[selected];
+    if (g->gone || !exo_channel_write(&g->channel, &key, 1)) exo_write("\a", 1);
+}
+
+/* Obeys the key after Ctrl-]; true when the commands' line is to be printed again. */
+static bool obey_key(char key)
+{
+    int was = selected;
+    int next = selection(key);
+    if (key == 'q') {
+        exo_printf("\nbye\n");
+        exo_exit(0);
+    }
+    if (next >= COMMANDS) {
+        select_guest(next);
+        return next == COMMANDS;
+    }
+    show_keys();
+    return was == COMMANDS;
+}
+
+int key_read(void)
+{
+    static bool escaped;
+    for (;;) {
+        bool busy = false, ended = false;
+        for (int i = 0; i < count; i++) {
+            bool gone = guests[i].gone;
+            busy |= guest_serve(i);
+            ended |= selected == i && !gone && guests[i].gone;
+        }
+        if (ended) {
+            select_guest(COMMANDS);
+            return REDRAW;
+        }
+        int key = serial_poll();
+        if (key < 0) {
+            if (!busy) exo_event_wait(events, 0);
+        } else if (key == ESCAPE && !escaped) {
+            escaped = true;
+        } else if (escaped && key != ESCAPE) {
+            escaped = false;
+            if (obey_key((char)key)) return REDRAW;
+        } else {
+            escaped = false;
+            if (selected == COMMANDS) return key;
+            send_key((char)key);
+        }
+    }
+}
+
+void guests_start(void)
+{
+    if (!count) return;
+    show_keys();
+    if (count == 1) select_guest(0);
+}
