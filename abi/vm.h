@@ -65,7 +65,9 @@
 #define EXO_VX_INSTR 16 /* EXO_IX_* */
 #define EXO_VX_TASK 17 /* task switch */
 #define EXO_VX_INVALID 18 /* the CPU refused the guest's state; its code. See must_set */
-#define EXO_VX_REFUSED 19 /* group (a bit number); field, counted from 0 in the group */
+#define EXO_VX_REFUSED                                                                             \
+    19 /* group (a bit number); field, counted from 0 in the group, or ~0: the group
+                             itself has to be set first */
 #define EXO_VX_MORE 20
 #define EXO_VX_OTHER 21 /* an exit that nobody asked for; the CPU's code */
 #define EXO_VX_COUNT 32

@@ -5,6 +5,11 @@
  * call, because the processor's permission bitmap would have to be exchanged at each
  * switch of address spaces (8 KiB), which costs everybody for what few use.
  *
+ * A virtual machine's env has a bitmap of its own, and a guest can be passed ports: all
+ * those of one capability of its env, which then has one binding. A bit is clear exactly if
+ * one such capability covers the port; so no table says through which. They are taken
+ * back in two phases, as pages are (page.c).
+ *
  * Each entry of slots[] and irqs[] remembers the (env, selector) it was bound through
  * and is counted there.
  * Locking: the tree lock and the env's lock for entries and counts; the scheduler and the
@@ -224,5 +229,82 @@ long sys_port_out(uint64_t sel, uint64_t port, uint64_t size, uint64_t value)
     if (r == 0) port_write((unsigned)port, (unsigned)size, (uint32_t)value);
     return r;
 }
+
+/* Word i of the bitmap of c's env, and which bits of it c covers. */
+static uint64_t *port_word(const struct cap *c, uint64_t i, uint64_t *bits)
+{
+    uint64_t first = c->base, end = c->base + c->count;
+    uint64_t low = i * 64 >= first ? 0 : first - i * 64;
+    uint64_t high = end - i * 64 >= 64 ? 64 : end - i * 64;
+    *bits = UINT64_MAX >> (64 - (high - low)) << low;
+    return &tables[c->env + 3 + envs[c->env].tables + (i >> 9)].e[i & 511];
+}
+
+/* Env lock held. Is each of the capability's ports kept from the guest? */
+static bool ports_kept(const struct cap *c)
+{
+    uint64_t bits;
+    for (uint64_t i = c->base / 64; i <= (c->base + c->count - 1) / 64; i++)
+        if ((~*port_word(c, i, &bits) & bits) != 0) return false;
+    return true;
+}
+
+static void ports_flip(const struct cap *c)
+{
+    uint64_t bits;
+    for (uint64_t i = c->base / 64; i <= (c->base + c->count - 1) / 64; i++)
+        *port_word(c, i, &bits) ^= bits;
+}
+
+/* Env lock held: a passed capability's ports are kept from now on; its binding ends after
+ * the round. False when it is not passed, or taken already. */
+static bool ports_take(frame_t e, cref_t c)
+{
+    if (caps[c].bindings != PORTS_PASSED) return false;
+    caps[c].bindings = PORTS_TAKEN;
+    ports_flip(&caps[c]);
+    pend_add(e, PEND_ANYWHERE, c - env_caps(e), PEND_PORTS);
+    return true;
+}
+
+bool ports_forget_cap(cref_t c)
+{
+    frame_t e = caps[c].env;
+    lock_env(e);
+    bool done = !ports_take(e, c) && caps[c].bindings == 0;
+    unlock_env(e);
+    return done;
+}
+
+/* Env lock held. */
+static long ports_pass(frame_t e, uint64_t sel, bool pass)
+{
+    cref_t c;
+    if ((envs[e].flags & ENV_VM) == 0) return -EXO_E_TYPE;
+    if ((envs[e].flags & ENV_DYING) != 0) return -EXO_E_DYING;
+    long r = cap_find(e, sel, EXO_PORTS, EXO_USE, &c);
+    if (r != 0) return r;
+    if ((caps[c].flags & CAP_DYING) != 0) return -EXO_E_DYING;
+    if (!pass) return ports_take(e, c) ? 0 : -EXO_E_NONE;
+    if (caps[c].bindings != 0 || !ports_kept(&caps[c])) return -EXO_E_BOUND;
+    ports_flip(&caps[c]);
+    caps[c].bindings = PORTS_PASSED;
+    return 0;
+}
+
+static long ports_call(uint64_t env, uint64_t sel, bool pass)
+{
+    frame_t e;
+    long r = env_find(env, EXO_ENV_BIND, &e);
+    if (r != 0) return r;
+    lock_env(e);
+    r = ports_pass(e, sel, pass);
+    unlock_env(e);
+    return r;
+}
+
+long sys_port_pass(uint64_t env, uint64_t sel) { return ports_call(env, sel, true); }
+
+long sys_port_unpass(uint64_t env, uint64_t sel) { return ports_call(env, sel, false); }
 
 long sys_null(void) { return 0; }

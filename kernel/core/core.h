@@ -18,9 +18,11 @@
  *   caps[r]       capability r = frame * 64 + i of a table frame (EXO_FT_CAPS)
  *   upcalls[f]    upcall page of a thread   (plain, registered: one binding)
  *   vectors[f]    repossession vector of an env (plain, registered: one binding)
+ *   vcpus[f]      what core keeps of a virtual CPU (EXO_FT_VCPU; vm.h)
  *
  * An env is 3 + n consecutive frames: env, top page table, vector, n table frames;
- * so selector s of env e is capability (e + 3) * 64 + s.
+ * so selector s of env e is capability (e + 3) * 64 + s. In a virtual machine's env
+ * the bitmaps follow: 3 frames of I/O ports, 2 of MSRs (EXO_FT_VM; set: exits).
  *
  * Locks (order: tree, then env; at most two envs, lower frame number first):
  *   tree     derivation links, depth, flags of capabilities; making and destroying
@@ -37,6 +39,7 @@
 #define CORE_H
 
 #include "../../abi/exo.h"
+#include "../../abi/vm.h"
 #include "platform.h"
 
 typedef uint32_t frame_t; /* physical page number; 0 is never a valid object */
@@ -74,6 +77,7 @@ struct table {
 /* ---- env ------------------------------------------------------------------------- */
 #define ENV_VM 1
 #define ENV_DYING 2
+#define ENV_EPT 4 /* its page tables have the format of EPT */
 
 struct env {
     _Alignas(4096) uint32_t lock; /* an env has its frame to itself */
@@ -113,7 +117,8 @@ _Static_assert(sizeof(struct kregs) == 176, "ends 16-byte aligned: the CPU's sta
 /* thread.slow: why the assembly paths may not resume it */
 #define SLOW_EVENT 1 /* an event upcall is due */
 #define SLOW_CALL 2 /* its call has a deadline or takes an item */
-#define SLOW_FAULT 4 /* its call was made for it by the kernel: a fault */
+#define SLOW_FAULT 4 /* its call was made for it by the kernel: a fault, a VM exit */
+#define SLOW_VM 8 /* a virtual CPU: always */
 
 struct thread {
     struct kregs regs; /* offset 0 */
@@ -177,6 +182,7 @@ struct pend { /* a binding taken out of its table, its counts not yet given back
 #define PEND_TABLE 8
 #define PEND_THREAD 16 /* a thread, an env: entry holds its frame */
 #define PEND_ENV 32
+#define PEND_PORTS 64 /* passed ports: entry holds their capability's selector */
 
 struct cpu {
     frame_t cur; /* running thread, 0 idle */
@@ -210,7 +216,7 @@ struct cpu {
 };
 
 /* ---- the tables (platform.h places them) ----------------------------------------------------
- * words, blocks2m, blocks1g, tables, envs, threads, caps, upcalls, vectors,
+ * words, blocks2m, blocks1g, tables, envs, threads, caps, upcalls, vectors, vcpus,
  * slots[EXO_MAX_CPUS * EXO_SLOTS_PER_CPU], irqs[EXO_IRQ_COUNT], cpus[EXO_MAX_CPUS],
  * and the sizes nframes (frame words), ncpus.
  *
@@ -295,9 +301,11 @@ void cap_remove(cref_t c);
  * selector `dst` of env `to`. Takes the locks. */
 long cap_hand_over(frame_t from, uint64_t src, frame_t to, uint64_t dst);
 
-/* page.c: page-table entries, native format (Intel SDM vol. 3, 4.5; AMD64 APM vol. 2, 5.4) ------
- * A present entry remembers the selector it was bound through in the bits that the
- * hardware ignores: 9..11 (low 3 bits of the selector) and 52..62 (the other 11). */
+/* page.c: page-table entries, in one of two formats, envs[e].flags & ENV_EPT ------------------------
+ * Native, which is that of AMD's nested tables too (Intel SDM vol. 3, 4.5; AMD64 APM vol. 2,
+ * 5.4, 15.25): nested walks are user accesses. EPT: Intel SDM vol. 3, 29.3.2. A present entry
+ * remembers the selector it was bound through in the bits that the hardware ignores: native
+ * 9..11 (low 3 bits of the selector) and 52..62 (the other 11); EPT 10, 11 and 52..63. */
 #define PTE_P 0x001ull
 #define PTE_W 0x002ull
 #define PTE_U 0x004ull
@@ -305,14 +313,23 @@ long cap_hand_over(frame_t from, uint64_t src, frame_t to, uint64_t dst);
 #define PTE_D 0x040ull
 #define PTE_PS 0x080ull
 #define PTE_NX (1ull << 63)
+#define PTE_EPT_RIGHTS 0x007ull /* R, W, X: the bits of EXO_R.. */
+#define PTE_EPT_A 0x100ull
+#define PTE_EPT_D 0x200ull
 #define CACHE_WB 0ull /* capability's cache type: the entry's PWT and PCD bits */
 #define CACHE_UC 0x018ull
-/* rights 0: present, but not the user's. level 1..3 (2, 3: large). */
-uint64_t pte_leaf(frame_t f, unsigned rights, uint32_t sel, unsigned level, uint64_t cache);
-uint64_t pte_table(frame_t f, uint32_t sel);
+/* format: 0 native, else EPT. rights 0 (native only): present, but not the user's.
+ * level 1..3 (2, 3: large). */
+uint64_t pte_leaf(uint32_t format, frame_t f, unsigned rights, uint32_t sel, unsigned level,
+                  uint64_t cache);
+uint64_t pte_table(uint32_t format, frame_t f, uint32_t sel);
 frame_t pte_frame(uint64_t e);
-uint32_t pte_sel(uint64_t e);
-unsigned pte_rights(uint64_t e);
+uint32_t pte_sel(uint32_t format, uint64_t e);
+unsigned pte_rights(uint32_t format, uint64_t e);
+/*@ requires e < PROOF_FRAMES;
+    assigns \nothing;
+    ensures \result == (envs[e].flags & ENV_EPT); */
+static inline uint32_t pte_format(frame_t e) { return envs[e].flags & ENV_EPT; }
 /*@ requires 1 <= level <= 4;
     assigns \nothing;
     ensures \result == v_index(va, level) && 0 <= \result <= 511; */
@@ -320,8 +337,9 @@ static inline unsigned va_index(uint64_t va, unsigned level)
 {
     return (unsigned)(va >> (12 + 9 * (level - 1))) & 511u;
 }
-/* Is [va, va + bytes) the user's? bytes > 0. */
-bool va_user(uint64_t va, uint64_t bytes);
+/* Is [va, va + bytes) the user's in env e? bytes > 0. Guest-physical addresses end at
+ * EXO_VA_END. */
+bool va_user(frame_t e, uint64_t va, uint64_t bytes);
 /* The first present entry of table t below `end`, or `end`. */
 unsigned table_next(frame_t t, unsigned end);
 /* Env lock held: the table that holds va's leaf, and its level; of a 4 KiB page. */
@@ -348,8 +366,22 @@ void slots_forget(frame_t thread);
 void irqs_forget(frame_t thread);
 void slots_forget_cap(cref_t c);
 void irqs_forget_cap(cref_t c);
-/* Tree lock held: initialises envs[f] (its frames typed and cleared), one step of reaping. */
-void env_init(frame_t f, uint32_t tables, cref_t owner);
+/* A ports capability's bindings: its ports are passed; taken back, but the round is not over. */
+#define PORTS_PASSED 1
+#define PORTS_TAKEN 2
+/* Takes the ports of a dying capability back from the guests of its env; true when it is done. */
+bool ports_forget_cap(cref_t c);
+/* Tree lock held: initialises envs[f] (its frames typed and cleared); flags: ENV_VM, ENV_EPT. */
+void env_init(frame_t f, uint32_t tables, uint32_t flags, cref_t owner);
+/* The frames of an env after its table: 0, or those of a virtual machine. */
+static inline uint32_t env_extra(uint32_t flags)
+{
+    return (flags & ENV_VM) != 0 ? EXO_VM_ENV_FRAMES : 0;
+}
+#define ENV_VECTOR 2 /* which of an env's frames is registered, and stays plain */
+#define THREAD_PAGE 1 /* ... and of a thread's */
+/* Takes back the typing of the first n frames of an object. */
+void object_untype(frame_t f, uint32_t n, uint32_t registered);
 /* Gives a detached thread's or a reaped env's frames back, after the round (pend). */
 void thread_free(frame_t t);
 void env_free(frame_t e);

@@ -6,43 +6,58 @@
  *
  * Locking: the tree lock; a new object is nobody else's until its capability is in.
  */
-#include "core.h"
+#include "vm.h"
 
-void env_init(frame_t f, uint32_t tables, cref_t owner)
+void env_init(frame_t f, uint32_t n, uint32_t flags, cref_t owner)
 {
     struct env *e = &envs[f];
     e->root = f + 1;
-    e->tables = tables;
-    e->nsel = tables * EXO_TAB_CAPS;
+    e->tables = n;
+    e->nsel = n * EXO_TAB_CAPS;
     e->owner = owner;
-    root_init(f + 1);
+    e->flags = flags;
+    if ((flags & ENV_VM) == 0) root_init(f + 1);
+    for (uint32_t i = 0; i < env_extra(flags) * 512; i++)
+        tables[f + 3 + n + i / 512].e[i % 512] = UINT64_MAX;
 }
 
-/* Takes back the typing of the first n frames of an env that could not be made. */
-static void env_untype(frame_t f, uint32_t n)
+void object_untype(frame_t f, uint32_t n, uint32_t registered)
 {
     while (n-- > 0)
-        if (n == 2)
-            word_unbind(f + 2);
+        if (n == registered)
+            word_unbind(f + n);
         else
             word_untype(f + n);
 }
 
-/* Types the frames of an env: env, top table, vector (registered, stays plain), table. */
-static long env_type(frame_t f, uint32_t tables)
+/* The type of frame i of an env with so many table frames, or of a thread. */
+static unsigned env_frame_type(uint32_t i, uint32_t n)
 {
-    for (uint32_t i = 0; i < 3 + tables; i++) {
+    if (i < 3) return i == 0 ? EXO_FT_ENV : EXO_FT_PT4;
+    return i < 3 + n ? EXO_FT_CAPS : EXO_FT_VM;
+}
+
+static unsigned thread_frame_type(uint32_t i)
+{
+    return i == 0 ? EXO_FT_THREAD : i == 2 ? EXO_FT_VCPU : EXO_FT_VM;
+}
+
+/* Types and clears the `frames` frames of an env with n table frames, or of a thread (n 0). */
+static long object_type(frame_t f, uint32_t frames, frame_t owner, uint32_t n)
+{
+    uint32_t registered = n != 0 ? ENV_VECTOR : THREAD_PAGE;
+    for (uint32_t i = 0; i < frames; i++) {
         long r;
-        if (i == 2)
-            r = f + 2 < nframes ? word_bind(f + 2, true) : -EXO_E_TYPE;
+        if (i == registered)
+            r = f + i < nframes ? word_bind(f + i, true) : -EXO_E_TYPE;
         else
-            r = word_type(f + i, i == 0 ? EXO_FT_ENV : i == 1 ? EXO_FT_PT4 : EXO_FT_CAPS, f);
+            r = word_type(f + i, n != 0 ? env_frame_type(i, n) : thread_frame_type(i), owner);
         if (r != 0) {
-            env_untype(f, i);
+            object_untype(f, i, registered);
             return r;
         }
     }
-    for (uint32_t i = 0; i < 3 + tables; i++)
+    for (uint32_t i = 0; i < frames; i++)
         page_clear(f + i);
     return 0;
 }
@@ -66,35 +81,40 @@ static long object_insert(cref_t src, frame_t holder, uint32_t sel, const struct
     return r;
 }
 
-static long env_make(frame_t holder, uint32_t dst, uint64_t sel, uint64_t frame, uint32_t tables)
+static long env_make(frame_t holder, uint32_t dst, uint64_t sel, uint64_t frame, uint32_t n,
+                     uint32_t flags)
 {
     cref_t src;
-    long r = source_find(threads[this_cpu()->cur].env, sel, frame, 3 + tables, &src);
+    uint32_t frames = 3 + n + env_extra(flags);
+    long r = source_find(threads[this_cpu()->cur].env, sel, frame, frames, &src);
     if (r != 0) return r;
     frame_t f = (frame_t)frame;
     struct cap contents = {
         .kind = EXO_ENV, .rights = EXO_RIGHTS_ALL, .flags = CAP_OWNER, .base = f, .count = 1};
     if (caps[env_caps(holder) + dst].kind != EXO_NONE) return -EXO_E_FULL;
-    r = env_type(f, tables);
+    r = object_type(f, frames, f, n);
     if (r != 0) return r;
-    env_init(f, tables, env_caps(holder) + dst);
+    env_init(f, n, flags, env_caps(holder) + dst);
     r = object_insert(src, holder, dst, &contents);
-    if (r != 0) env_untype(f, 3 + tables);
+    if (r != 0) object_untype(f, frames, ENV_VECTOR);
     return r;
 }
 
 long sys_env_make(uint64_t dst, uint64_t sel, uint64_t frame, uint64_t count, uint64_t flags)
 {
     frame_t holder;
-    uint32_t d;
+    uint32_t d, vm = 0;
     if (count == 0 || count > EXO_TAB_MAX || (flags & ~(uint64_t)EXO_ENV_VM) != 0)
         return -EXO_E_ARG;
-    if (flags != 0) return -EXO_E_NOVM;
-    if (frame > UINT32_MAX - 3 - EXO_TAB_MAX) return -EXO_E_RANGE;
+    if (flags != 0) {
+        if (vm_caps.kind == EXO_VM_NONE) return -EXO_E_NOVM;
+        vm = ENV_VM | (vm_caps.ept ? ENV_EPT : 0);
+    }
+    if (frame > UINT32_MAX - 3 - EXO_TAB_MAX - EXO_VM_ENV_FRAMES) return -EXO_E_RANGE;
     long r = ref_find(dst, EXO_ENV_INTO, &holder, &d);
     if (r != 0) return r;
     lock_tree();
-    r = env_make(holder, d, sel, frame, (uint32_t)count);
+    r = env_make(holder, d, sel, frame, (uint32_t)count, vm);
     unlock_tree();
     return r;
 }
@@ -122,25 +142,19 @@ static long thread_make(frame_t holder, uint32_t dst, frame_t e, uint64_t sel, u
 {
     cref_t src;
     if ((envs[e].flags & ENV_DYING) != 0) return -EXO_E_DYING;
-    long r = source_find(e, sel, frame, 2, &src);
+    uint32_t frames = (envs[e].flags & ENV_VM) != 0 ? EXO_VCPU_FRAMES : 2;
+    long r = source_find(e, sel, frame, frames, &src);
     if (r != 0) return r;
     frame_t f = (frame_t)frame;
     struct cap contents = {
         .kind = EXO_THREAD, .rights = EXO_RIGHTS_ALL, .flags = CAP_OWNER, .base = f, .count = 1};
-    if (f + 1 >= nframes) return -EXO_E_TYPE;
     if (caps[env_caps(holder) + dst].kind != EXO_NONE) return -EXO_E_FULL;
-    r = word_type(f, EXO_FT_THREAD, e);
+    r = object_type(f, frames, e, 0);
     if (r != 0) return r;
-    r = word_bind(f + 1, true);
-    if (r == 0) {
-        page_clear(f);
-        page_clear(f + 1);
-        thread_init(f, e, cpu, env_caps(holder) + dst);
-        r = object_insert(src, holder, dst, &contents);
-        if (r != 0) word_unbind(f + 1);
-    }
+    thread_init(f, e, cpu, env_caps(holder) + dst);
+    r = object_insert(src, holder, dst, &contents);
     if (r != 0)
-        word_untype(f);
+        object_untype(f, frames, THREAD_PAGE);
     else
         envs[e].threads++;
     return r;
@@ -151,7 +165,7 @@ long sys_thread_make(uint64_t dst, uint64_t env, uint64_t sel, uint64_t frame, u
     frame_t holder, e;
     uint32_t d;
     if (cpu >= ncpus) return -EXO_E_ARG;
-    if (frame > UINT32_MAX - 2) return -EXO_E_RANGE;
+    if (frame > UINT32_MAX - EXO_VCPU_FRAMES) return -EXO_E_RANGE;
     long r = ref_find(dst, EXO_ENV_INTO, &holder, &d);
     if (r != 0) return r;
     r = env_find(env, EXO_ENV_BIND, &e);
@@ -184,6 +198,8 @@ static long handle_make(uint64_t dst, uint64_t thread, struct cap *contents)
     if (r != 0) return r;
     lock_tree();
     if (thread != 0) r = cap_find(me->env, thread, EXO_THREAD, EXO_THREAD_CONTROL, &src);
+    if (r == 0 && contents->kind == EXO_GATE && (threads[caps[src].base].slow & SLOW_VM) != 0)
+        r = -EXO_E_TYPE;
     if (r == 0) {
         contents->base = caps[src].base;
         r = object_insert(src, holder, d, contents);

@@ -73,7 +73,8 @@ static int visit_env(frame_t e, visit_fn *fn)
 {
     int r = visit_tree(e, envs[e].root, 4, fn);
     if (r != 0 || envs[e].doomed == 0) return r;
-    r = fn(e, pte_table(envs[e].doomed, envs[e].doomed_sel), envs[e].doomed_level + 1, false);
+    r = fn(e, pte_table(pte_format(e), envs[e].doomed, envs[e].doomed_sel),
+           envs[e].doomed_level + 1, false);
     return r != 0 ? r : visit_tree(e, envs[e].doomed, envs[e].doomed_level, fn);
 }
 
@@ -183,7 +184,7 @@ static bool covers(const struct cap *c, uint64_t f, uint64_t n)
 
 static int entry_check(frame_t e, uint64_t entry, unsigned level, bool leaf)
 {
-    uint32_t sel = pte_sel(entry);
+    uint32_t sel = pte_sel(pte_format(e), entry);
     frame_t f = pte_frame(entry);
     CHECK(sel != 0 && sel < envs[e].nsel);
     const struct cap *c = &caps[env_caps(e) + sel];
@@ -196,7 +197,7 @@ static int entry_check(frame_t e, uint64_t entry, unsigned level, bool leaf)
         return 0;
     }
     CHECK(covers(c, f, 1ull << 9 * (level - 1)));
-    CHECK((pte_rights(entry) & ~(unsigned)c->rights) == 0);
+    CHECK((pte_rights(pte_format(e), entry) & ~(unsigned)c->rights) == 0);
     if (counted(f)) {
         unsigned type = EXO_FW_TYPE(words[f]);
         CHECK(type == EXO_FT_PLAIN || type == EXO_FT_TABLE ||

@@ -22,6 +22,8 @@
  */
 #include "thread.h"
 
+#include "vm.h"
+
 static struct thread *at(frame_t f) { return &threads[f]; }
 
 /* ---- words --------------------------------------------------------------------------- */
@@ -44,6 +46,11 @@ static void words_copy(struct kregs *to, const struct kregs *from)
 /* What a server finds, or a client gets: its own words if it sent an item are fewer. */
 static void words_send(struct thread *to, const struct thread *from, bool item)
 {
+    if ((from->slow & SLOW_FAULT) != 0 && (from->slow & SLOW_VM) != 0) {
+        words_copy(&to->regs, &from->regs);
+        vm_words(to, from);
+        return;
+    }
     if ((from->slow & SLOW_FAULT) != 0) {
         words_copy(&to->regs, &(const struct kregs){0});
         to->regs.rsi = from->regs.vector;
@@ -234,11 +241,15 @@ bool callers_fail(struct thread *t, long error)
 
 /* ---- reply -------------------------------------------------------------------------------- */
 
-/* s's caller gets its reply and runs on. */
-static void reply_send(struct thread *s, bool item)
+/* s's caller gets its reply and runs on; or, a virtual CPU, it calls s again at once: false. */
+static bool reply_send(struct thread *s, bool item)
 {
     struct thread *c = at(s->caller);
     bool fault = (c->slow & SLOW_FAULT) != 0;
+    if (fault && (c->slow & SLOW_VM) != 0 && !vm_reply(c, s->regs.rsi, s->regs.rdx)) {
+        call_enter(c, s);
+        return false;
+    }
     s->caller = 0;
     if (!fault) {
         words_send(c, s, item);
@@ -247,6 +258,7 @@ static void reply_send(struct thread *s, bool item)
     }
     call_end(c);
     this_cpu()->cur = c->self;
+    return true;
 }
 
 /* s has replied: the next caller, events, or it waits. */
@@ -282,7 +294,7 @@ static void reply_and_wait(struct thread *s, uint32_t item)
         return;
     }
     s->item = item;
-    if (s->caller != 0) reply_send(s, item != 0);
+    if (s->caller != 0 && !reply_send(s, item != 0)) return;
     reply_next(s, s->regs.rdi);
 }
 
@@ -327,11 +339,16 @@ static void fault_stop(struct thread *t)
         event_raise((frame_t)event.base, event.count);
 }
 
+void fault_call(struct thread *t)
+{
+    if (t->fault_sel != 0 && call_make(t, t->fault_sel, SLOW_FAULT, 0, 0) == 0) return;
+    fault_stop(t);
+}
+
 void fault_take(struct thread *t, uint64_t addr)
 {
     if (upcall_enter(t, t->regs.vector, t->regs.error, addr)) return;
     t->fault_addr = addr;
     if (!canonical(t->regs.rip)) t->regs.rip = 0; /* it could not be resumed; there it faults */
-    if (t->fault_sel != 0 && call_make(t, t->fault_sel, SLOW_FAULT, 0, 0) == 0) return;
-    fault_stop(t);
+    fault_call(t);
 }

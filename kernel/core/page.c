@@ -17,7 +17,10 @@
 
 #define PTE_ADDR 0x000ffffffffff000ull
 #define PTE_SOFT_LOW 9 /* 3 ignored bits */
-#define PTE_SOFT_HIGH 52 /* 11 ignored bits */
+#define PTE_SOFT_HIGH 52 /* 11 ignored bits, in EPT 12 */
+#define EPT_SOFT_LOW 10 /* 2 ignored bits */
+#define EPT_WB (6ull << 3) /* memory type; 0 is uncacheable */
+#define EPT_IGNORE_PAT 0x40ull
 #define UPPER_START 0xffff880000000000ull /* user space above the kernel's slots */
 #define RIGHTS_BITS (EXO_R | EXO_W | EXO_X)
 
@@ -28,8 +31,25 @@ static uint64_t sel_bits(uint32_t sel)
     return (uint64_t)(sel & 7) << PTE_SOFT_LOW | (uint64_t)(sel >> 3) << PTE_SOFT_HIGH;
 }
 
-uint64_t pte_leaf(frame_t f, unsigned rights, uint32_t sel, unsigned level, uint64_t cache)
+static uint64_t ept_sel_bits(uint32_t sel)
 {
+    return (uint64_t)(sel & 3) << EPT_SOFT_LOW | (uint64_t)(sel >> 2) << PTE_SOFT_HIGH;
+}
+
+static __attribute__((noinline)) uint64_t ept_leaf(frame_t f, unsigned rights, uint32_t sel,
+                                                   unsigned level, uint64_t cache)
+{
+    uint64_t e = (uint64_t)f << 12 | (rights & PTE_EPT_RIGHTS) | ept_sel_bits(sel) | EPT_IGNORE_PAT;
+    if (cache == CACHE_WB) e |= EPT_WB;
+    if (level > 1) e |= PTE_PS;
+    return e;
+}
+_Static_assert(EXO_R == PTE_P && EXO_W == PTE_W, "ept_leaf");
+
+uint64_t pte_leaf(uint32_t format, frame_t f, unsigned rights, uint32_t sel, unsigned level,
+                  uint64_t cache)
+{
+    if (format != 0) return ept_leaf(f, rights, sel, level, cache);
     uint64_t e = (uint64_t)f << 12 | PTE_P | sel_bits(sel) | cache;
     e |= rights & EXO_W; /* the same bit */
     if (rights != 0) e |= PTE_U;
@@ -39,20 +59,23 @@ uint64_t pte_leaf(frame_t f, unsigned rights, uint32_t sel, unsigned level, uint
 }
 _Static_assert(EXO_W == PTE_W, "pte_leaf");
 
-uint64_t pte_table(frame_t f, uint32_t sel)
+uint64_t pte_table(uint32_t format, frame_t f, uint32_t sel)
 {
+    if (format != 0) return (uint64_t)f << 12 | PTE_EPT_RIGHTS | ept_sel_bits(sel);
     return (uint64_t)f << 12 | PTE_P | PTE_W | PTE_U | sel_bits(sel);
 }
 
 frame_t pte_frame(uint64_t e) { return (frame_t)((e & PTE_ADDR) >> 12); }
 
-uint32_t pte_sel(uint64_t e)
+uint32_t pte_sel(uint32_t format, uint64_t e)
 {
+    if (format != 0) return (uint32_t)(e >> EPT_SOFT_LOW & 3) | (uint32_t)(e >> PTE_SOFT_HIGH) << 2;
     return (uint32_t)(e >> PTE_SOFT_LOW & 7) | (uint32_t)(e >> PTE_SOFT_HIGH & 0x7ff) << 3;
 }
 
-unsigned pte_rights(uint64_t e)
+unsigned pte_rights(uint32_t format, uint64_t e)
 {
+    if (format != 0) return (unsigned)(e & PTE_EPT_RIGHTS);
     if ((e & PTE_U) == 0) return 0;
     return EXO_R | ((e & PTE_W) != 0 ? EXO_W : 0) | ((e & PTE_NX) == 0 ? EXO_X : 0);
 }
@@ -62,10 +85,10 @@ unsigned pte_rights(uint64_t e)
     ensures \result == p_at(bits, f); */
 static inline uint64_t pte_at(uint64_t bits, frame_t f) { return bits | (uint64_t)f << 12; }
 
-bool va_user(uint64_t va, uint64_t bytes)
+bool va_user(frame_t e, uint64_t va, uint64_t bytes)
 {
     if (va < EXO_VA_END) return bytes <= EXO_VA_END - va;
-    return va >= UPPER_START && bytes - 1 <= ~va;
+    return va >= UPPER_START && bytes - 1 <= ~va && (envs[e].flags & ENV_VM) == 0;
 }
 
 /* The table of `level` that holds va's entry. */
@@ -154,7 +177,7 @@ HOT long bind_check(struct span *s, cref_t *out)
     if (r != 0) return r;
     if ((caps[*out].flags & CAP_DYING) != 0) return -EXO_E_DYING;
     s->cache = caps[*out].badge;
-    s->bits = pte_leaf(0, s->rights, s->sel, s->level, s->cache);
+    s->bits = pte_leaf(pte_format(s->env), 0, s->rights, s->sel, s->level, s->cache);
     return 0;
 }
 
@@ -252,12 +275,13 @@ HOT long bind_pages(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_
     cref_t c;
     uint64_t bytes = 4096ull << 9 * (level - 1);
     if ((rights & EXO_R) == 0 || n == 0 || n > EXO_RANGE_MAX) return -EXO_E_ARG;
-    if ((va & (bytes - 1)) != 0 || !va_user(va, n * bytes)) return -EXO_E_VA;
+    if ((va & (bytes - 1)) != 0) return -EXO_E_VA;
     if ((frame & ((bytes >> 12) - 1)) != 0) return -EXO_E_ARG;
     if (sel > EXO_SEL_MAX || frame > UINT32_MAX - n * (bytes >> 12))
         return sel > EXO_SEL_MAX ? -EXO_E_SEL : -EXO_E_RANGE;
     long r = env_find(env, EXO_ENV_BIND, &e);
     if (r != 0) return r;
+    if (!va_user(e, va, n * bytes)) return -EXO_E_VA;
     struct span s = {.env = e, .sel = (uint32_t)sel, .rights = rights, .level = level};
     lock_env(e);
     r = bind_check(&s, &c);
@@ -289,7 +313,7 @@ static struct exo_batch *cur_list(void) { return upcalls[this_thread()->upcall].
     ensures \result == 0 ==> is_table(*out, 1, env) && va_ok(va); */
 long leaf_find(frame_t env, uint64_t va, frame_t *out)
 {
-    if ((va & 4095) != 0 || !va_user(va, 4096)) return -EXO_E_VA;
+    if ((va & 4095) != 0 || !va_user(env, va, 4096)) return -EXO_E_VA;
     return table_find(env, va, 1, out);
 }
 
@@ -405,7 +429,7 @@ static long unbind_range(frame_t env, uint64_t va, uint64_t n)
             the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
         loop variant n - done; */
     while (done < n) {
-        if (!va_user(va, 1)) {
+        if (!va_user(env, va, 1)) {
             r = -EXO_E_VA;
             break;
         }
@@ -445,7 +469,7 @@ long sys_page_unbind(uint64_t env, uint64_t va, uint64_t n)
 {
     frame_t e;
     if (n == 0 || n > EXO_RANGE_MAX) return -EXO_E_ARG;
-    if ((va & 4095) != 0 || !va_user(va, 4096)) return -EXO_E_VA;
+    if ((va & 4095) != 0) return -EXO_E_VA;
     long r = env_find(env, EXO_ENV_BIND, &e);
     if (r != 0) return r;
     lock_env(e);
@@ -485,7 +509,7 @@ static long table_make(frame_t env, uint64_t va, unsigned level, uint64_t sel, u
     r = word_type((frame_t)frame, EXO_FT_PT1 + level - 1, env);
     if (r != 0) return r;
     table_clear((frame_t)frame);
-    *entry = pte_table((frame_t)frame, s.sel);
+    *entry = pte_table(pte_format(env), (frame_t)frame, s.sel);
     caps[c].bindings++;
     return 0;
 }
@@ -494,11 +518,11 @@ long sys_pt_make(uint64_t env, uint64_t va, uint64_t level, uint64_t sel, uint64
 {
     frame_t e;
     if (level < 1 || level > 3) return -EXO_E_ARG;
-    if (!va_user(va, 1)) return -EXO_E_VA;
     if (sel > EXO_SEL_MAX || frame > UINT32_MAX)
         return sel > EXO_SEL_MAX ? -EXO_E_SEL : -EXO_E_RANGE;
     long r = env_find(env, EXO_ENV_BIND, &e);
     if (r != 0) return r;
+    if (!va_user(e, va, 1)) return -EXO_E_VA;
     lock_env(e);
     r = table_make(e, va, (unsigned)level, sel, frame);
     unlock_env(e);
@@ -534,9 +558,9 @@ long sys_pt_unmake(uint64_t env, uint64_t va, uint64_t level)
 {
     frame_t e;
     if (level < 1 || level > 3) return -EXO_E_ARG;
-    if (!va_user(va, 1)) return -EXO_E_VA;
     long r = env_find(env, EXO_ENV_BIND, &e);
     if (r != 0) return r;
+    if (!va_user(e, va, 1)) return -EXO_E_VA;
     lock_env(e);
     r = table_unmake(e, va, (unsigned)level);
     unlock_env(e);

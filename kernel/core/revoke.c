@@ -65,6 +65,8 @@ static long bindings_drop(cref_t c)
     case EXO_IRQS:
         irqs_forget_cap(c);
         break;
+    case EXO_PORTS:
+        return ports_forget_cap(c) ? 0 : -EXO_E_AGAIN;
     default:
         lock_env(e);
         sweep_step(e);

@@ -26,7 +26,7 @@ static void leaf_sweep(frame_t e, frame_t t, uint64_t va, bool all)
 {
     for (unsigned i = 0; i < 512; i++) {
         uint64_t *entry = &tables[t].e[i];
-        if ((*entry & PTE_P) != 0 && (all || sel_dying(e, pte_sel(*entry))))
+        if ((*entry & PTE_P) != 0 && (all || sel_dying(e, pte_sel(pte_format(e), *entry))))
             pend_add(e, va + ((uint64_t)i << 12), entry_swap(entry, 0), 1);
     }
 }
@@ -83,7 +83,8 @@ static void doomed_step(frame_t e)
 {
     struct env *v = &envs[e];
     if (!drain_step(e, v->doomed, v->doomed_level, false)) return;
-    pend_add(e, PEND_ANYWHERE, pte_table(v->doomed, v->doomed_sel), v->doomed_level | PEND_TABLE);
+    pend_add(e, PEND_ANYWHERE, pte_table(pte_format(e), v->doomed, v->doomed_sel),
+             v->doomed_level | PEND_TABLE);
     v->doomed = 0;
 }
 
@@ -103,14 +104,14 @@ static void sweep_hop(frame_t e)
             v->sweep_va = va_after(va, l);
             return;
         }
-        bool dying = sel_dying(e, pte_sel(*entry));
+        bool dying = sel_dying(e, pte_sel(pte_format(e), *entry));
         if (l < 4 && (*entry & PTE_PS) != 0) {
             if (dying) pend_add(e, va, entry_swap(entry, 0), l);
             v->sweep_va = va_after(va, l);
             return;
         }
         if (dying) {
-            v->doomed_sel = pte_sel(*entry);
+            v->doomed_sel = pte_sel(pte_format(e), *entry);
             v->doomed_level = l - 1;
             v->doomed = pte_frame(entry_swap(entry, 0));
             return;
@@ -148,25 +149,17 @@ static void commit_entry(const struct pend *p)
         word_unbind(f);
     else
         word_unbind_large(f, level);
-    struct cap *c = &caps[env_caps(p->env) + pte_sel(p->entry)];
+    struct cap *c = &caps[env_caps(p->env) + pte_sel(pte_format(p->env), p->entry)];
     KASSERT(c->bindings != 0);
     c->bindings--;
 }
 
-static void commit_thread(frame_t t)
+static void object_commit(frame_t f, uint32_t level)
 {
-    word_unbind(t + 1);
-    word_untype(t);
-}
-
-static void commit_env(frame_t e)
-{
-    uint32_t n = envs[e].tables;
-    for (uint32_t i = 0; i < n; i++)
-        word_untype(e + 3 + i);
-    word_unbind(e + 2);
-    word_untype(e + 1);
-    word_untype(e);
+    if (level == PEND_ENV)
+        object_untype(f, 3 + envs[f].tables + env_extra(envs[f].flags), ENV_VECTOR);
+    else
+        object_untype(f, (threads[f].slow & SLOW_VM) != 0 ? EXO_VCPU_FRAMES : 2, THREAD_PAGE);
 }
 
 void core_commit(void)
@@ -175,13 +168,10 @@ void core_commit(void)
     frame_t locked = 0;
     for (uint32_t i = 0; i < cpu->pend_count; i++) {
         const struct pend *p = &cpu->pend[i];
-        if (p->level >= PEND_THREAD) {
+        if (p->level == PEND_THREAD || p->level == PEND_ENV) {
             if (locked != 0) unlock_env(locked);
             locked = 0;
-            if (p->level == PEND_THREAD)
-                commit_thread((frame_t)p->entry);
-            else
-                commit_env((frame_t)p->entry);
+            object_commit((frame_t)p->entry, p->level);
             continue;
         }
         if (p->entry == 0) continue;
@@ -190,7 +180,10 @@ void core_commit(void)
             lock_env(p->env);
             locked = p->env;
         }
-        commit_entry(p);
+        if (p->level == PEND_PORTS)
+            caps[env_caps(p->env) + p->entry].bindings = 0;
+        else
+            commit_entry(p);
     }
     if (locked != 0) unlock_env(locked);
     cpu->pend_count = 0;

@@ -12,6 +12,8 @@
  * Invariants: a READY thread's base is in its CPU's ring. WAIT: no caller, no queue,
  * not in its handler. x.caller == y exactly if y is CALLING and y.callee == x.
  */
+#include "vm.h"
+
 #include "thread.h"
 
 #define REQUESTS_MAX 32
@@ -33,6 +35,7 @@ void thread_init(frame_t f, frame_t env, unsigned cpu, cref_t owner)
     t->regs.rflags = RFLAGS_FIXED;
     t->state = EXO_T_STOPPED;
     fpu_init(f);
+    if ((envs[env].flags & ENV_VM) != 0) vm_init(t);
 }
 
 /* ---- requests of other CPUs --------------------------------------------------------- */
@@ -93,6 +96,7 @@ static bool thread_forget(struct thread *t)
     timers_forget(t);
     sched_forget(t->self);
     fpu_forget(t->self);
+    if ((t->slow & SLOW_VM) != 0) vm_forget(t);
     __atomic_store_n(&t->gone, 1, __ATOMIC_RELEASE);
     return true;
 }
@@ -206,6 +210,9 @@ long revoker_set(frame_t e, frame_t t)
 
 static long thread_set(struct thread *t, uint64_t what, uint64_t a, uint64_t b)
 {
+    bool vm = (t->slow & SLOW_VM) != 0;
+    if (what == EXO_SET_UPCALL ? vm : what >= EXO_SET_VMASK && what <= EXO_SET_VHYPER && !vm)
+        return -EXO_E_TYPE;
     switch (what) {
     case EXO_SET_UPCALL:
         if (!user_address(a) || !user_address(b)) return -EXO_E_ARG;
@@ -227,7 +234,7 @@ static long thread_set(struct thread *t, uint64_t what, uint64_t a, uint64_t b)
         t->slice_warning = (uint32_t)(a * slot_ticks / EXO_SLOT_US);
         return 0;
     default:
-        return -EXO_E_ARG;
+        return vm ? vm_set(t, what, a, b) : -EXO_E_ARG;
     }
 }
 
@@ -261,6 +268,7 @@ static long thread_start(uint64_t sel, uint64_t rip, uint64_t rsp, uint64_t word
     if (r != 0) return r;
     struct thread *t = &threads[f];
     if (!user_address(rip) || !user_address(rsp)) return -EXO_E_VA;
+    if (rip != 0 && (t->slow & SLOW_VM) != 0) return -EXO_E_TYPE;
     lock_tree();
     if (!thread_is_still(t) || t->gone != 0) {
         unlock_tree();
@@ -313,6 +321,7 @@ long sys_thread_read(uint64_t sel)
     if (r != 0) return r;
     struct thread *t = &threads[f];
     struct exo_regs *u = &upcalls[this_thread()->upcall].regs;
+    if ((t->slow & SLOW_VM) != 0) return -EXO_E_TYPE;
     if (!thread_is_still(t)) return -EXO_E_STATE;
     lock_tree();
     regs_copy(&u->r15, &t->regs.r15, GENERAL);
@@ -335,6 +344,7 @@ long sys_thread_write(uint64_t sel)
     long r = thread_find(sel, EXO_THREAD_CONTROL, &f);
     if (r != 0) return r;
     struct thread *t = &threads[f];
+    if ((t->slow & SLOW_VM) != 0) return -EXO_E_TYPE;
     regs_copy(&u.r15, &upcalls[this_thread()->upcall].regs.r15, sizeof u / sizeof u.r15);
     if (!user_address(u.rip) || !user_address(u.fs_base) || !user_address(u.gs_base))
         return -EXO_E_VA;

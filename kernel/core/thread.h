@@ -65,8 +65,12 @@ static inline bool cap_quick(const struct thread *t, uint64_t sel, unsigned kind
 /* ipc.c ---- */
 /* The exception or foreign call in t->regs.vector: upcall, fault gate, or a stop. */
 void fault_take(struct thread *t, uint64_t addr);
+/* t's fault is known: calls its gate, or stops it and signals its event. */
+void fault_call(struct thread *t);
 /* t's call ends with an error (or, a fault's, just ends): it can run again. */
 void call_fail(struct thread *t, long error);
+/* The call of that name. */
+void sys_call(struct thread *t);
 /* s comes back from its reply_wait with events, or none. */
 void wait_leave(struct thread *s, uint64_t events);
 /* Takes t out of the call that it made: queue, or a reply that becomes void. */
@@ -106,6 +110,8 @@ void timers_expire(struct cpu *c, uint64_t time);
 /* event.c ---- */
 /* What pending events mean for a thread of this CPU: wake it, or mark an upcall due. */
 void event_check(struct thread *t);
+/* The call of that name, by the running thread. */
+long sys_event_signal(uint64_t sel);
 /* Enters the event upcall if one is due and the thread is not in its handler. */
 void event_deliver(struct thread *t);
 /* Enters the upcall handler; false when there is none, or it is entered already. */

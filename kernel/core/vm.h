@@ -34,15 +34,16 @@ struct vm_caps {
 };
 extern struct vm_caps vm_caps;
 
+#define VCPU_NEW 0x80000000u /* must_set: it has no control block yet */
+
 struct vcpu {
     _Alignas(4096) uint32_t masks[EXO_VX_COUNT]; /* groups filled in, by reason */
     uint32_t window; /* EXO_WINDOW_*, asked for */
     uint32_t shadow; /* in an interrupt shadow since shadow_rip */
     uint64_t shadow_rip;
     uint32_t nmi_blocked;
-    uint32_t must_set; /* groups the monitor has to set before the guest runs again */
-    struct exo_vm_inject inject; /* event for the next entry; window unused */
-    uint64_t forced; /* event bits to tell, EXO_VX_FORCED */
+    uint32_t must_set; /* groups the monitor has to set before the guest runs again; VCPU_NEW */
+    struct exo_vm_inject inject; /* event for the next entry, which clears it; window unused */
     uint64_t tsc_offset;
     uint64_t xcr0;
     uint64_t dr[4];
@@ -59,13 +60,15 @@ _Static_assert(sizeof(struct vcpu) == 4096, "a frame");
 /* ---- the machine layer: kernel/x86/vm.c with svm.c or vmx.c; tests/host has arrays ------
  * t is a virtual CPU of this CPU that is not in guest mode. */
 
-/* Makes the control block that of a CPU after reset; all of struct vcpu is 0 before. */
-void vcpu_init(frame_t t);
+/* Makes the control block that of a CPU after reset: before its first entry, on its CPU. The
+ * block's frame is clear then, and what is the machine layer's of struct vcpu is 0. */
+void vcpu_init(struct thread *t);
 /* Nothing of it is left in this CPU (its control block is written back). */
-void vcpu_forget(frame_t t);
+void vcpu_forget(struct thread *t);
 /* Group (a single EXO_VG_ bit, CR to MSR) from the control block into the page. */
 void vcpu_get(struct thread *t, uint32_t group, struct exo_vcpu_page *page);
-/* Places a group, from a copy that core has fetched and checked. */
+/* Places a group, from a copy that core has fetched and checked. Bits that vm_caps forces
+ * are forced here. */
 void vcpu_set_cr(struct thread *t, const struct exo_vm_cr *cr);
 void vcpu_set_pdpte(struct thread *t, const uint64_t pdpte[4]);
 void vcpu_set_dr(struct thread *t, const struct exo_vm_dr *dr);
@@ -78,21 +81,52 @@ void vcpu_fpu_flush(struct thread *t);
 void vcpu_modes(struct thread *t, uint64_t *cr0, uint64_t *cr4, uint64_t *efer);
 /* Passes exactly these MSRs (EXO_VP_*) to the guests of an env, writing its bitmaps. */
 void msr_pass(frame_t env, uint32_t mask);
-/* Fills an exit's block (reason, details, length, flags, interrupted, bytes) from the
- * control block, after an exit that was not a host interrupt; returns the reason. */
+/* Fills an exit's block (details, length, interrupted, bytes; of flags EXO_XF_BYTES) from
+ * the control block, after an exit that was not a host interrupt; returns the reason. An
+ * event whose delivery a host interrupt cut off goes back to vcpu.inject instead. */
 uint32_t vcpu_reason(struct thread *t, struct exo_vm_exit *exit);
 
 /* ---- core/vm.c ------------------------------------------------------------------------- */
 
+static inline struct vcpu *vcpu_of(const struct thread *t) { return &vcpus[t->self + 2]; }
+static inline struct exo_vcpu_page *vcpu_page(const struct thread *t)
+{
+    return (struct exo_vcpu_page *)&upcalls[t->upcall];
+}
+/* Is the guest in an interrupt shadow: behind STI or a load of SS? */
+static inline bool vcpu_shadow(const struct thread *t)
+{
+    const struct vcpu *v = vcpu_of(t);
+    return v->shadow != 0 && v->shadow_rip == t->regs.rip;
+}
+
+/* Makes t, cleared, a virtual CPU; forgets it where its CPU forgets a thread. */
+void vm_init(struct thread *t);
+void vm_forget(struct thread *t);
+/* thread_set of one of EXO_SET_VMASK, VPASS, VHYPER. -EXO_E_ARG. */
+long vm_set(struct thread *t, uint64_t what, uint64_t a, uint64_t b);
 /* After an exit that is the monitor's: decodes it, fills the groups of its mask, makes
  * the call. cpu.cur and resched are set as by any call. */
 void vm_exit(struct thread *t);
 /* Before an entry: false when the guest must not run now because the monitor was called
  * instead (events, a window that is open): decide anew who runs. */
 bool vm_enter_check(struct thread *t);
-/* A reply to a virtual CPU's call: sets and fills groups. True: the guest may go on;
- * false: the monitor has to be called again, with the words in s's registers. */
-bool vm_reply(struct thread *t, struct thread *s, uint64_t set, uint64_t get);
-/* Words of the call that t makes (s is its monitor's thread). */
+/* The reply to a virtual CPU's call: sets and fills groups (any values). True: the guest
+ * may go on; false: the monitor has to be called again, reason and groups are set. */
+bool vm_reply(struct thread *t, uint64_t set, uint64_t get);
+/* Words of the call that t makes (s is its monitor's thread): reason, groups, details. */
 void vm_words(struct thread *s, const struct thread *t);
+
+/* ---- core/vm_check.c: may the monitor set these? The first field that is not allowed, ------
+ * counted from 0, or VM_FINE. No side effects. */
+#define VM_FINE (-1)
+int cr_check(const struct exo_vm_cr *cr);
+int pdpte_check(const uint64_t pdpte[4]);
+int dr_check(const struct exo_vm_dr *dr);
+int segs_check(const struct exo_vm_segs *segs);
+int msr_check(const struct exo_vm_msr *msr);
+/* flags: EXO_XF_* as they are now; cr0: the guest's. */
+int inject_check(const struct exo_vm_inject *inject, uint32_t flags, uint64_t cr0);
+/* The header of an XSAVE area and MXCSR. */
+int fpu_check(const uint64_t header[8], uint32_t mxcsr);
 #endif

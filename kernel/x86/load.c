@@ -210,7 +210,7 @@ static void objects_make(uint64_t frames)
                               e) == 0;
     good &= word_type(t, EXO_FT_THREAD, e) == 0 && word_bind(t + 1, true) == 0;
     if (!good) panic("root's objects cannot be made");
-    env_init(e, ROOT_TABLES, env_caps(e) + EXO_ROOT_ENV);
+    env_init(e, ROOT_TABLES, 0, env_caps(e) + EXO_ROOT_ENV);
     cap_root(EXO_ROOT_MEMORY, EXO_FRAMES, EXO_RIGHTS_ALL, e, frames, CACHE_WB);
     cap_object(EXO_ROOT_ENV, EXO_ENV, e);
     thread_init(t, e, 0, env_caps(e) + EXO_ROOT_THREAD);

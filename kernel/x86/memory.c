@@ -249,7 +249,7 @@ void memory_seal(void)
         uint64_t *directory = phys_ptr(pdpt[at >> 30] & PTE_FRAME);
         directory[at >> 21 & 511] = used ? at | PTE_P | PTE_W | PTE_PS | PTE_GLOBAL : 0;
     }
-    for (unsigned i = 256; i < 256 + 6; i++)
+    for (unsigned i = 256; i < 256 + 7; i++)
         root[i] |= PTE_NX;
     root[0] = 0;
 }

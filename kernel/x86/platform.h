@@ -19,6 +19,7 @@
 #define WINDOW_CAPS 0xffff818000000000
 #define WINDOW_UPCALLS 0xffff820000000000
 #define WINDOW_VECTORS 0xffff828000000000
+#define WINDOW_VCPUS 0xffff830000000000 /* 262 */
 #define KERNEL_MMIO 0xffff870000000000 /* slot 270: local APIC, I/O APICs */
 #define KERNEL_IMAGE 0xffff878000000000 /* slot 271: kernel, physical 0 on; stacks */
 
@@ -36,6 +37,7 @@ static struct thread *const threads = (struct thread *)WINDOW_THREADS;
 static struct cap *const caps = (struct cap *)WINDOW_CAPS;
 static struct exo_upcall_page *const upcalls = (struct exo_upcall_page *)WINDOW_UPCALLS;
 static struct exo_vector *const vectors = (struct exo_vector *)WINDOW_VECTORS;
+static struct vcpu *const vcpus = (struct vcpu *)WINDOW_VCPUS;
 
 /* memory.c places these in RAM at boot. */
 extern uint64_t *words, *blocks2m, *blocks1g;

@@ -88,6 +88,7 @@ start_multiboot: /* EAX: magic; EBX: information */
     mov %eax, kernel_root + SLOT(WINDOW_CAPS)
     mov %eax, kernel_root + SLOT(WINDOW_UPCALLS)
     mov %eax, kernel_root + SLOT(WINDOW_VECTORS)
+    mov %eax, kernel_root + SLOT(WINDOW_VCPUS)
     movl $image_pdpt + 3, kernel_root + SLOT(KERNEL_IMAGE)
     movl $mmio_pdpt + 3, kernel_root + SLOT(KERNEL_MMIO)
 

@@ -409,6 +409,7 @@ static void memory_free(bool aliased)
         free(caps);
         free(upcalls);
         free(vectors);
+        free(vcpus);
     }
     free(words);
     free(blocks2m);

@@ -2,7 +2,7 @@
  *
  * The host's side of tests/host/platform.h: memory, locks, a machine to begin with.
  */
-#include "../../kernel/core/core.h"
+#include "../../kernel/core/vm.h"
 
 struct table *tables;
 struct env *envs;
@@ -10,6 +10,7 @@ struct thread *threads;
 struct cap *caps;
 struct exo_upcall_page *upcalls;
 struct exo_vector *vectors;
+struct vcpu *vcpus;
 uint64_t *words, *blocks2m, *blocks1g;
 struct exo_slot *slots;
 struct exo_irq *irqs;
@@ -69,6 +70,7 @@ void page_clear(uint32_t frame)
     memset(&caps[frame * EXO_TAB_CAPS], 0, 4096);
     memset(&upcalls[frame], 0, 4096);
     memset(&vectors[frame], 0, 4096);
+    memset(&vcpus[frame], 0, sizeof *vcpus);
 }
 void root_init(uint32_t frame) { page_clear(frame); }
 void irq_mask(unsigned irq) { KASSERT(irq < EXO_IRQ_COUNT); }
@@ -106,6 +108,7 @@ static void memory_place(uint32_t frames, bool aliased)
     caps = aliased ? (struct cap *)tables : pages(bytes);
     upcalls = aliased ? (struct exo_upcall_page *)tables : pages(bytes);
     vectors = aliased ? (struct exo_vector *)tables : pages(bytes);
+    vcpus = aliased ? (struct vcpu *)tables : pages(bytes);
     words = pages(frames * 8);
     blocks2m = pages(((frames >> 9) + 1) * 8);
     blocks1g = pages(((frames >> 18) + 1) * 8);
@@ -146,7 +149,7 @@ void host_boot(uint32_t frames, unsigned n, bool aliased)
         blocks1g[0] += 1ull << 32;
     }
     KASSERT(word_bind(3, true) == 0);
-    env_init(host_env, 8, env_caps(host_env) + HOST_ENV);
+    env_init(host_env, 8, 0, env_caps(host_env) + HOST_ENV);
     KASSERT(word_type(host_thread, EXO_FT_THREAD, host_env) == 0);
     KASSERT(word_bind(host_thread + 1, true) == 0);
     root_cap(HOST_ENV, EXO_ENV, host_env, 1, CAP_OWNER);

@@ -20,6 +20,8 @@ struct cap;
 struct cpu;
 struct exo_upcall_page;
 struct exo_vector;
+struct vcpu;
+struct exo_vm_exit;
 
 extern struct table *tables;
 extern struct env *envs;
@@ -27,6 +29,7 @@ extern struct thread *threads;
 extern struct cap *caps;
 extern struct exo_upcall_page *upcalls;
 extern struct exo_vector *vectors;
+extern struct vcpu *vcpus;
 extern uint64_t *words, *blocks2m, *blocks1g;
 extern struct exo_slot *slots;
 extern struct exo_irq *irqs;
@@ -94,6 +97,8 @@ void port_write(unsigned port, unsigned size, uint32_t value);
 extern unsigned host_cpu; /* the CPU that core now runs on */
 extern uint64_t host_now; /* the time-stamp counter */
 extern uint64_t host_ipis; /* mask of CPUs an IPI was sent to */
+extern struct exo_vm_exit host_exit; /* what the next VM exit is */
+extern uint32_t host_passed; /* the MSRs passed last, EXO_VP_* */
 
 /* A machine with `frames` of RAM and `n` CPUs; aliased: all arrays are the same memory, as
  * in the kernel. Makes env `host_env` (8 table frames) with thread `host_thread` on CPU 0,

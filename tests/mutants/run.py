@@ -49,7 +49,8 @@ def build_common():
     """Objects of all files as they are."""
     os.makedirs(BUILD, exist_ok=True)
     objects = {}
-    for path in glob.glob(CORE + "/*.c") + ["tests/host/host.c", "tests/fuzz/fuzz_core.c"]:
+    for path in glob.glob(CORE + "/*.c") + glob.glob("tests/host/*.c") + \
+            ["tests/fuzz/fuzz_core.c"]:
         objects[path] = os.path.join(BUILD, os.path.basename(path) + ".o")
         result = compile_file(path, objects[path])
         if result.returncode:

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What a monitor may set of a virtual CPU's state: pure functions over copies. They refuse
+ * what could hurt the host (a value that an instruction of the kernel would fault on, a
+ * control block that the CPU refuses) and what the hardware would take but the guest could
+ * never have reached. What remains inconsistent between groups a VT-x entry refuses
+ * (EXO_VX_INVALID), leaving the state as it was.
+ */
+#include "vm.h"
+
+#include "thread.h"
+
+/* CR0, CR4, EFER, XCR0: Intel SDM vol. 3, 2.5, 2.2.1, 2.6; AMD64 APM vol. 2, 3.1. */
+#define CR0_PE 0x1ull
+#define CR0_NW (1ull << 29)
+#define CR0_CD (1ull << 30)
+#define CR0_PG (1ull << 31)
+#define CR0_DEFINED 0xe005003full
+#define CR4_PAE 0x20ull
+#define CR4_PCIDE (1ull << 17)
+#define EFER_LME 0x100ull
+#define EFER_LMA 0x400ull
+#define XCR0_X87 1ull
+#define XCR0_SSE 2ull
+#define XCR0_AVX 4ull
+#define XCR0_AVX512 0xe0ull
+
+static bool cr0_allowed(uint64_t v)
+{
+    if ((v & ~CR0_DEFINED) != 0) return false;
+    if ((v & CR0_NW) != 0 && (v & CR0_CD) == 0) return false;
+    return (v & CR0_PG) == 0 || (v & CR0_PE) != 0;
+}
+
+static bool cr4_allowed(uint64_t v, uint64_t cr0, uint64_t efer)
+{
+    bool wide = (cr0 & CR0_PG) != 0 && (efer & EFER_LME) != 0;
+    if ((v & ~vm_caps.cr4_allowed) != 0) return false;
+    return wide ? (v & CR4_PAE) != 0 : (v & CR4_PCIDE) == 0;
+}
+
+static bool efer_allowed(uint64_t v, uint64_t cr0)
+{
+    bool wide = (cr0 & CR0_PG) != 0 && (v & EFER_LME) != 0;
+    return (v & ~vm_caps.efer_allowed) == 0 && ((v & EFER_LMA) != 0) == wide;
+}
+
+static bool xcr0_allowed(uint64_t v)
+{
+    if ((v & ~vm_caps.xcr0_allowed) != 0 || (v & XCR0_X87) == 0) return false;
+    if ((v & XCR0_AVX) != 0 && (v & XCR0_SSE) == 0) return false;
+    if ((v & XCR0_AVX512) == 0) return true;
+    return (v & XCR0_AVX512) == XCR0_AVX512 && (v & XCR0_AVX) != 0;
+}
+
+int cr_check(const struct exo_vm_cr *cr)
+{
+    if (!cr0_allowed(cr->cr0)) return 0;
+    if ((cr->cr3 & ~(vm_caps.phys_mask | 0xfff)) != 0) return 2;
+    if (!cr4_allowed(cr->cr4, cr->cr0, cr->efer)) return 3;
+    if (!efer_allowed(cr->efer, cr->cr0)) return 4;
+    return xcr0_allowed(cr->xcr0) ? VM_FINE : 5;
+}
+
+/* Present ones: P, PWT, PCD, ignored bits 9-11 (Intel SDM vol. 3, 4.4.1). */
+int pdpte_check(const uint64_t pdpte[4])
+{
+    for (int i = 0; i < 4; i++)
+        if ((pdpte[i] & 1) != 0 && (pdpte[i] & ~(vm_caps.phys_mask | 0xe19)) != 0) return i;
+    return VM_FINE;
+}
+
+/* DR6, DR7: upper halves 0 (Intel SDM vol. 3, 18.2.6); general detect is the kernel's. */
+int dr_check(const struct exo_vm_dr *dr)
+{
+    if (dr->dr6 >> 32 != 0) return 4;
+    return dr->dr7 >> 32 != 0 || (dr->dr7 & 1u << 13) != 0 ? 5 : VM_FINE;
+}
+
+/* ---- segments: Intel SDM vol. 3, 27.3.1.2 ---------------------------------------------------- */
+
+#define SEG_TYPE 0xfu
+#define SEG_ACCESSED 1u
+#define SEG_READABLE 2u
+#define SEG_CODE 8u
+#define SEG_S 0x10u
+#define SEG_P 0x80u
+#define SEG_L 0x200u
+#define SEG_DB 0x400u
+#define SEG_G 0x800u
+
+static bool limit_allowed(const struct exo_vm_seg *s)
+{
+    if ((s->limit & 0xfff) != 0xfff && (s->attributes & SEG_G) != 0) return false;
+    return s->limit >> 20 == 0 || (s->attributes & SEG_G) != 0;
+}
+
+/* The type that a usable segment of this name can have. */
+static bool type_allowed(unsigned name, uint32_t attributes)
+{
+    uint32_t type = attributes & SEG_TYPE;
+    if (((attributes & SEG_S) != 0) != (name < EXO_LDTR)) return false;
+    switch (name) {
+    case EXO_CS:
+        return type == 3 || (type & (SEG_CODE | SEG_ACCESSED)) == (SEG_CODE | SEG_ACCESSED);
+    case EXO_SS:
+        return type == 3 || type == 7;
+    case EXO_LDTR:
+        return type == 2;
+    case EXO_TR:
+        return type == 3 || type == 11;
+    default:
+        return (type & SEG_ACCESSED) != 0 && ((type & SEG_CODE) == 0 || (type & SEG_READABLE) != 0);
+    }
+}
+
+static bool segment_allowed(unsigned name, const struct exo_vm_seg *s)
+{
+    bool wide = name == EXO_FS || name == EXO_GS || name >= EXO_LDTR;
+    if (s->attributes >> 12 != 0 || !canonical(s->base)) return false;
+    if ((s->attributes & SEG_P) == 0) return name != EXO_TR && name != EXO_CS;
+    if (!wide && s->base >> 32 != 0) return false;
+    if (name == EXO_CS && (s->attributes & (SEG_L | SEG_DB)) == (SEG_L | SEG_DB)) return false;
+    if (name >= EXO_LDTR && (s->selector & 4) != 0) return false;
+    return type_allowed(name, s->attributes) && limit_allowed(s);
+}
+
+int segs_check(const struct exo_vm_segs *segs)
+{
+    for (unsigned i = 0; i < EXO_SEGS; i++)
+        if (!segment_allowed(i, &segs->seg[i])) return (int)i;
+    if (segs->gdtr.limit > 0xffff || !canonical(segs->gdtr.base)) return EXO_SEGS;
+    if (segs->idtr.limit > 0xffff || !canonical(segs->idtr.base)) return EXO_SEGS + 1;
+    return VM_FINE;
+}
+
+/* ---- MSRs, events, FPU --------------------------------------------------------------------------- */
+
+/* Each byte a memory type: 0, 1, 4..7 (Intel SDM vol. 3, 12.12.2). */
+static bool pat_allowed(uint64_t v)
+{
+    for (unsigned i = 0; i < 8; i++, v >>= 8)
+        if ((v & 0xff) > 7 || (v & 0xff) == 2 || (v & 0xff) == 3) return false;
+    return true;
+}
+
+int msr_check(const struct exo_vm_msr *msr)
+{
+    if (!canonical(msr->lstar)) return 1;
+    if (!canonical(msr->cstar)) return 2;
+    if (msr->fmask >> 32 != 0) return 3;
+    if (!canonical(msr->kernel_gs)) return 4;
+    if (msr->sysenter_cs >> 32 != 0) return 5;
+    if (!canonical(msr->sysenter_esp)) return 6;
+    if (!canonical(msr->sysenter_eip)) return 7;
+    return pat_allowed(msr->pat) ? VM_FINE : 8;
+}
+
+/* The exceptions that push an error code: #DF #TS #NP #SS #GP #PF #AC. */
+#define ERROR_VECTORS 0x27d00u
+#define EVENT_DEFINED (EXO_VE_VALID | EXO_VE_ERROR | 0x7ff)
+
+/* Of a valid event: AMD64 APM vol. 2, 15.20; Intel SDM vol. 3, 27.2.1.3. */
+static int event_check_one(const struct exo_vm_inject *e, uint32_t flags, uint64_t cr0)
+{
+    uint32_t vector = e->event & 0xff, type = e->event & 0x700;
+    bool error = (e->event & EXO_VE_ERROR) != 0, push = false;
+    if ((e->event & ~EVENT_DEFINED) != 0) return 0;
+    switch (type) {
+    case EXO_VE_INTERRUPT:
+        if ((flags & EXO_XF_IF) == 0 || (flags & EXO_XF_SHADOW) != 0) return 0;
+        break;
+    case EXO_VE_NMI:
+        if (vector != 2 || (flags & EXO_XF_NMI) != 0) return 0;
+        break;
+    case EXO_VE_EXCEPTION:
+        if (vector > 30 || vector == 2) return 0;
+        push = (ERROR_VECTORS >> vector & 1) != 0 && (cr0 & CR0_PE) != 0;
+        if (vm_caps.kind == EXO_VM_VMX && (vector == 3 || vector == 4) && e->length == 0) return 2;
+        break;
+    case EXO_VE_SOFT:
+        if (e->length == 0) return 2;
+        break;
+    default:
+        return 0;
+    }
+    if (error != push) return 0;
+    if (error && e->error >> 15 != 0) return 1;
+    return e->length > 15 ? 2 : VM_FINE;
+}
+
+int inject_check(const struct exo_vm_inject *inject, uint32_t flags, uint64_t cr0)
+{
+    if ((inject->event & EXO_VE_VALID) != 0) {
+        int field = event_check_one(inject, flags, cr0);
+        if (field != VM_FINE) return field;
+    }
+    return (inject->window & ~(uint32_t)(EXO_WINDOW_INTERRUPT | EXO_WINDOW_NMI)) != 0 ? 3 : VM_FINE;
+}
+
+/* Standard format: XSTATE_BV, then XCOMP_BV and reserved words (Intel SDM vol. 1, 13.4.2). */
+int fpu_check(const uint64_t header[8], uint32_t mxcsr)
+{
+    if ((header[0] & ~vm_caps.xcr0_allowed) != 0) return 0;
+    for (int i = 1; i < 8; i++)
+        if (header[i] != 0) return i;
+    return mxcsr >> 16 != 0 ? 8 : VM_FINE;
+}
