@@ -12,7 +12,7 @@ BUDGET := 6000
 
 # What `make run` starts.
 CPUS ?= 1
-MEMORY ?= 512M
+MEMORY ?= 1G
 VARIANTS := debug release counting
 
 warnings := -Wall -Wextra -Werror
@@ -31,7 +31,7 @@ flags_counting := -DEXO_COUNTING
 generated := $(addprefix build/gen/,exo_calls.h exo_errors.h exo_stubs.h call_table.h \
                call_names.h call_grammar.h)
 
-.PHONY: all run test test-long bench iso proof fuzz check size format clean help
+.PHONY: all run demo test test-long bench iso proof fuzz check size format clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -41,7 +41,10 @@ help:
 	@echo 'exovisor: an exokernel for x86-64'
 	@echo
 	@echo '  make            both kernels, all programs, and the size of the kernel'
-	@echo '  make run        installs what is missing, and boots it in QEMU (CPUS=n MEMORY=size)'
+	@echo '  make run        installs what is missing, boots it in QEMU with a Debian guest'
+	@echo '                  (CPUS=n MEMORY=size; GUEST=kernel,ramdisk,command line; GUESTS=n;'
+	@echo '                  GUEST_MEMORY=MiB GUEST_CPUS=n DISK=file: docs/guide.md)'
+	@echo '  make demo       the same without a guest: two pagers and a console'
 	@echo '  make test       all tests (a few minutes)'
 	@echo '  make test-long  the same with more machines, long fuzzing, and the proof'
 	@echo '  make bench      measures in executed instructions'
@@ -110,7 +113,8 @@ fuzz_boot := $(sort $(call program_dirs,tests/fuzzboot))
 console_boot := $(sort $(call program_dirs,tests/consoleboot))
 paths := $(sort $(call program_dirs,tests/pathboot))
 benches := $(sort $(call program_dirs,bench))
-programs := root $(apps) $(boot_tests) $(fuzz_boot) $(console_boot) $(paths) $(benches)
+monitor := $(patsubst %/main.c,%,$(wildcard vmm/main.c))
+programs := root $(monitor) $(apps) $(boot_tests) $(fuzz_boot) $(console_boot) $(paths) $(benches)
 
 build/user/lib/exo/%.o: user_extra := -mgeneral-regs-only
 
@@ -181,8 +185,16 @@ build/fuzz.iso: build/debug/kernel.elf build/fuzz.cpio tools/iso.sh
 
 # ---- what to do with it -----------------------------------------------------------------------
 
+export GUEST GUESTS GUEST_CONFIG GUEST_MEMORY GUEST_CPUS DISK
 run:
 	@tools/deps.sh run
+	@$(MAKE) --no-print-directory -s build/debug/kernel.elf $(programs:%=build/user/%.elf)
+	@tools/run.sh build/guest.cpio
+	@$(PYTHON) tools/emu.py --kernel build/debug/kernel.elf --archive build/guest.cpio \
+	  --cpus $(CPUS) --memory $(MEMORY) --interactive
+
+demo:
+	@tools/deps.sh demo
 	@$(MAKE) --no-print-directory -s build/debug/kernel.elf build/run.cpio
 	@$(PYTHON) tools/emu.py --kernel build/debug/kernel.elf --archive build/run.cpio \
 	  --cpus $(CPUS) --memory $(MEMORY) --interactive
@@ -204,7 +216,7 @@ test-long:
 	@$(PYTHON) tools/suite.py --long
 
 bench:
-	@tools/deps.sh run
+	@tools/deps.sh demo
 	@$(MAKE) --no-print-directory -s build/release/kernel.elf build/counting/kernel.elf images
 	@$(PYTHON) bench/run.py
 
@@ -221,7 +233,7 @@ fuzz:
 size:
 	@tools/size.sh $(BUDGET)
 
-formatted = $(wildcard abi/*.h kernel/*/*.[ch] lib/*/*.[ch] root/*.[ch] apps/*/*.[ch] \
+formatted = $(wildcard abi/*.h kernel/*/*.[ch] lib/*/*.[ch] root/*.[ch] apps/*/*.[ch] vmm/*.[ch] \
               tests/*/*.[ch] tests/*/*/*.[ch] bench/*/*.[ch])
 
 check:

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # Makes a boot archive (cpio newc): archive.sh OUTPUT name=file ...
-# `root` must come first: the kernel starts it, root reads `config`.
+# `root` must come first: the kernel starts it, root reads `config`. Programs of ours are
+# stripped; everything else is packed as it is.
 set -eu
 output=$(realpath -m "$1")
 shift
@@ -13,9 +14,8 @@ names=
 for pair in "$@"; do
     name=${pair%%=*}
     cp "${pair#*=}" "$staging/$name"
-    case $name in
-    config) ;;
-    *) strip "$staging/$name" ;;
+    case ${pair#*=} in
+    build/user/*) strip "$staging/$name" ;;
     esac
     touch -d @0 "$staging/$name"
     names="$names $name"

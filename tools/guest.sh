@@ -11,6 +11,7 @@
 # The packages are downloaded by apt-get and unpacked in build/guest; nothing is
 # installed. What is there already is kept; the same packages give the same files.
 set -eu
+PATH=$PATH:/usr/sbin:/sbin # where mke2fs is, for whom it is not in PATH
 cd "$(dirname "$0")/.."
 out=build/guest
 mkdir -p $out

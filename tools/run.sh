@@ -1,0 +1,106 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Makes the boot archive of `make run`: run.sh OUTPUT. From the environment:
+#
+#   GUEST=KERNEL[,RAMDISK[,COMMAND LINE]]  boots these files instead of Debian's kernel
+#   GUEST_CONFIG=FILE  the guest's own configuration (docs/guide.md), with the files that
+#                      GUEST names; the other settings here are then the program's only
+#   GUEST_MEMORY=MIB   memory of each guest (256)
+#   GUEST_CPUS=N       its virtual CPUs (1)
+#   GUESTS=N           so many of them (1 to 3), on one switch
+#   DISK=FILE          its disk instead of build/guest/disk.img
+#
+# The programs must be in build/user.
+set -eu
+cd "$(dirname "$0")/.."
+output=$1
+memory=${GUEST_MEMORY:-256}
+cpus=${GUEST_CPUS:-1}
+guests=${GUESTS:-1}
+files=build/run
+
+fail() {
+    echo "run.sh: $*" >&2
+    exit 1
+}
+
+number() { # NAME VALUE LEAST MOST
+    case $2 in
+    '' | *[!0-9]*) fail "$1 is to be a number, not '$2'" ;;
+    esac
+    if [ "$2" -lt "$3" ] || [ "$2" -gt "$4" ]; then fail "$1 is to be from $3 to $4"; fi
+}
+number GUEST_MEMORY "$memory" 16 65536
+number GUEST_CPUS "$cpus" 1 8
+number GUESTS "$guests" 1 3
+
+rm -rf $files
+mkdir -p $files
+name=debian
+command="console=ttyS0"
+if [ -n "${GUEST-}" ]; then
+    name=guest
+    kernel=${GUEST%%,*}
+    rest=${GUEST#"$kernel"}
+    rest=${rest#,}
+    ramdisk=${rest%%,*}
+    rest=${rest#"$ramdisk"}
+    command=${rest#,}
+    disk=${DISK-}
+else
+    tools/guest.sh
+    kernel=build/guest/vmlinuz
+    ramdisk=build/guest/initrd
+    disk=${DISK-build/guest/disk.img}
+fi
+pack="kernel=$kernel"
+[ -z "$ramdisk" ] || pack="$pack ramdisk=$ramdisk"
+[ -z "$disk" ] || pack="$pack disk.img=$disk"
+extra=0 # MiB of the disk: the monitor keeps it in its memory
+for file in "$kernel" $ramdisk $disk ${GUEST_CONFIG-}; do
+    [ -f "$file" ] || fail "there is no file '$file'"
+done
+[ -z "$disk" ] || extra=$(($(wc -c <"$disk") / 1048576 + 1))
+
+# guest NUMBER NAME: its configuration, and what root is to know of it.
+guest() {
+    if [ -n "${GUEST_CONFIG-}" ]; then
+        cp "$GUEST_CONFIG" "$files/$2.cfg"
+    else
+        {
+            echo "# Made by tools/run.sh; the form is that of xl.cfg(5)."
+            echo "name = \"$2\""
+            echo "kernel = \"kernel\""
+            [ -z "$ramdisk" ] || echo "ramdisk = \"ramdisk\""
+            [ -n "${GUEST-}" ] || command="console=ttyS0 hostname=$2 net=10.0.0.$1/24"
+            echo "extra = \"$command\""
+            echo "memory = $memory"
+            echo "vcpus = $cpus"
+            [ -z "$disk" ] || echo "disk = [ \"disk.img,raw,vda,rw\" ]"
+            echo "vif = [ \"mac=52:54:00:00:00:0$1,bridge=net0\" ]"
+        } >"$files/$2.cfg"
+    fi
+    pack="$pack $2.cfg=$files/$2.cfg"
+    {
+        echo "program $2 file=vmm memory=$((memory + extra + 48))M slots=12 slots-other=12" \
+            "selectors=512 archive=yes args=$2.cfg"
+        echo "channel console $2 tag=console"
+        echo "channel $2 switch tag=net0 size=1M"
+    } >>$files/config
+}
+
+{
+    echo "# Made by tools/run.sh: see root/config.c for the form of these lines."
+    echo "program console memory=8M slots=8 console=yes tables=yes irqs=yes wait=yes"
+    echo "program switch memory=4M slots=4 console=yes"
+    echo "shutdown 604 2000 2"
+} >$files/config
+guest 1 $name
+for i in 2 3; do
+    [ "$i" -gt "$guests" ] || guest "$i" "$name$i"
+done
+# shellcheck disable=SC2086
+tools/archive.sh "$output" root=build/user/root.elf config=$files/config \
+    console=build/user/apps/console.elf switch=build/user/apps/switch.elf vmm=build/user/vmm.elf \
+    $pack
