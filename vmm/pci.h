@@ -19,11 +19,12 @@
 #define PCI_MSIX_BAR 1 /* pci.c's own, in functions with vectors */
 #define PCI_NO_VECTOR 0xffff /* virtio's number for none */
 
-/* Memory BARs only. size: a power of two from 4096 on, 0: no such BAR. wide: 64 bits, so
- * that the next BAR's place is taken too. */
+/* size: a power of two, from 4096 on for memory, 4..256 for ports; 0: no such BAR. wide:
+ * memory with 64 bits of address, so that the next BAR's place is taken too. */
 struct pci_bar {
     uint64_t size;
     bool wide;
+    bool ports;
     io_read_fn *read; /* called with the function's `self` */
     io_write_fn *write;
     uint64_t address; /* pci.c: what the guest wrote */
@@ -50,7 +51,8 @@ struct pci_function {
     unsigned slot;
     unsigned capability_last, capability_end; /* offsets; 0: none yet */
     unsigned msix; /* offset of the MSI-X capability, 0: none */
-    bool line; /* INTA# as the device drives it */
+    bool line; /* INTA# as the device wants it ... */
+    bool driven; /* ... and as it is, counted in the line that slots share */
     struct {
         uint64_t address;
         uint32_t data;
@@ -70,7 +72,7 @@ long pci_capability(struct pci_function *function, const void *bytes, unsigned n
 void pci_msix_send(struct pci_function *function, unsigned vector);
 bool pci_msix_enabled(const struct pci_function *function);
 /* The INTA# line, level; while MSI-X is on it is not driven. */
-void pci_intx(struct pci_function *function, bool level);
+void pci_intx_set(struct pci_function *function, bool level);
 /* The global system interrupt of a slot's INTA#: 10 or 11, level (for _PRT). */
 unsigned pci_gsi(unsigned slot);
 #endif

@@ -74,6 +74,7 @@ struct io_range {
 /* 0; -EXO_E_BOUND: overlaps another, -EXO_E_LIMIT: too many. Ports read as ones and
  * swallow writes where nobody is. */
 long port_add(const struct io_range *range);
+void port_remove(void *device, uint64_t base);
 long mmio_add(const struct io_range *range);
 void mmio_remove(void *device, uint64_t base);
 uint64_t port_in(uint64_t port, unsigned size);
@@ -90,7 +91,8 @@ void msi_send(uint64_t address, uint32_t data);
 
 /* lapic.c: one a virtual CPU, xAPIC and x2APIC. */
 struct lapic;
-void lapic_reset(unsigned cpu);
+void lapic_reset(unsigned cpu); /* power-on */
+void lapic_init(unsigned cpu); /* INIT: as power-on, but its base and mode stay */
 /* MSRs 0x1b and 0x800..0x8ff, 0x6e0. False: #GP. */
 bool lapic_msr_read(unsigned cpu, uint32_t msr, uint64_t *value);
 bool lapic_msr_write(unsigned cpu, uint32_t msr, uint64_t value);
@@ -102,6 +104,8 @@ void lapic_message(uint32_t destination, bool logical, unsigned mode, unsigned v
 /* The vector that the CPU should take now, or -1; lapic_take moves it into service. */
 int lapic_pending(unsigned cpu);
 void lapic_take(unsigned cpu, unsigned vector);
+/* This CPU is the one that the 8259s interrupt: pic_pending is to be asked as well. */
+bool lapic_takes_pic(unsigned cpu);
 /* CR8: the task priority's high half. */
 uint64_t lapic_tpr(unsigned cpu);
 void lapic_tpr_set(unsigned cpu, uint64_t cr8);
@@ -153,11 +157,22 @@ void vm_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* ---- devices --------------------------------------------------------------------------------------------- */
 void pit_init(void); /* 8254: ports 0x40..0x43, 0x61; irq 0 */
 void cmos_init(uint64_t ram_low, uint64_t ram_high); /* ports 0x70, 0x71; irq 8 */
-void i8042_init(void); /* ports 0x60, 0x64: reset, Ctrl-Alt-Del; irq 1 */
+void i8042_init(void); /* ports 0x60, 0x64: reset and a keyboard; irq 1 */
+void i8042_type(char c); /* as if typed at the keyboard (ASCII); lost if it is full */
+void i8042_ctrl_alt_del(void);
+void debug_port_init(void); /* port 0x402: firmware's messages, to console_write */
 void uart_init(unsigned port, unsigned irq); /* 16550A */
 void uart_receive(const void *data, size_t n); /* what the user typed; kept while it fits */
 size_t uart_room(void);
-void acpi_pm_init(void); /* PM1a event and control, PM timer, reset register */
+void uart_flush(void); /* what the guest has written so far goes to console_write now */
+/* Ports: PM1a event +0, control +4, PM timer +8. SCI is interrupt 9, level. */
+#define VM_PM_PORT 0x600
+#define VM_PM_SCI 9
+#define VM_PM_S5 5 /* SLP_TYP that powers off */
+#define VM_RESET_PORT 0xcf9 /* pci.c; VM_RESET_VALUE written there resets */
+#define VM_RESET_VALUE 6
+void acpi_pm_init(void);
+void acpi_power_button(void);
 void pci_init(void); /* configuration space by 0xcf8, host bridge; more in pci.h */
 /* Output of the guest's serial port (main.c). */
 void console_write(const void *data, size_t n);
@@ -170,16 +185,22 @@ struct disk {
     char name[16];
 };
 void virtio_blk_add(struct disk *disk);
-/* A network card. send: false when it does not fit now: called again after
+/* A network card; packets are those of libexo's packet.h. send: false when it does not fit now: called again after
  * virtio_net_ready. */
 struct card {
     uint8_t mac[6];
     void *peer;
+    size_t max; /* bytes of a packet that can be sent at all */
     bool (*send)(void *peer, const void *packet, size_t n);
     size_t (*receive)(void *peer, void *packet, size_t max); /* 0: none now */
 };
 void virtio_net_add(struct card *card);
 void virtio_net_ready(struct card *card); /* there may be packets, or room for them */
+/* net.c: cards behind channels (packet.h of libexo says what goes through them). Adds those
+ * of the configuration, at each reset anew; says which channel is not there. */
+void net_add(const struct vm_config *config);
+uint64_t net_events(void); /* of our first thread: something changed for net_look */
+void net_look(uint64_t events); /* with the device lock held */
 void virtio_rng_add(void);
 void virtio_console_add(void);
 void virtio_console_receive(const void *data, size_t n);
