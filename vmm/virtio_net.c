@@ -121,7 +121,7 @@ static void net_transmit(struct net *net)
     struct virtio_queue *queue = &net->virtio.queue[TRANSMIT];
     while (virtio_next(queue, &chain)) {
         uint32_t n = chain.out_bytes;
-        if (n >= sizeof(struct exo_packet) + EXO_FRAME_MIN && n <= EXO_PACKET_MAX) {
+        if (n >= sizeof(struct exo_packet) + EXO_FRAME_MIN && n <= card->max) {
             const uint8_t *packet = chain.segment[0].at;
             if (chain.out > 1) {
                 virtio_pull(&chain, work.bytes, n);
@@ -154,7 +154,7 @@ static const struct virtio_kind net_kind = {
     .pci_class = 0x020000,
     .queues = 2,
     .features = NET_F_CSUM | NET_F_GUEST_CSUM | NET_F_MAC | NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6 |
-                NET_F_HOST_TSO4 | NET_F_HOST_TSO6 | NET_F_MRG_RXBUF,
+                NET_F_MRG_RXBUF,
     .config_bytes = 6,
     .work = net_work,
     .reset = net_reset,
@@ -168,7 +168,10 @@ void virtio_net_add(struct card *card)
     memcpy(net->config, card->mac, sizeof(net->config));
     net->virtio.self = card;
     net->virtio.config = net->config;
-    virtio_add(&net->virtio, &net_kind, 0);
+    card->max = EXO_MIN(card->max, EXO_PACKET_MAX);
+    /* Large packets are for a peer that takes them at all. */
+    bool large = card->max == EXO_PACKET_MAX;
+    virtio_add(&net->virtio, &net_kind, large ? NET_F_HOST_TSO4 | NET_F_HOST_TSO6 : 0);
 }
 
 void virtio_net_ready(struct card *card)
