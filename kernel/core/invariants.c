@@ -13,8 +13,14 @@
  *  5. The derivation list is one, in depth-first order; a child lies within its parent.
  *  6. Every env and thread object has the capability it was made with.
  *  7. Whom a time slot, an interrupt or an env's revoker names is a thread that lives.
+ *  8. Every entry is what its env's format makes of frame, rights, selector, cache type.
+ *  9. A virtual machine's env has its bitmaps, its root no entry above user space; its
+ *     threads are virtual CPUs, with all their frames; other envs have none.
+ * 10. A bit of a port bitmap is clear exactly if one ports capability with the binding
+ *     "passed" covers it; one with the binding "taken" has an entry in a pend list.
+ * 11. What core keeps of a virtual CPU is allowed.
  */
-#include "core.h"
+#include "vm.h"
 
 #ifdef EXO_DEBUG
 
@@ -182,6 +188,18 @@ static bool covers(const struct cap *c, uint64_t f, uint64_t n)
     return f >= c->base && f - c->base < c->count && n <= c->count - (f - c->base);
 }
 
+/* 8: accessed and dirty bits are the processor's. */
+static bool format_check(frame_t e, uint64_t entry, unsigned level, bool leaf, uint64_t cache)
+{
+    uint32_t format = pte_format(e), sel = pte_sel(format, entry);
+    uint64_t own = format != 0 ? PTE_EPT_A : PTE_A;
+    if (leaf) own |= format != 0 ? PTE_EPT_D : PTE_D;
+    frame_t f = pte_frame(entry);
+    unsigned rights = pte_rights(format, entry);
+    return (entry & ~own) ==
+           (leaf ? pte_leaf(format, f, rights, sel, level, cache) : pte_table(format, f, sel));
+}
+
 static int entry_check(frame_t e, uint64_t entry, unsigned level, bool leaf)
 {
     uint32_t sel = pte_sel(pte_format(e), entry);
@@ -189,6 +207,7 @@ static int entry_check(frame_t e, uint64_t entry, unsigned level, bool leaf)
     CHECK(sel != 0 && sel < envs[e].nsel);
     const struct cap *c = &caps[env_caps(e) + sel];
     CHECK(c->kind == EXO_FRAMES);
+    CHECK(format_check(e, entry, level, leaf, c->badge));
     count[sel]++;
     if (!leaf) {
         CHECK(covers(c, f, 1) && (c->rights & EXO_OBJECT) != 0);
@@ -251,6 +270,68 @@ static int cap_check(frame_t e, uint32_t sel)
     return list_check(r);
 }
 
+/* 10: what is passed or taken counts as a binding; *passed: how many ports. */
+static int ports_count(frame_t e, uint32_t *passed)
+{
+    const struct env *v = &envs[e];
+    for (uint32_t sel = 1; sel < v->nsel; sel++) {
+        const struct cap *c = &caps[env_caps(e) + sel];
+        if (c->kind != EXO_PORTS || c->bindings != PORTS_PASSED) continue;
+        count[sel] = PORTS_PASSED;
+        for (uint64_t port = c->base; port < c->base + c->count; port++)
+            CHECK((tables[e + 3 + v->tables + (port >> 15)].e[port >> 6 & 511] >> (port & 63) &
+                   1) == 0);
+        *passed += (uint32_t)c->count;
+    }
+    for (unsigned c = 0; c < ncpus; c++)
+        for (uint32_t i = 0; i < cpus[c].pend_count; i++) {
+            const struct pend *p = &cpus[c].pend[i];
+            if (p->env != e || p->level != PEND_PORTS) continue;
+            CHECK(caps[env_caps(e) + p->entry].kind == EXO_PORTS && count[p->entry] == 0);
+            count[p->entry] = PORTS_TAKEN;
+        }
+    return 0;
+}
+
+/* 9, 10 */
+static int machine_check(frame_t e)
+{
+    const struct env *v = &envs[e];
+    uint32_t passed = 0, clear = 0;
+    if ((v->flags & ENV_VM) == 0) return (v->flags & ENV_EPT) == 0 ? 0 : __LINE__;
+    frame_t bitmaps = e + 3 + v->tables;
+    for (unsigned i = 0; i < EXO_VM_ENV_FRAMES; i++)
+        CHECK(EXO_FW_TYPE(words[bitmaps + i]) == EXO_FT_VM &&
+              EXO_FW_OWNER(words[bitmaps + i]) == e);
+    for (unsigned i = 256; i < 512; i++)
+        CHECK(tables[v->root].e[i] == 0);
+    int r = ports_count(e, &passed);
+    if (r != 0) return r;
+    for (unsigned i = 0; i < 3 * 512; i++)
+        clear += (uint32_t)__builtin_popcountl(~tables[bitmaps + i / 512].e[i % 512]);
+    CHECK(clear == passed);
+    return 0;
+}
+
+/* 9, 11 */
+static int vcpu_check(frame_t f)
+{
+    const struct thread *t = &threads[f];
+    const struct vcpu *v = vcpu_of(t);
+    bool vm = (envs[t->env].flags & ENV_VM) != 0;
+    CHECK(((t->slow & SLOW_VM) != 0) == vm);
+    if (!vm) return 0;
+    CHECK(EXO_FW_TYPE(words[f + 2]) == EXO_FT_VCPU && EXO_FW_OWNER(words[f + 2]) == t->env);
+    CHECK(EXO_FW_TYPE(words[f + 3]) == EXO_FT_VM && EXO_FW_OWNER(words[f + 3]) == t->env);
+    CHECK(t->upcall_entry == 0 && t->state != EXO_T_EVENT && t->state != EXO_T_WAIT);
+    CHECK((v->xcr0 & ~(vm_caps.xcr0_allowed | 1)) == 0 && (v->xcr0 & 1) != 0);
+    CHECK(v->window <= (EXO_WINDOW_INTERRUPT | EXO_WINDOW_NMI));
+    CHECK((v->must_set & ~(VCPU_NEW | EXO_VG_ALL)) == 0 && (v->passed & ~EXO_VP_ALL) == 0);
+    for (unsigned i = 0; i < EXO_VX_COUNT; i++)
+        CHECK((v->masks[i] & ~EXO_VG_ALL) == 0);
+    return 0;
+}
+
 /* 7 */
 static bool thread_lives(frame_t t)
 {
@@ -285,6 +366,7 @@ static int env_check(frame_t e)
         if (slots[i].thread != 0 && slots[i].env == e) count[slots[i].sel]++;
     for (unsigned i = 0; i < EXO_IRQ_COUNT; i++)
         if (irqs[i].thread != 0 && irqs[i].env == e) count[irqs[i].sel]++;
+    r = machine_check(e);
     for (uint32_t sel = 0; sel < v->nsel && r == 0; sel++)
         r = cap_check(e, sel);
     return r;
@@ -300,6 +382,7 @@ static int object_check(frame_t f)
         CHECK(t->self == f && t->upcall == f + 1 && t->cpu < ncpus);
         CHECK(EXO_FW_TYPE(words[t->env]) == EXO_FT_ENV);
         CHECK(caps[t->owner].kind == EXO_THREAD && caps[t->owner].base == f); /* 6 */
+        return vcpu_check(f);
     }
     return 0;
 }

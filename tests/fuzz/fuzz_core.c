@@ -3,22 +3,24 @@
  * Random sequences of system calls from several hostile envs on two CPUs against the
  * core, with the invariants checked after every call. A CPU may stop between the two
  * phases of a call, while the other goes on. In the end the first env takes everything
- * back, which must end in a bounded number of steps and leave nothing behind.
+ * back, which must end in a bounded number of steps and leave nothing behind. Two of the
+ * envs are monitors of a virtual machine with a virtual CPU each (fuzz_vm.c).
  *
  * Built with -DFUZZ_LIBFUZZER the choices come from libFuzzer's bytes; otherwise from a
  * seeded generator: fuzz_core SEED RUNS STEPS.
  */
-#include "../../kernel/core/core.h"
 #include "../../kernel/core/thread.h"
 #include "call_grammar.h"
 
 #include "exo_calls.h"
+#include "fuzz.h"
 
 #define FRAMES 2048
 #define SHARED 1024 /* a block of 512 frames that all hostile envs hold, for large pages */
 #define ENVS 3
 #define TAB 2 /* table frames of a hostile env */
 #define RAM_EACH 96
+#define MACHINE_RAM 320 /* 64 frames of a virtual machine */
 
 /* ---- the kernel's table ----------------------------------------------------------------- */
 
@@ -52,7 +54,7 @@ static size_t input_left;
 static uint64_t random_state;
 static bool trace;
 
-static uint64_t random64(void)
+uint64_t random64(void)
 {
     if (input != NULL) {
         uint64_t v = 0;
@@ -65,9 +67,6 @@ static uint64_t random64(void)
     random_state ^= random_state << 17;
     return random_state >> 3;
 }
-
-static uint64_t pick(uint64_t n) { return random64() % n; }
-static bool chance(uint64_t n) { return pick(n) == 0; }
 
 static uint64_t wild(void)
 {
@@ -185,6 +184,9 @@ static void check(const char *what)
         fprintf(stderr, "invariants.c:%d broken after %s\n", line, what);
         abort();
     }
+    for (frame_t f = HOST_FREE; f < FRAMES; f++)
+        if (EXO_FW_TYPE(words[f]) == EXO_FT_VCPU && threads[f - 2].gone == 0)
+            vcpu_check_allowed(&threads[f - 2]);
 }
 
 static void choose_next(void)
@@ -222,8 +224,14 @@ static void arguments_bend(const char *call, uint64_t *a)
         }
     } else if (strcmp(call, "thread_set") == 0 && !chance(4)) {
         a[0] = chance(2) ? 0 : a[0];
-        a[1] = pick(5);
-        a[2] = a[1] == EXO_SET_UPCALL ? 0x400000 : choose_kind(EXO_GATE);
+        a[1] = pick(9);
+        a[2] = a[1] == EXO_SET_UPCALL  ? 0x400000
+               : a[1] >= EXO_SET_VMASK ? pick(EXO_VX_COUNT + 2)
+                                       : choose_kind(EXO_GATE);
+        a[3] = pick(chance(2) ? 8 : EXO_VG_ALL + 8);
+    } else if (strncmp(call, "port_", 5) == 0 && strstr(call, "pass") != NULL) {
+        a[0] = choose_kind(EXO_ENV);
+        a[1] = pick(9);
     } else if (strcmp(call, "port_in") == 0 || strcmp(call, "port_out") == 0) {
         a[1] = 0x3f0 + pick(20);
     } else if (strncmp(call, "irq", 3) == 0 && !chance(4)) {
@@ -237,14 +245,25 @@ static void arguments_bend(const char *call, uint64_t *a)
     }
 }
 
+static unsigned call_number(const char *name)
+{
+    unsigned n = 0;
+    while (strcmp(calls[n].name, name) != 0)
+        n++;
+    return n;
+}
+
 static void call_once(void)
 {
     struct cpu *cpu = this_cpu();
     struct thread *t = &threads[cpu->cur];
     unsigned n = (unsigned)pick(CALLS);
     if (calls[n].full != NULL && !chance(3)) n = (unsigned)pick(CALLS);
-    const struct grammar_call *g = &grammar_calls[n];
+    const struct grammar_call *g;
     uint64_t a[6] = {0};
+    bool monitor = t->caller != 0 && (threads[t->caller].slow & SLOW_VM) != 0;
+    if (monitor && !chance(3)) n = call_number("reply_wait");
+    g = &grammar_calls[n];
     chosen_sel = choose_kind(kind_wanted(g->name));
     for (unsigned i = 0; i < g->nargs; i++)
         a[i] = choose(g->arg[i]);
@@ -263,6 +282,7 @@ static void call_once(void)
             *words_of[i] = a[i];
         t->regs.r14 = chance(2) ? choose_kind(EXO_FRAMES) : 0;
         t->regs.r15 = choose(GRAMMAR_TSC);
+        if (monitor) monitor_write(&threads[t->caller], &t->regs.rsi, &t->regs.rdx);
         calls[n].full(t);
     }
     check(g->name);
@@ -310,7 +330,10 @@ static void step(void)
         revive();
         return;
     }
-    if (chance(30))
+    struct thread *t = &threads[cpu->cur];
+    if ((t->slow & SLOW_VM) != 0) {
+        if (vm_enter_check(t)) guest_run(t);
+    } else if (chance(30))
         fault_take(&threads[cpu->cur], choose_va());
     else
         call_once();
@@ -334,9 +357,7 @@ static void settle(void)
 /* One leaf call as the first thread; AGAIN is repeated, while the other CPU goes on. */
 static long as_root(const char *name, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)
 {
-    unsigned n = 0;
-    while (strcmp(calls[n].name, name) != 0)
-        n++;
+    unsigned n = call_number(name);
     long r = -EXO_E_AGAIN;
     for (unsigned tries = 0; r == -EXO_E_AGAIN; tries++) {
         settle();
@@ -377,6 +398,33 @@ static void env_hostile(unsigned i)
     host_cpu = i & 1;
     start_thread((frame_t)ram);
     host_cpu = 0;
+}
+
+/* A virtual machine, of whose virtual CPUs env 0 and env 1 are the monitors: they have its
+ * env, its threads, and gates of theirs are in its table, with some ports. */
+static void machine_hostile(void)
+{
+    uint64_t env = 10 + ENVS, base = HOST_FREE + ENVS * (3 + TAB);
+    KASSERT(as_root("env_make", env, HOST_RAM, base, TAB, EXO_ENV_VM) == 0);
+    KASSERT(as_root("cap_derive", HOST_RAM, EXO_REF(env, 3), 15, MACHINE_RAM, 64) == 0);
+    KASSERT(as_root("cap_derive", HOST_PORTS, EXO_REF(env, 6), 15, 0x3f8, 8) == 0);
+    KASSERT(as_root("cap_derive", HOST_PORTS, EXO_REF(env, 7), 15, 0x3b0, 300) == 0);
+    for (uint64_t level = 3; level >= 1; level--)
+        KASSERT(as_root("pt_make", env, 0x400000, level, 3, MACHINE_RAM + 8 + level) == 0);
+    for (uint64_t i = 0; i < 2; i++) {
+        uint64_t thread = 20 + ENVS + i, f = MACHINE_RAM + i * EXO_VCPU_FRAMES;
+        KASSERT(as_root("thread_make", thread, env, 3, f, i) == 0);
+        KASSERT(as_root("cap_derive", env, EXO_REF(10 + i, 10), 15, 0, 1) == 0);
+        KASSERT(as_root("cap_derive", thread, EXO_REF(10 + i, 11), 15, 0, 1) == 0);
+        KASSERT(as_root("gate_make", EXO_REF(env, 4 + i), 20 + i, 0x400000, 1, 0) == 0);
+        KASSERT(as_root("thread_set", thread, EXO_SET_FAULT, 4 + i, 0, 0) == 0);
+        KASSERT(as_root("thread_set", thread, EXO_SET_VHYPER, 4, 4, 0) == 0);
+        for (uint64_t reason = 1; reason < EXO_VX_COUNT; reason++)
+            KASSERT(as_root("thread_set", thread, EXO_SET_VMASK, reason, pick(2048), 0) == 0);
+        host_cpu = (unsigned)i;
+        start_thread((frame_t)f);
+        host_cpu = 0;
+    }
 }
 
 static void everything_back(void)
@@ -420,8 +468,9 @@ static void memory_free(bool aliased)
     free(cpus);
 }
 
-static void run(unsigned steps, bool aliased)
+static void run(unsigned steps, bool aliased, bool vmx)
 {
+    machine_choose(vmx);
     host_cpu = 0;
     host_ipis = 0;
     stuck[0] = stuck[1] = 0;
@@ -429,6 +478,7 @@ static void run(unsigned steps, bool aliased)
     check("boot");
     for (unsigned i = 0; i < ENVS; i++)
         env_hostile(i);
+    machine_hostile();
     for (unsigned i = 0; i < steps && (input == NULL || input_left > 0); i++)
         step();
     everything_back();
@@ -440,7 +490,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     input = data;
     input_left = size;
-    run(2000, size % 2 == 0);
+    run(2000, size % 2 == 0, size % 4 < 2);
     return 0;
 }
 #else
@@ -453,7 +503,7 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < runs; i++) {
         random_state = (seed + i) * 0x9e3779b97f4a7c15u | 1;
         fprintf(stderr, "fuzz_core: seed %lu, %u steps\n", seed + i, steps);
-        run(steps, (seed + i) % 2 == 0);
+        run(steps, (seed + i) % 2 == 0, (seed + i) % 4 < 2);
     }
     printf("PASS fuzz_core seeds %lu..%lu, %u steps each\n", seed, seed + runs - 1, steps);
     return 0;

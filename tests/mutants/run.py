@@ -50,7 +50,7 @@ def build_common():
     os.makedirs(BUILD, exist_ok=True)
     objects = {}
     for path in glob.glob(CORE + "/*.c") + glob.glob("tests/host/*.c") + \
-            ["tests/fuzz/fuzz_core.c"]:
+            glob.glob("tests/fuzz/*.c"):
         objects[path] = os.path.join(BUILD, os.path.basename(path) + ".o")
         result = compile_file(path, objects[path])
         if result.returncode:
