@@ -151,7 +151,7 @@ $(eval $(call archive_rule,run,root/config,$(apps)))
 images += build/run.cpio
 endif
 ifneq ($(wildcard tests/boot/config),)
-$(eval $(call archive_rule,test,tests/boot/config,$(boot_tests)))
+$(eval $(call archive_rule,test,tests/boot/config,$(boot_tests) apps/switch))
 images += build/test.cpio
 endif
 ifneq ($(wildcard tests/fuzzboot/config),)

@@ -25,7 +25,8 @@ WAIT = 60  # seconds for any answer: the machine may be busy
 class Console:
     """The emulator with its serial port on pipes."""
 
-    def __init__(self, options, directory):
+    def __init__(self, options, directory, wait=WAIT):
+        self.wait = wait
         self.process = subprocess.Popen(emu.qemu_command(options, directory, "stdio"),
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT, start_new_session=True)
@@ -33,7 +34,7 @@ class Console:
 
     def until(self, wanted, start):
         """Waits until `wanted` appears behind position start; where, or -1."""
-        end = time.monotonic() + WAIT
+        end = time.monotonic() + self.wait
         while self.text.find(wanted, start) < 0:
             ready, _, _ = select.select([self.process.stdout], [], [], 1)
             more = os.read(self.process.stdout.fileno(), 65536) if ready else b""
@@ -45,6 +46,19 @@ class Console:
     def send(self, keys):
         self.process.stdin.write(keys.encode())
         self.process.stdin.flush()
+
+    def answers(self, keys, wanted):
+        """Types; True when `wanted` is printed afterwards."""
+        start = len(self.text)
+        self.send(keys)
+        return self.until(wanted, start) >= 0
+
+    def ends(self):
+        """Waits for the emulator's end; True when it was a good one."""
+        try:
+            return self.process.wait(self.wait) == 0
+        except subprocess.TimeoutExpired:
+            return False
 
     def type(self, keys):
         """Types; returns what is printed up to the next prompt, without the echo."""
@@ -151,10 +165,7 @@ def session(console, check):
     guests(console, check)
     console.send("quit\r")
     check("quit", console.until("root: all programs ended", 0) >= 0)
-    try:
-        check("quit ends the emulator", console.process.wait(WAIT) == 0)
-    except subprocess.TimeoutExpired:
-        check("quit ends the emulator", False)
+    check("quit ends the emulator", console.ends())
     check("no leak", "LEAK" not in console.text)
 
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Channels and the boot archive: what root gives a program by the configuration
+ * Channels, the switch and the boot archive: what root gives a program by the configuration
  * (tests/boot/config, where the program at the other end is called echo). */
 #include "../../../lib/exo/channel.h"
+#include "../../../lib/exo/packet.h"
 #include "tests.h"
 
 #define ECHO_BYTES 200000 /* many times round the rings of 16 KiB */
@@ -60,6 +61,58 @@ static void test_channel(void)
     EXPECT(exo_cap_derive(MEM, c.signal, EXO_R, exo.start.memory_base, 1), 0);
 }
 
+/* ---- the switch ---------------------------------------------------------------------- */
+static struct exo_channel port[3];
+static union {
+    struct exo_packet packet;
+    uint8_t bytes[EXO_PACKET_MAX];
+} sent, got;
+
+/* Sends n bytes of packet from one station to another (255: to all), stations being ports. */
+static bool send_frame(unsigned from, unsigned to, size_t n)
+{
+    memset(sent.packet.frame, to == 255 ? 0xff : 0, 6);
+    memset(sent.packet.frame + 6, 0, 6);
+    if (to != 255) sent.packet.frame[5] = (uint8_t)(1 + to);
+    sent.packet.frame[11] = (uint8_t)(1 + from);
+    return exo_channel_send(&port[from], sent.bytes, n);
+}
+
+/* What was sent arrives there, within some time. */
+static bool arrives(unsigned at, size_t n)
+{
+    uint64_t end = exo_in_us(KID_TIME);
+    for (;;) {
+        size_t length = exo_channel_receive(&port[at], got.bytes, sizeof(got));
+        if (length) return length == n && !memcmp(got.bytes, sent.bytes, n);
+        if (!exo_event_wait(port[at].event, end)) return false;
+    }
+}
+
+static void test_switch(void)
+{
+    char tag[] = "net0";
+    for (unsigned i = 0; i < 3; i++, tag[3]++)
+        EXPECT(exo_channel_find(&port[i], "switch", tag), 0);
+    for (size_t i = 0; i < sizeof(sent.bytes); i++)
+        sent.bytes[i] = byte_at(i);
+    size_t n = sizeof(struct exo_packet) + EXO_FRAME_MIN;
+    for (unsigned i = 0; i < 3; i++) { /* says where it is; both others hear it */
+        CHECK(send_frame(i, 255, n));
+        CHECK(arrives((i + 1) % 3, n) && arrives((i + 2) % 3, n));
+    }
+    CHECK(send_frame(0, 1, EXO_PACKET_MAX) && arrives(1, EXO_PACKET_MAX));
+    CHECK(send_frame(1, 2, 1000) && arrives(2, 1000));
+    EXPECT(exo_channel_readable(&port[0]), 0); /* it was not for this one */
+    CHECK(send_frame(2, 1, n - 1) && send_frame(2, 1, n) && arrives(1, n)); /* one too short */
+    memset(got.bytes, 0xff, 100); /* lengths that cannot be: it is cut off, alone */
+    EXPECT(exo_channel_write(&port[0], got.bytes, 100), 100);
+    CHECK(send_frame(2, 1, 2000) && arrives(1, 2000));
+    exo_event_wait(0, exo_in_us(1000));
+    CHECK(send_frame(1, 255, 3000) && arrives(2, 3000));
+    EXPECT(exo_channel_readable(&port[0]), 0);
+}
+
 static void test_archive(void)
 {
     const void *data = NULL;
@@ -75,6 +128,7 @@ static void test_archive(void)
 
 const struct test channel_tests[] = {
     {"channel", test_channel},
+    {"switch", test_switch},
     {"archive", test_archive},
     {NULL, NULL},
 };

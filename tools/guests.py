@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Types at Linux guests, and checks what they answer.
+
+    guests.py bare            the guest's files on the emulator itself, without exovisor
+    guests.py two [options]   two guests of exovisor, a disk each, on one switch
+
+Prints a line "PASS name: what" or "FAIL name: what" for each check. Options are those of
+emu.py. Needs `tools/guest.sh`, `tools/guest.sh disk-64`, and for two what `make` makes.
+"""
+import os
+import subprocess
+import sys
+import tempfile
+
+import console
+import emu
+
+FILES = "build/guest/"
+WAIT = 180  # seconds for any answer: an emulated machine in an emulated machine
+ESCAPE = "\x1d"
+ARCHIVE = "build/guest-two.cpio"
+TWO = ["--kernel", "build/release/kernel.elf", "--archive", ARCHIVE, "--memory", "2G"]
+BARE = ["--kernel", FILES + "vmlinuz", "--archive", FILES + "initrd", "--memory", "256M",
+        "--append", "console=ttyS0 quiet hostname=bare"]
+for argument in ("-drive", f"if=none,id=disk,file={FILES}disk-64.img,format=raw,snapshot=on",
+                 "-device", "virtio-blk-pci,drive=disk"):
+    BARE.append("--qemu=" + argument)
+
+
+def shell(machine, check, name):
+    """What every guest with the 64 MiB disk must do; it is at its first prompt, or soon."""
+    check("prompt", machine.until(f"{name}:/root#", 0) >= 0)
+    check("arithmetic", machine.answers("echo $((6 * 7))x\r", "42x"))
+    check("64 MiB of disk", machine.answers("cd /mnt; md5sum -c data.md5\r", "data: OK"))
+    check("disk written", machine.answers(
+        "cp data copy; rm copy; sync; cp README back; cmp README back && echo sa''me\r", "same"))
+
+
+def bare(machine, check):
+    shell(machine, check, "bare")
+    machine.send("poweroff\r")
+    check("poweroff", machine.ends())
+
+
+def two(machine, check):
+    check("both are there", machine.until("Ctrl-] 2  debian2", 0) >= 0)
+    machine.send(ESCAPE + "1")
+    shell(machine, check, "debian")
+    check("the other's prompt", machine.answers(ESCAPE + "2", "debian2:/root#"))
+    check("ping", machine.answers("ping -c 3 10.0.0.1\r", "3 packets received"))
+    machine.send("nc -l -p 99 | md5sum; echo do''ne\r")
+    machine.answers(ESCAPE + "1", "debian:/mnt#")
+    check("64 MiB sent", machine.answers("cat data.md5; nc 10.0.0.2 99 <data; echo se''nt\r",
+                                         "\nsent"))
+    start = len(machine.text)
+    check("64 MiB received", machine.answers(ESCAPE + "2", "\ndone"))
+    sums = [line.split()[0] for line in machine.text.split("\n") if line.endswith("  data")]
+    check("the same 64 MiB", sums and f"{sums[-1]}  -" in machine.text[start:])
+    machine.send(ESCAPE + "1")
+    check("one powers off", machine.answers("poweroff\r", "[debian has ended]"))
+    check("the other goes on", machine.answers(ESCAPE + "2" + "echo $((6 * 7))y\r", "42y"))
+    check("it reboots", machine.answers("reboot\r", "debian2:/root#"))
+    machine.send(ESCAPE + "q")
+    check("the machine powers off", machine.ends())
+    check("nothing leaked", "LEAK" not in machine.text and "PANIC" not in machine.text)
+
+
+def make_archive():
+    subprocess.run(["tools/guest.sh", "disk-64"], check=True)
+    subprocess.run(["tools/run.sh", ARCHIVE], check=True,
+                   env=dict(os.environ, GUESTS="2", DISK=FILES + "disk-64.img"))
+
+
+def run(name, options=()):
+    """Returns (lines of verdicts, what was printed)."""
+    verdicts = []
+
+    def check(what, good):
+        verdicts.append(f"{'PASS' if good else 'FAIL'} {name}: {what}")
+
+    session, defaults = {"bare": (bare, BARE), "two": (two, TWO)}[name]
+    if session is two:
+        make_archive()
+    with tempfile.TemporaryDirectory(prefix="guests.") as directory:
+        machine = console.Console(emu.arguments(defaults + list(options)), directory, WAIT)
+        try:
+            session(machine, check)
+        except OSError as error:
+            check(f"the emulator ended: {error}", False)
+        finally:
+            emu.stop(machine.process)
+    return verdicts, machine.text
+
+
+def main(argv):
+    if not argv or argv[0] not in ("bare", "two"):
+        print(__doc__, file=sys.stderr)
+        return 2
+    verdicts, text = run(argv[0], argv[1:])
+    print("\n".join(verdicts))
+    failed = any(line.startswith("FAIL") for line in verdicts)
+    if failed:
+        print(text)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
