@@ -185,8 +185,8 @@ struct disk {
     char name[16];
 };
 void virtio_blk_add(struct disk *disk);
-/* A network card; packets are those of libexo's packet.h. send: false when it does not fit now: called again after
- * virtio_net_ready. */
+/* A network card; packets are those of libexo's packet.h. send: false when it does not fit
+ * now: called again after virtio_net_ready. */
 struct card {
     uint8_t mac[6];
     void *peer;
