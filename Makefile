@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules
 CC := gcc
 LD := ld
 PYTHON := python3
-BUDGET := 6000
+BUDGET := 8000
 
 # What `make run` starts.
 CPUS ?= 1

@@ -25,7 +25,7 @@ struct backend {
      * v->window, v->shadow, v->tsc_offset, v->dr. flush: first drops all translations of
      * all guests on this CPU, whatever their tag. */
     void (*enter)(struct thread *t, struct vcpu *v, bool flush) __attribute__((noreturn));
-    /* As vcpu_reason, vcpu_get, vcpu_modes (vm.h). */
+    /* As vcpu_reason, vcpu_get (CR without xcr0, DR without dr0-3), vcpu_modes (vm.h). */
     uint32_t (*reason)(struct thread *t, struct vcpu *v, struct exo_vm_exit *exit);
     void (*get)(struct thread *t, struct vcpu *v, uint32_t group, struct exo_vcpu_page *page);
     void (*modes)(struct thread *t, uint64_t *cr0, uint64_t *cr4, uint64_t *efer);
@@ -35,15 +35,18 @@ struct backend {
     void (*msr_pass)(frame_t env, uint32_t mask);
 };
 
-extern const struct backend svm_backend, vmx_backend;
+extern const struct backend svm_backend;
+extern const struct backend vmx_backend __attribute__((weak));
 
 /* vm.c: for the backends */
 void dr_load(const struct vcpu *v); /* DR0..3 */
 void xcr0_leave(struct vcpu *v, bool look); /* after an exit; look: it may have changed */
-/* Sets or clears the bits of these MSRs (EXO_VP_*) by `change`, which gets each number. */
-void msr_each(uint32_t mask, void (*change)(uint8_t *map, uint32_t msr, bool pass), uint8_t *map);
-
-static inline struct vcpu *vcpu_of(const struct thread *t) { return &vcpus[t->self + 2]; }
+/* The MSRs behind each bit of EXO_VP_*. */
+#define PASSABLES 11
+struct passable {
+    uint32_t bit, msr;
+};
+extern const struct passable passables[PASSABLES];
 
 static inline void *control_block(const struct thread *t) { return &tables[t->self + 3]; }
 

@@ -3,6 +3,7 @@
  * What the boot loader tells (PVH or Multiboot2), copied before its memory is used
  * for something else; and the order in which the machine is set up.
  */
+#include "../core/vm.h"
 #include "x86.h"
 
 #define MULTIBOOT2_MAGIC 0x36d76289 /* Multiboot2 specification 2.0, 3.5 */
@@ -117,6 +118,7 @@ static void info_fill(void)
     info->counting = 1;
 #endif
     info->boot_tsc = now();
+    info->vm = vm_caps.kind;
     info->archive_frame = (uint32_t)(boot.archive >> 12);
     info->archive_count = (uint32_t)((boot.archive_bytes + EXO_PAGE - 1) >> 12);
     info->archive_bytes = boot.archive_bytes;
@@ -140,7 +142,8 @@ void boot_main(uint32_t magic, uint32_t start)
     cpu_check();
     memory_init();
     acpi_init();
-    memory_stacks(0);
+    memory_cpu(0);
+    vm_probe();
     cpu_init(0);
     apic_init();
     lapic_init();

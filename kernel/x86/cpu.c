@@ -31,7 +31,7 @@ static const struct {
     {0x80000001, 3, 20, "no-execute pages (NX)"},
 };
 
-static bool cpu_has(uint32_t leaf, unsigned reg, unsigned bit)
+bool cpu_has(uint32_t leaf, unsigned reg, unsigned bit)
 {
     if (cpuid(leaf & 0x80000000, 0).a < leaf) return false;
     struct cpuid r = cpuid(leaf, 0);
@@ -129,6 +129,7 @@ void cpu_init(unsigned id)
     msr_write(MSR_GS_BASE, (uint64_t)p);
     msr_write(MSR_KERNEL_GS_BASE, 0);
     control_load();
+    vm_cpu_init(p);
 }
 
 /* Leaves the boot tables' translations and the boot stack behind. */

@@ -169,7 +169,8 @@ exit_resched: /* sched_settle's short case */
     movl $0, CPU_TAKE(%rdi)
     movl $0, CPU_RESCHED(%rdi)
     jmp exit_chosen
-/* With more to do, an upcall due, or from idle. */
+/* With more to do, an upcall due, from idle, or into a guest. */
+    .global exit_slow
 exit_slow:
     mov %gs:PC_STACK, %rsp
     call exit_prepare

@@ -20,6 +20,7 @@ extern call_full *const full_table[]; /* by index: the functions with a thread *
 void syscall_foreign(struct thread *t);
 void leaf_commit(void);
 struct thread *exit_prepare(void);
+void cr3_follow(struct percpu *p, uint64_t cr3); /* loads it if another is loaded */
 
 /* trap.c, called by entry.S */
 void trap_user(struct thread *t);
@@ -28,4 +29,6 @@ void trap_panic(const struct kregs *k) __attribute__((noreturn));
 
 /* trap.c: the FPU follows the running thread */
 void fpu_follow(struct percpu *p, struct thread *next);
+/* A virtual CPU's state into the registers, which the host cannot use meanwhile. */
+void fpu_lend(struct percpu *p, struct thread *t);
 #endif

@@ -197,8 +197,9 @@ uint64_t stack_top(unsigned cpu, unsigned ist)
     return STACKS + ((uint64_t)(cpu * STACK_STRIDE + first + pages) << 12);
 }
 
-void memory_stacks(unsigned cpu)
+void memory_cpu(unsigned cpu)
 {
+    percpus[cpu].guest_pages = memory_take(2);
     for (unsigned ist = 0; ist <= IST_STACKS; ist++) {
         unsigned pages, first = stack_place(ist, &pages);
         for (unsigned i = 0; i < pages; i++)

@@ -50,6 +50,13 @@ struct percpu {
     uint64_t wait_here; /* EXO_T_WAIT on this CPU */
     uint64_t calling_here; /* EXO_T_CALLING on this CPU, nothing slow */
     uint64_t window_threads, window_caps, window_upcalls, va_end;
+    /* guests: see vm.c */
+    uint64_t guest_root; /* the nested root last entered; read by other CPUs */
+    uint64_t guest_pages; /* physical: two pages of the hardware's own */
+    uint64_t host_vmcb; /* physical: what AMD-V does not switch of the host's state */
+    uint64_t asid_generation;
+    uint32_t asid_next;
+    uint32_t nested_stale; /* nested translations have to go: set by other CPUs */
     uint64_t tss_pad;
     struct tss tss;
     uint64_t gdt[7];

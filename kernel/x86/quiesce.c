@@ -15,9 +15,17 @@
  * percpu.cr3 before it loads CR3 and users do not run in between: if we see another
  * root, then either its load of ours comes after our unbinding, or its load of the
  * other has flushed, or will before user code runs.
+ *
+ * Nested translations are used in guest mode only. Each CPU keeps the nested root of the
+ * virtual CPU last entered in percpu.guest_root. Who unbinds sets nested_stale of all CPUs,
+ * then reads their guest_root; who enters stores guest_root, then tests nested_stale and
+ * flushes. So either we see its root, and the round ends its guest mode, or it sees that it
+ * has to flush before it enters. A virtual CPU has the address space of the thread before
+ * it in CR3; serving a round ends that.
  */
 #include "quiesce.h"
 
+#include "../core/vm.h"
 #include "entry.h"
 
 #define FLUSH_FEW 16 /* up to here page by page */
@@ -38,9 +46,11 @@ static bool round_is_new(void)
 
 static void round_serve(void)
 {
+    struct percpu *p = percpu();
     uint64_t round = __atomic_load_n(&round_last, __ATOMIC_SEQ_CST);
+    if (p->cur != NULL && (p->cur->slow & SLOW_VM) != 0) cr3_follow(p, kernel_cr3);
     cr3_write(cr3_read());
-    __atomic_store_n(&percpu()->round_seen, round, __ATOMIC_RELEASE);
+    __atomic_store_n(&p->round_seen, round, __ATOMIC_RELEASE);
 }
 
 /* A CPU that is held goes on to serve: the round of CPU 0's check may not have begun yet. */
@@ -71,6 +81,17 @@ void quiesce(uint64_t mask)
             wait_serving();
 }
 
+/* Whose guests have to flush before they are entered: all CPUs', if it concerns any. */
+static void nested_mark(const struct cpu *c)
+{
+    bool any = c->pend_all != 0;
+    if (vm_caps.kind == EXO_VM_NONE) return;
+    for (uint32_t i = 0; i < c->pend_count && !any; i++)
+        any = (envs[c->pend[i].env].flags & ENV_VM) != 0;
+    for (unsigned i = 0; i < ncpus && any; i++)
+        __atomic_store_n(&percpus[i].nested_stale, 1, __ATOMIC_SEQ_CST);
+}
+
 /* The other CPUs that have an affected env loaded. */
 static uint64_t others_affected(const struct cpu *c)
 {
@@ -81,9 +102,11 @@ static uint64_t others_affected(const struct cpu *c)
         if (c->pend[i].env == last) continue;
         last = c->pend[i].env;
         uint64_t root = (uint64_t)envs[last].root * EXO_PAGE;
-        for (unsigned j = 0; j < ncpus; j++)
-            if (j != c->id && __atomic_load_n(&percpus[j].cr3, __ATOMIC_RELAXED) == root)
-                mask |= 1ul << j;
+        bool vm = (envs[last].flags & ENV_VM) != 0;
+        for (unsigned j = 0; j < ncpus; j++) {
+            const uint64_t *loaded = vm ? &percpus[j].guest_root : &percpus[j].cr3;
+            if (j != c->id && __atomic_load_n(loaded, __ATOMIC_SEQ_CST) == root) mask |= 1ul << j;
+        }
     }
     return mask;
 }
@@ -96,6 +119,7 @@ static void flush_own(const struct cpu *c)
     bool all = c->pend_count > FLUSH_FEW;
     for (uint32_t i = 0; i < c->pend_count && !all; i++) {
         const struct pend *p = &c->pend[i];
+        if ((envs[p->env].flags & ENV_VM) != 0) continue; /* marked: before its next entry */
         all = (p->va & PEND_ANYWHERE) != 0 || (p->level & PEND_TABLE) != 0;
         if (!all && (p->entry == 0 || (p->entry & PTE_A) != 0)) {
             invlpg(p->va);
@@ -126,6 +150,7 @@ static void requests_settle(const struct cpu *c)
 void quiesce_pending(void)
 {
     const struct cpu *c = this_cpu();
+    nested_mark(c);
     if (c->pend_all != 0) {
         quiesce((1ul << ncpus) - 1);
         requests_settle(c);

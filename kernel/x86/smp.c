@@ -35,7 +35,7 @@ static unsigned trampoline_page(void)
 static bool cpu_start(uint32_t apic_id, unsigned page)
 {
     uint32_t before = arrived;
-    memory_stacks(before);
+    memory_cpu(before);
     smp_stack = stack_top(before, 0);
     ipi_start(apic_id, page);
     for (unsigned us = 0; us < PATIENCE_US && arrived == before; us += 100)

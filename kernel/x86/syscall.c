@@ -3,6 +3,7 @@
  * System calls above the assembly: the tables by call index, what is left to do when a
  * leaf call ends, and the one way back to user mode, which runs whom core has chosen.
  */
+#include "../core/vm.h"
 #include "entry.h"
 #include "quiesce.h"
 
@@ -50,7 +51,7 @@ void leaf_commit(void)
 
 /* ---- who runs -------------------------------------------------------------------------- */
 
-static void cr3_follow(struct percpu *p, uint64_t cr3)
+void cr3_follow(struct percpu *p, uint64_t cr3)
 {
     if (p->cr3 == cr3) return;
     __atomic_store_n(&p->cr3, cr3, __ATOMIC_RELEASE);
@@ -103,9 +104,9 @@ static void __attribute__((noreturn)) cpu_idle(struct percpu *p)
         __asm__ volatile("sti\n\thlt" : : : "memory");
 }
 
-struct thread *exit_prepare(void)
+/* Core's decision who runs. */
+static struct thread *choose(struct percpu *p)
 {
-    struct percpu *p = percpu();
     struct cpu *c = p->core;
     if (c->resched != 0) {
         sched_settle();
@@ -115,7 +116,21 @@ struct thread *exit_prepare(void)
         }
     }
     if (c->cur == 0) cpu_idle(p);
-    struct thread *t = &threads[c->cur];
+    return &threads[c->cur];
+}
+
+/* A virtual CPU does not come back from here, but by an exit. One that must not run has
+ * called its monitor instead: each turn one thread less of them is READY. */
+struct thread *exit_prepare(void)
+{
+    struct percpu *p = percpu();
+    struct thread *t = choose(p);
+    for (; (t->slow & SLOW_VM) != 0; t = choose(p)) {
+        if (!vm_enter_check(t)) continue;
+        if (p->cur != NULL && p->cur != t) bases_save(p->cur);
+        p->cur = t;
+        vm_enter(p, t);
+    }
     if (t->slow != 0) event_deliver(t);
     if (t != p->cur) thread_switch(p, t);
     return t;

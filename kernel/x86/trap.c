@@ -6,9 +6,11 @@
  *
  * FPU: the registers hold the state of percpu.fpu_owner. On CPUs that are safe CR0.TS
  * is set while another thread runs, and its first use of the FPU (#NM) switches; on the
- * others the state is switched with the thread. Invariant: TS is clear only while the
- * owner runs. Interrupts are off.
+ * others the state is switched with the thread. A virtual CPU's is in the registers while
+ * its guest runs, and TS set (vm.c). Invariant: TS is clear only while the owner, a native
+ * thread, runs. Interrupts are off.
  */
+#include "../core/vm.h"
 #include "entry.h"
 #include "quiesce.h"
 
@@ -20,25 +22,51 @@ _Static_assert(USER_CODE == SEL_USER_CODE && USER_DATA == SEL_USER_DATA, "select
 
 /* ---- FPU ---------------------------------------------------------------------------- */
 
+static void fpu_save(struct thread *t)
+{
+    __asm__ volatile("xsave64 (%0)" : : "r"(t->fpu), "a"(-1), "d"(-1) : "memory");
+}
+
+static void ts_set(struct percpu *p)
+{
+    if (p->ts_set != 0) return;
+    cr0_write(cr0_read() | CR0_TS);
+    p->ts_set = 1;
+}
+
 static void fpu_exchange(struct percpu *p, struct thread *t)
 {
     __asm__ volatile("clts");
     p->ts_set = 0;
     if (p->fpu_owner == t) return;
-    if (p->fpu_owner != NULL)
-        __asm__ volatile("xsave64 (%0)" : : "r"(p->fpu_owner->fpu), "a"(-1), "d"(-1) : "memory");
+    if (p->fpu_owner != NULL) fpu_save(p->fpu_owner);
     __asm__ volatile("xrstor64 (%0)" : : "r"(t->fpu), "a"(-1), "d"(-1) : "memory");
     p->fpu_owner = t;
 }
 
 void fpu_follow(struct percpu *p, struct thread *next)
 {
-    if (fpu_eager && next != NULL) {
+    if (fpu_eager && next != NULL)
         fpu_exchange(p, next);
-    } else if (p->ts_set == 0 && p->fpu_owner != next) {
-        cr0_write(cr0_read() | CR0_TS);
-        p->ts_set = 1;
-    }
+    else if (p->fpu_owner != next)
+        ts_set(p);
+}
+
+void fpu_lend(struct percpu *p, struct thread *t)
+{
+    if (p->fpu_owner != t) fpu_exchange(p, t);
+    ts_set(p);
+}
+
+void vcpu_fpu_flush(struct thread *t)
+{
+    struct percpu *p = percpu();
+    if (p->fpu_owner != t) return;
+    __asm__ volatile("clts");
+    fpu_save(t);
+    p->fpu_owner = NULL;
+    p->ts_set = 0;
+    ts_set(p);
 }
 
 /* The initial state: in the XSAVE header nothing; XRSTOR loads MXCSR even so (Intel SDM

@@ -18,27 +18,36 @@
 #define MSR_LSTAR 0xc0000082
 #define MSR_CSTAR 0xc0000083
 #define MSR_FMASK 0xc0000084
-#define MSR_SYSENTER_CS 0x174
+#define MSR_SYSENTER_CS 0x174 /* then ESP, EIP */
+#define MSR_PAT 0x277
+#define MSR_FS_BASE 0xc0000100
 #define MSR_GS_BASE 0xc0000101
 #define MSR_KERNEL_GS_BASE 0xc0000102
 
 #define EFER_SCE 0x001ul
+#define EFER_LME 0x100ul
+#define EFER_LMA 0x400ul
 #define EFER_NXE 0x800ul
 
 /* Control registers: Intel SDM vol. 3, 2.5. */
 #define CR0_MP 0x2ul
 #define CR0_EM 0x4ul
 #define CR0_TS 0x8ul
+#define CR0_ET 0x10ul
 #define CR0_NE 0x20ul
 #define CR0_WP 0x10000ul
 #define CR0_AM 0x40000ul
+#define CR0_NW 0x20000000ul
+#define CR0_CD 0x40000000ul
 #define CR4_PAE 0x20ul
 #define CR4_MCE 0x40ul
 #define CR4_PGE 0x80ul
+#define CR4_PCE 0x100ul
 #define CR4_OSFXSR 0x200ul
 #define CR4_OSXMMEXCPT 0x400ul
 #define CR4_UMIP 0x800ul
 #define CR4_FSGSBASE 0x10000ul
+#define CR4_PCIDE 0x20000ul
 #define CR4_OSXSAVE 0x40000ul
 #define CR4_SMEP 0x100000ul
 #define CR4_SMAP 0x200000ul
@@ -145,7 +154,7 @@ void memory_seal(void); /* ends the identity map: the windows are as they stay *
 uint64_t memory_take(uint64_t pages); /* early RAM below 4 GiB, cleared: physical */
 uint32_t memory_take_top(uint32_t count); /* frames from the top of plain RAM */
 void *mmio_map(uint64_t phys); /* one uncached page */
-void memory_stacks(unsigned cpu); /* maps the CPU's stacks */
+void memory_cpu(unsigned cpu); /* maps the CPU's stacks, and takes its guest_pages */
 uint64_t stack_top(unsigned cpu, unsigned ist); /* ist 0: the kernel stack */
 /* Plain RAM that the kernel did not take, in frames. */
 struct ram {
@@ -192,8 +201,15 @@ extern struct percpu percpus[EXO_MAX_CPUS];
 extern uint64_t xcr0; /* FPU state components in use */
 extern bool fpu_eager; /* the CPU leaks registers under CR0.TS (LazyFP): switch always */
 void cpu_check(void); /* stops with a message if something needed is missing */
+bool cpu_has(uint32_t leaf, unsigned reg, unsigned bit); /* CPUID; reg: 0 a .. 3 d */
 void cpu_init(unsigned id);
 void cpu_enter(void) __attribute__((noreturn)); /* on its own stack to sched_start */
+
+/* ---- vm.c ------------------------------------------------------------------------------ */
+void vm_probe(void); /* once, before the CPUs: is there hardware virtualization? */
+void vm_cpu_init(struct percpu *p);
+/* Into the guest: t is this CPU's current thread. */
+void vm_enter(struct percpu *p, struct thread *t) __attribute__((noreturn));
 
 /* ---- smp.c ---------------------------------------------------------------------------- */
 void smp_init(void); /* starts the others, which then wait */

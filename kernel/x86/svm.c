@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * AMD-V with nested paging. A virtual CPU's control block (VMCB) is a frame that nobody but
+ * the CPU and this file ever sees; what of it a monitor may set has been checked by core.
+ * AMD64 APM vol. 2, chapter 15 and appendices B (VMCB) and C (exit codes), throughout.
+ *
+ * Neither clean bits nor decode assists nor next-RIP save are needed: where CPUID has the
+ * latter two they are passed on. VMRUN does not switch all of the host's state; the rest
+ * is stored in a second VMCB of each CPU once, and loaded from there after each exit.
+ */
+#include "backend.h"
+
+#define MSR_VM_CR 0xc0010114
+#define VM_CR_SVMDIS 0x10
+#define MSR_VM_HSAVE_PA 0xc0010117
+#define EFER_SVME 0x1000ul
+#define EFER_FFXSR 0x4000ul
+#define CPUID_SVM 0x8000000a
+#define SVM_NPT 0x1 /* CPUID_SVM, EDX */
+#define SVM_NRIP 0x8
+#define SVM_DECODE 0x80
+
+/* Intercepts: word 3 (VMCB offset 0xc) and 4 (0x10), by bit. */
+#define I3_INTR 0x1u
+#define I3_NMI 0x2u
+#define I3_SMI 0x4u
+#define I3_INIT 0x8u
+#define I3_VINTR 0x10u
+#define I3_CR0_SELECTIVE 0x20u
+#define I3_RDPMC 0x8000u
+#define I3_CPUID 0x40000u
+#define I3_IRET 0x100000u
+#define I3_INVD 0x400000u
+#define I3_HLT 0x1000000u
+#define I3_INVLPGA 0x4000000u
+#define I3_IOIO 0x8000000u
+#define I3_MSR 0x10000000u
+#define I3_TASK 0x20000000u
+#define I3_SHUTDOWN 0x80000000u
+#define I3_ALWAYS                                                                                  \
+    (I3_INTR | I3_NMI | I3_SMI | I3_INIT | I3_CR0_SELECTIVE | I3_RDPMC | I3_CPUID | I3_INVD |      \
+     I3_HLT | I3_INVLPGA | I3_IOIO | I3_MSR | I3_TASK | I3_SHUTDOWN)
+#define I4_ALWAYS 0x3e7fu /* VMRUN .. SKINIT, WBINVD, MONITOR, MWAIT, XSETBV */
+#define I_EXCEPTIONS ((1u << 1) | (1u << 17) | (1u << 18)) /* #DB, #AC, #MC */
+#define I_CR4 0x10u
+#define I_CR8 0x100u
+
+#define V_IRQ 0x100ul
+#define V_IGN_TPR 0x100000ul
+#define V_INTR_MASKING 0x1000000ul
+#define TLB_FLUSH_ALL 1
+
+/* Exit codes. */
+#define X_CR_WRITE 0x10
+#define X_DR_READ 0x20
+#define X_DR_WRITE 0x30
+#define X_EXCEPTION 0x40
+#define X_INTR 0x60
+#define X_SMI 0x62
+#define X_VINTR 0x64
+#define X_CR0_SELECTIVE 0x65
+#define X_IRET 0x74
+#define X_IOIO 0x7b
+#define X_MSR 0x7c
+#define X_NPF 0x400
+#define X_INVALID UINT64_MAX
+
+struct vmcb {
+    uint16_t cr_read, cr_write, dr_read, dr_write;
+    uint32_t exceptions, intercept3, intercept4;
+    uint8_t spare0[0x40 - 0x14];
+    uint64_t iopm, msrpm, tsc_offset;
+    uint32_t asid;
+    uint8_t tlb_control, spare1[3];
+    uint64_t vintr, shadow, exit_code, exit_info1, exit_info2, exit_event, nested;
+    uint8_t spare2[0xa8 - 0x98];
+    uint32_t event, event_error;
+    uint64_t nested_root;
+    uint8_t spare3[0xc8 - 0xb8];
+    uint64_t next_rip;
+    uint8_t bytes_count, bytes[15];
+    uint8_t spare4[0x400 - 0xe0];
+    struct exo_vm_seg es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
+    uint8_t spare5[0x4cb - 0x4a0], cpl, spare6[4];
+    uint64_t efer;
+    uint8_t spare7[0x548 - 0x4d8];
+    uint64_t cr4, cr3, cr0, dr7, dr6, rflags, rip;
+    uint8_t spare8[0x5d8 - 0x580];
+    uint64_t rsp;
+    uint8_t spare9[0x5f8 - 0x5e0];
+    uint64_t rax, star, lstar, cstar, fmask, kernel_gs, sysenter_cs, sysenter_esp, sysenter_eip;
+    uint64_t cr2;
+    uint8_t spare10[0x668 - 0x648];
+    uint64_t pat;
+    uint8_t spare11[0x1000 - 0x670];
+};
+_Static_assert(offsetof(struct vmcb, asid) == 0x58, "VMCB");
+_Static_assert(offsetof(struct vmcb, nested) == 0x90, "VMCB");
+_Static_assert(offsetof(struct vmcb, event) == 0xa8, "VMCB");
+_Static_assert(offsetof(struct vmcb, bytes_count) == 0xd0, "VMCB");
+_Static_assert(offsetof(struct vmcb, cpl) == 0x4cb, "VMCB");
+_Static_assert(offsetof(struct vmcb, efer) == 0x4d0, "VMCB");
+_Static_assert(offsetof(struct vmcb, rip) == 0x578, "VMCB");
+_Static_assert(offsetof(struct vmcb, rax) == 0x5f8, "VMCB");
+_Static_assert(offsetof(struct vmcb, pat) == 0x668, "VMCB");
+_Static_assert(sizeof(struct vmcb) == 4096, "VMCB");
+
+static bool has_next_rip, has_decode;
+
+/* vmenter.S */
+void svm_run(struct thread *t, uint64_t vmcb) __attribute__((noreturn));
+bool svm_exit(struct thread *t);
+
+/* ---- at boot ----------------------------------------------------------------------------- */
+
+static bool svm_probe(struct vm_caps *caps)
+{
+    if (!cpu_has(0x80000001, 2, 2)) {
+        kprintf("virtualization: none (this CPU has no AMD-V)\n");
+        return false;
+    }
+    if ((msr_read(MSR_VM_CR) & VM_CR_SVMDIS) != 0) {
+        kprintf("virtualization: none (AMD-V is turned off: enable SVM in the firmware)\n");
+        return false;
+    }
+    struct cpuid r = cpuid(CPUID_SVM, 0);
+    if ((r.d & SVM_NPT) == 0 || r.b < 2) {
+        kprintf("virtualization: none (this AMD-V has no nested paging)\n");
+        return false;
+    }
+    has_next_rip = (r.d & SVM_NRIP) != 0;
+    has_decode = (r.d & SVM_DECODE) != 0;
+    caps->kind = EXO_VM_SVM;
+    caps->asids = r.b;
+    caps->nested_ad = true;
+    if (cpu_has(0x80000001, 3, 25)) caps->efer_allowed |= EFER_FFXSR;
+    kprintf("virtualization: AMD-V with nested paging, %u ASIDs\n", caps->asids);
+    return true;
+}
+
+static void svm_cpu_start(struct percpu *p)
+{
+    msr_write(MSR_EFER, msr_read(MSR_EFER) | EFER_SVME);
+    msr_write(MSR_VM_HSAVE_PA, p->guest_pages);
+    p->host_vmcb = p->guest_pages + EXO_PAGE;
+    __asm__ volatile("vmsave %0" : : "a"(p->host_vmcb) : "memory");
+}
+
+/* ---- the control block ----------------------------------------------------------------------- */
+
+/* Of a CPU after reset: APM vol. 2, 14.1.3. */
+static void state_reset(struct thread *t, struct vmcb *b)
+{
+    const struct exo_vm_seg data = {0, 0x93, 0xffff, 0};
+    b->es = b->ss = b->ds = b->fs = b->gs = data;
+    b->cs = (struct exo_vm_seg){0xf000, 0x9b, 0xffff, 0xffff0000};
+    b->gdtr = b->idtr = (struct exo_vm_seg){0, 0, 0xffff, 0};
+    b->ldtr = (struct exo_vm_seg){0, 0x82, 0xffff, 0};
+    b->tr = (struct exo_vm_seg){0, 0x8b, 0xffff, 0};
+    b->efer = EFER_SVME;
+    b->cr0 = CR0_ET | CR0_NE;
+    b->dr6 = 0xffff0ff0;
+    b->dr7 = 0x400;
+    b->pat = 0x0007040600070406;
+    t->regs = (struct kregs){.rip = 0xfff0, .rflags = 2};
+}
+
+static void svm_init(struct thread *t, struct vcpu *v)
+{
+    struct vmcb *b = control_block(t);
+    const struct env *e = &envs[t->env];
+    uint64_t maps = (uint64_t)(t->env + 3 + e->tables) * EXO_PAGE;
+    *b = (struct vmcb){
+        .cr_read = I_CR8,
+        .cr_write = I_CR8 | I_CR4,
+        .dr_read = 0xffff,
+        .dr_write = 0xffff,
+        .exceptions = I_EXCEPTIONS,
+        .intercept4 = I4_ALWAYS,
+        .iopm = maps,
+        .msrpm = maps + 3 * EXO_PAGE,
+        .nested = 1,
+        .nested_root = (uint64_t)e->root * EXO_PAGE,
+    };
+    v->flush = 1;
+    state_reset(t, b);
+}
+
+static void svm_forget(struct thread *t, struct vcpu *v)
+{
+    (void)t; /* a VMCB is in memory whenever its guest does not run */
+    (void)v;
+}
+
+static void svm_modes(struct thread *t, uint64_t *cr0, uint64_t *cr4, uint64_t *efer)
+{
+    const struct vmcb *b = control_block(t);
+    *cr0 = b->cr0;
+    *cr4 = b->cr4;
+    *efer = b->efer & ~EFER_SVME;
+}
+
+static void cr_get(const struct vmcb *b, struct exo_vm_cr *cr)
+{
+    cr->cr0 = b->cr0;
+    cr->cr2 = b->cr2;
+    cr->cr3 = b->cr3;
+    cr->cr4 = b->cr4;
+    cr->efer = b->efer & ~EFER_SVME;
+}
+
+static void cr_set(struct vmcb *b, const struct exo_vm_cr *cr)
+{
+    b->cr0 = (cr->cr0 | vm_caps.cr0_set) & ~vm_caps.cr0_clear;
+    b->cr2 = cr->cr2;
+    b->cr3 = cr->cr3;
+    b->cr4 = cr->cr4;
+    b->efer = cr->efer | EFER_SVME;
+}
+
+/* The CPU keeps the privilege level apart, and nothing useful in the attributes of a null
+ * SS: the two are one to the monitor. */
+static void segs_get(const struct vmcb *b, struct exo_vm_segs *s)
+{
+    memcpy(s->seg, &b->es, 6 * sizeof b->es);
+    s->seg[EXO_SS].attributes &= (uint16_t)~0x60u;
+    s->seg[EXO_SS].attributes |= (uint16_t)(b->cpl << 5);
+    s->seg[EXO_LDTR] = b->ldtr;
+    s->seg[EXO_TR] = b->tr;
+    s->gdtr = (struct exo_vm_dtr){b->gdtr.limit, b->gdtr.base};
+    s->idtr = (struct exo_vm_dtr){b->idtr.limit, b->idtr.base};
+}
+
+static void segs_set(struct vmcb *b, const struct exo_vm_segs *s)
+{
+    memcpy(&b->es, s->seg, 6 * sizeof b->es);
+    b->cpl = s->seg[EXO_SS].attributes >> 5 & 3;
+    b->ldtr = s->seg[EXO_LDTR];
+    b->tr = s->seg[EXO_TR];
+    b->gdtr = (struct exo_vm_seg){.limit = (uint32_t)s->gdtr.limit, .base = s->gdtr.base};
+    b->idtr = (struct exo_vm_seg){.limit = (uint32_t)s->idtr.limit, .base = s->idtr.base};
+}
+
+_Static_assert(offsetof(struct exo_vm_msr, pat) == 64, "eight MSRs as in the VMCB, then PAT");
+
+static void svm_get(struct thread *t, struct vcpu *v, uint32_t group, struct exo_vcpu_page *page)
+{
+    const struct vmcb *b = control_block(t);
+    (void)v;
+    if (group == EXO_VG_CR) cr_get(b, &page->cr);
+    if (group == EXO_VG_SEG) segs_get(b, &page->segs);
+    if (group == EXO_VG_DR) {
+        page->dr.dr6 = b->dr6;
+        page->dr.dr7 = b->dr7;
+    }
+    if (group == EXO_VG_MSR) {
+        memcpy(&page->msr, &b->star, offsetof(struct exo_vm_msr, pat));
+        page->msr.pat = b->pat;
+    }
+}
+
+static void svm_set(struct thread *t, struct vcpu *v, uint32_t group, const void *value)
+{
+    struct vmcb *b = control_block(t);
+    const struct exo_vm_dr *dr = value;
+    const struct exo_vm_msr *msr = value;
+    (void)v;
+    if (group == EXO_VG_CR) cr_set(b, value);
+    if (group == EXO_VG_SEG) segs_set(b, value);
+    if (group == EXO_VG_DR) {
+        b->dr6 = dr->dr6;
+        b->dr7 = dr->dr7;
+    }
+    if (group == EXO_VG_MSR) {
+        memcpy(&b->star, msr, offsetof(struct exo_vm_msr, pat));
+        b->pat = msr->pat;
+    }
+}
+
+/* Two bits an MSR, read and write, in three blocks of 2 KiB: APM vol. 2, 15.11. */
+static void svm_msr_pass(frame_t env, uint32_t mask)
+{
+    uint8_t *map = (uint8_t *)&tables[env + 3 + envs[env].tables + 3];
+    for (unsigned i = 0; i < PASSABLES; i++) {
+        uint32_t msr = passables[i].msr;
+        uint32_t at = (msr & 0x1fff) / 4 + (msr >= 0xc0000000 ? 0x800 : 0);
+        uint8_t bits = (uint8_t)(3u << msr % 4 * 2);
+        if ((mask & passables[i].bit) != 0)
+            map[at] &= (uint8_t)~bits;
+        else
+            map[at] |= bits;
+    }
+}
+
+/* ---- entry --------------------------------------------------------------------------------------- */
+
+/* QEMU does not load the interrupt shadow, so no interrupt is asked for in it; what ends
+ * it comes soon: HLT, which exits, or anything else, and then the slice's end. */
+__attribute__((noreturn)) static void svm_enter(struct thread *t, struct vcpu *v, bool flush)
+{
+    struct vmcb *b = control_block(t);
+    bool shadow = vcpu_shadow(t);
+    b->asid = v->asid;
+    b->tlb_control = flush ? TLB_FLUSH_ALL : 0;
+    b->tsc_offset = v->tsc_offset;
+    b->rip = b->next_rip = t->regs.rip;
+    b->rflags = t->regs.rflags;
+    b->rsp = t->regs.rsp;
+    b->rax = t->regs.rax;
+    b->shadow = shadow;
+    b->vintr = V_INTR_MASKING;
+    b->intercept3 = I3_ALWAYS;
+    if ((v->window & EXO_WINDOW_INTERRUPT) != 0 && !shadow) {
+        b->vintr |= V_IRQ | V_IGN_TPR;
+        b->intercept3 |= I3_VINTR;
+    }
+    b->event = v->inject.event;
+    if ((b->event & EXO_VE_VALID) != 0) {
+        b->event_error = v->inject.error;
+        if ((b->event & 0x700) == EXO_VE_NMI) v->nmi_blocked = 1;
+        if ((b->event & 0x700) == EXO_VE_SOFT) b->rip = b->next_rip += v->inject.length;
+    }
+    if (v->nmi_blocked != 0) b->intercept3 |= I3_IRET;
+    if ((b->dr7 & 0xff) != 0) dr_load(v);
+    t->regs.ss = percpu()->host_vmcb; /* for the exit, before it has GS */
+    svm_run(t, control_block_phys(t));
+}
+
+/* ---- exit ------------------------------------------------------------------------------------------ */
+
+/* An event whose delivery the exit interrupted is pending again. A guest's own INT n, INT3
+ * or INTO is not: the instruction runs again. */
+static void event_keep(struct thread *t, struct vcpu *v, const struct vmcb *b)
+{
+    struct exo_vm_inject was = v->inject;
+    uint32_t event = (uint32_t)b->exit_event & (EXO_VE_VALID | EXO_VE_ERROR | 0x7ff);
+    uint32_t kind = event & 0x7ff;
+    v->inject = (struct exo_vm_inject){0};
+    if ((event & EXO_VE_VALID) == 0) return;
+    bool soft = (event & 0x700) == EXO_VE_SOFT;
+    if (soft || kind == (EXO_VE_EXCEPTION | 3) || kind == (EXO_VE_EXCEPTION | 4)) {
+        uint64_t ours = t->regs.rip + (soft ? was.length : 0);
+        if (event != was.event || b->rip != ours) return;
+    }
+    v->inject.event = event;
+    v->inject.error = (event & EXO_VE_ERROR) != 0 ? (uint32_t)(b->exit_event >> 32) : 0;
+    v->inject.length = soft ? was.length : 0;
+    if ((event & 0x700) == EXO_VE_NMI) v->nmi_blocked = 0; /* it did not come */
+}
+
+bool svm_exit(struct thread *t)
+{
+    struct vcpu *v = vcpu_of(t);
+    struct vmcb *b = control_block(t);
+    xcr0_leave(v, true);
+    if (b->exit_code == X_INVALID) {
+        vm_exit(t);
+        return true;
+    }
+    event_keep(t, v, b);
+    uint64_t back = (v->inject.event & 0x700) == EXO_VE_SOFT ? v->inject.length : 0;
+    t->regs.rip = b->rip - back;
+    t->regs.rflags = b->rflags;
+    t->regs.rsp = b->rsp;
+    t->regs.rax = b->rax;
+    v->shadow = b->shadow & 1;
+    v->shadow_rip = t->regs.rip;
+    if (b->exit_code >= X_INTR && b->exit_code <= X_SMI) return false;
+    if (b->exit_code == X_IRET) {
+        v->nmi_blocked = 0;
+        if ((v->window & EXO_WINDOW_NMI) == 0) return true;
+    }
+    vm_exit(t);
+    return true;
+}
+
+/* Exits whose code says it all: APM vol. 2, appendix C. */
+static const struct {
+    uint8_t reason, detail;
+} simple[] = {
+    [0x64 - X_INTR] = {EXO_VX_WINDOW, 0},
+    [0x6f - X_INTR] = {EXO_VX_INSTR, EXO_IX_RDPMC},
+    [0x72 - X_INTR] = {EXO_VX_CPUID, 0},
+    [0x74 - X_INTR] = {EXO_VX_NMI_WINDOW, 0},
+    [0x76 - X_INTR] = {EXO_VX_INSTR, EXO_IX_INVD},
+    [0x78 - X_INTR] = {EXO_VX_HLT, 0},
+    [0x7a - X_INTR] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [0x7d - X_INTR] = {EXO_VX_TASK, 0},
+    [0x7f - X_INTR] = {EXO_VX_SHUTDOWN, 0},
+    [0x80 - X_INTR] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [0x81 - X_INTR] = {EXO_VX_HYPERCALL, 0},
+    [0x82 - X_INTR] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [0x83 - X_INTR] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [0x84 - X_INTR] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [0x85 - X_INTR] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [0x86 - X_INTR] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [0x89 - X_INTR] = {EXO_VX_INSTR, EXO_IX_WBINVD},
+    [0x8a - X_INTR] = {EXO_VX_INSTR, EXO_IX_MONITOR},
+    [0x8b - X_INTR] = {EXO_VX_INSTR, EXO_IX_MWAIT},
+    [0x8c - X_INTR] = {EXO_VX_INSTR, EXO_IX_MWAIT},
+    [0x8d - X_INTR] = {EXO_VX_XSETBV, 0},
+};
+
+/* APM vol. 2, 15.10.2. */
+static void decode_io(const struct vmcb *b, struct exo_vm_exit *exit)
+{
+    uint64_t info = b->exit_info1;
+    exit->detail[0] = info >> 16 & 0xffff;
+    exit->detail[1] = (info >> 4 & EXO_PIO_SIZE) | ((info & 1) != 0 ? EXO_PIO_IN : 0) |
+                      ((info & 4) != 0 ? EXO_PIO_STRING : 0) | ((info & 8) != 0 ? EXO_PIO_REP : 0);
+    exit->detail[2] = b->exit_info2;
+    exit->length = (uint32_t)(b->exit_info2 - b->rip);
+}
+
+/* APM vol. 2, 15.25.6. */
+static void decode_nested(const struct vmcb *b, struct exo_vm_exit *exit)
+{
+    uint64_t info = b->exit_info1;
+    exit->detail[0] = b->exit_info2;
+    exit->detail[1] = ((info & 0x10) != 0 ? EXO_NX_FETCH
+                       : (info & 2) != 0  ? EXO_NX_WRITE
+                                          : EXO_NX_READ) |
+                      ((info & 1) != 0 ? EXO_NX_BOUND : 0) |
+                      ((info >> 33 & 1) != 0 ? EXO_NX_WALK : 0);
+    if (has_decode && b->bytes_count != 0 && b->bytes_count <= sizeof b->bytes) {
+        memcpy(exit->bytes, b->bytes, b->bytes_count);
+        exit->flags |= EXO_XF_BYTES;
+    }
+}
+
+/* MOV to or from a control or debug register: APM vol. 2, 15.8.1. */
+static void decode_register(const struct vmcb *b, struct exo_vm_exit *exit)
+{
+    uint64_t code = b->exit_code, known = has_decode ? EXO_CRX_KNOWN : 0;
+    bool write = code == X_CR0_SELECTIVE || (code & 0x10) != 0;
+    if (code < X_DR_READ || code == X_CR0_SELECTIVE) known &= b->exit_info1 >> 63 << 7;
+    exit->detail[0] = (code == X_CR0_SELECTIVE ? 0 : code & EXO_CRX_NUMBER) |
+                      (write ? EXO_CRX_WRITE : 0) | known |
+                      (known != 0 ? (b->exit_info1 & 15) << EXO_CRX_GPR_SHIFT : 0);
+}
+
+static uint32_t decode(const struct thread *t, const struct vmcb *b, struct exo_vm_exit *exit)
+{
+    uint64_t code = b->exit_code;
+    exit->detail[0] = code;
+    if (code < X_EXCEPTION || code == X_CR0_SELECTIVE) {
+        decode_register(b, exit);
+        return code < X_DR_READ || code == X_CR0_SELECTIVE ? EXO_VX_CR : EXO_VX_DR;
+    }
+    if (code < X_INTR) {
+        exit->detail[0] = code - X_EXCEPTION;
+        exit->detail[1] = b->exit_info1;
+        return EXO_VX_EXCEPTION;
+    }
+    if (code == X_NPF) {
+        decode_nested(b, exit);
+        return EXO_VX_NESTED;
+    }
+    if (code == X_IOIO) {
+        decode_io(b, exit);
+        return EXO_VX_PIO;
+    }
+    if (code == X_MSR) {
+        exit->detail[0] = (uint32_t)t->regs.rcx;
+        return (b->exit_info1 & 1) != 0 ? EXO_VX_MSR_WRITE : EXO_VX_MSR_READ;
+    }
+    code -= X_INTR;
+    if (code >= sizeof simple / sizeof *simple || simple[code].reason == 0) return EXO_VX_OTHER;
+    exit->detail[0] = simple[code].detail;
+    return simple[code].reason;
+}
+
+/* After VMEXIT_INVALID the VMCB need not hold the guest's state any more (QEMU stores the
+ * host's): all of it is made anew, and the monitor has to set everything. */
+static uint32_t svm_reason(struct thread *t, struct vcpu *v, struct exo_vm_exit *exit)
+{
+    struct vmcb *b = control_block(t);
+    *exit = (struct exo_vm_exit){0};
+    if (b->exit_code == X_INVALID) {
+        svm_init(t, v);
+        v->inject = (struct exo_vm_inject){0};
+        return EXO_VX_INVALID;
+    }
+    exit->interrupted = v->inject.event;
+    exit->interrupted_error = v->inject.error;
+    v->inject = (struct exo_vm_inject){0};
+    if (has_next_rip && b->next_rip - b->rip < 16) exit->length = (uint32_t)(b->next_rip - b->rip);
+    return decode(t, b, exit);
+}
+
+const struct backend svm_backend = {
+    .probe = svm_probe,
+    .cpu_start = svm_cpu_start,
+    .init = svm_init,
+    .forget = svm_forget,
+    .enter = svm_enter,
+    .reason = svm_reason,
+    .get = svm_get,
+    .modes = svm_modes,
+    .set = svm_set,
+    .msr_pass = svm_msr_pass,
+};

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Virtual CPUs on this machine: what AMD-V and VT-x have in common. Which of them there
+ * is, is found once at boot; core asks here (core/vm.h), and the backend does it.
+ *
+ * FPU: a guest's state is loaded before it runs, and CR0.TS is set for the host whenever a
+ * virtual CPU is current, so that the next native thread's use of the FPU switches (trap.c).
+ * XCR0 is the guest's only between entry and exit.
+ *
+ * Translations: guest_root and nested_stale are explained in quiesce.c. Each virtual CPU has
+ * a tag (ASID, VPID) of its CPU's current generation; when they are used up, a new
+ * generation begins and all translations of guests go. A change that old linear translations
+ * must not survive takes a new tag.
+ *
+ * A virtual CPU runs with the address space of the thread before it in CR3: percpu.cr3.
+ */
+#include "backend.h"
+#include "entry.h"
+
+#define VENDOR_AMD 0x68747541 /* "Auth" of AuthenticAMD; CPUID leaf 0, EBX */
+#define VENDOR_HYGON 0x6f677948
+
+struct vm_caps vm_caps;
+static const struct backend *backend;
+
+const struct passable passables[PASSABLES] = {
+    {EXO_VP_STAR, MSR_STAR},
+    {EXO_VP_LSTAR, MSR_LSTAR},
+    {EXO_VP_CSTAR, MSR_CSTAR},
+    {EXO_VP_FMASK, MSR_FMASK},
+    {EXO_VP_KERNEL_GS, MSR_KERNEL_GS_BASE},
+    {EXO_VP_SYSENTER, MSR_SYSENTER_CS},
+    {EXO_VP_SYSENTER, MSR_SYSENTER_CS + 1},
+    {EXO_VP_SYSENTER, MSR_SYSENTER_CS + 2},
+    {EXO_VP_PAT, MSR_PAT},
+    {EXO_VP_FS, MSR_GS_BASE - 1},
+    {EXO_VP_GS, MSR_GS_BASE},
+};
+
+/* ---- at boot ------------------------------------------------------------------------ */
+
+/* CR4 bits by the CPUID bit that tells of them; the rest of CR4 is never a guest's: VMXE,
+ * SMXE, PKE, PKS, CET, LA57, and SMAP, which QEMU does wrong. Intel SDM vol. 3, 2.5. */
+static const struct {
+    uint32_t leaf, reg, bit; /* reg: 1 b .. 3 d */
+    uint64_t cr4;
+} cr4_features[] = {
+    {1, 3, 1, 0x3}, /* VME, PVI */
+    {1, 3, 4, 0x4}, /* TSD */
+    {1, 3, 2, 0x8}, /* DE */
+    {1, 3, 3, 0x10}, /* PSE */
+    {1, 3, 6, CR4_PAE},      {1, 3, 7, CR4_MCE},         {1, 3, 13, CR4_PGE},
+    {1, 3, 24, CR4_OSFXSR},  {1, 3, 25, CR4_OSXMMEXCPT}, {7, 2, 2, CR4_UMIP},
+    {7, 1, 0, CR4_FSGSBASE}, {1, 2, 17, CR4_PCIDE},      {1, 2, 26, CR4_OSXSAVE},
+    {7, 1, 7, CR4_SMEP},
+};
+
+static uint64_t cr4_guest(void)
+{
+    uint64_t allowed = CR4_PCE;
+    for (unsigned i = 0; i < sizeof cr4_features / sizeof *cr4_features; i++)
+        if (cpu_has(cr4_features[i].leaf, cr4_features[i].reg, cr4_features[i].bit))
+            allowed |= cr4_features[i].cr4;
+    return allowed;
+}
+
+void vm_probe(void)
+{
+    uint32_t vendor = cpuid(0, 0).b;
+    bool amd = vendor == VENDOR_AMD || vendor == VENDOR_HYGON;
+    uint32_t width = cpuid(0x80000000, 0).a >= 0x80000008 ? cpuid(0x80000008, 0).a & 0xff : 36;
+    vm_caps = (struct vm_caps){
+        .cr0_set = CR0_ET | CR0_NE,
+        .cr0_clear = CR0_CD | CR0_NW,
+        .cr4_allowed = cr4_guest(),
+        .efer_allowed = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE,
+        .xcr0_allowed = xcr0,
+        .phys_mask = ((1ul << width) - 1) & PTE_FRAME,
+    };
+    const struct backend *b = amd ? &svm_backend : &vmx_backend;
+    if (b != NULL && b->probe(&vm_caps))
+        backend = b;
+    else
+        vm_caps.kind = EXO_VM_NONE;
+}
+
+void vm_cpu_init(struct percpu *p)
+{
+    if (backend == NULL) return;
+    p->asid_generation = 1; /* no virtual CPU has a tag of it */
+    p->asid_next = 1;
+    backend->cpu_start(p);
+}
+
+/* ---- what core asks ------------------------------------------------------------------- */
+
+void vcpu_init(struct thread *t) { backend->init(t, vcpu_of(t)); }
+
+void vcpu_forget(struct thread *t) { backend->forget(t, vcpu_of(t)); }
+
+uint32_t vcpu_reason(struct thread *t, struct exo_vm_exit *exit)
+{
+    return backend->reason(t, vcpu_of(t), exit);
+}
+
+void vcpu_get(struct thread *t, uint32_t group, struct exo_vcpu_page *page)
+{
+    struct vcpu *v = vcpu_of(t);
+    if (group == EXO_VG_CR) page->cr.xcr0 = v->xcr0;
+    if (group == EXO_VG_DR) memcpy(&page->dr, v->dr, sizeof v->dr);
+    backend->get(t, v, group, page);
+}
+
+void vcpu_modes(struct thread *t, uint64_t *cr0, uint64_t *cr4, uint64_t *efer)
+{
+    backend->modes(t, cr0, cr4, efer);
+}
+
+void vcpu_set_cr(struct thread *t, const struct exo_vm_cr *cr)
+{
+    struct vcpu *v = vcpu_of(t);
+    v->flush = 1;
+    backend->set(t, v, EXO_VG_CR, cr);
+}
+
+void vcpu_set_pdpte(struct thread *t, const uint64_t pdpte[4])
+{
+    vcpu_of(t)->flush = 1;
+    backend->set(t, vcpu_of(t), EXO_VG_PDPTE, pdpte);
+}
+
+void vcpu_set_dr(struct thread *t, const struct exo_vm_dr *dr)
+{
+    memcpy(vcpu_of(t)->dr, dr, sizeof vcpu_of(t)->dr);
+    backend->set(t, vcpu_of(t), EXO_VG_DR, dr);
+}
+
+void vcpu_set_segs(struct thread *t, const struct exo_vm_segs *segs)
+{
+    backend->set(t, vcpu_of(t), EXO_VG_SEG, segs);
+}
+
+void vcpu_set_msr(struct thread *t, const struct exo_vm_msr *msr)
+{
+    vcpu_of(t)->flush = 1; /* PAT */
+    backend->set(t, vcpu_of(t), EXO_VG_MSR, msr);
+}
+
+void vcpu_set_time(struct thread *t, uint64_t offset) { vcpu_of(t)->tsc_offset = offset; }
+
+void msr_pass(frame_t env, uint32_t mask) { backend->msr_pass(env, mask); }
+
+/* ---- entry and exit ---------------------------------------------------------------------- */
+
+static void xcr0_load(uint64_t value)
+{
+    __asm__ volatile("xsetbv" : : "c"(0), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)));
+}
+
+/* QEMU 7.2 lets guests execute XSETBV: what one made of XCR0 is its own from now on, less
+ * the components that the kernel does not switch. */
+void xcr0_leave(struct vcpu *v, bool look)
+{
+    if (look) {
+        uint32_t low, high;
+        __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+        v->xcr0 = low & xcr0;
+        if (low == (uint32_t)xcr0 && high == 0) return;
+    }
+    if (look || v->xcr0 != xcr0) xcr0_load(xcr0);
+}
+
+void dr_load(const struct vcpu *v)
+{
+    __asm__ volatile("mov %0, %%dr0; mov %1, %%dr1; mov %2, %%dr2; mov %3, %%dr3"
+                     :
+                     : "r"(v->dr[0]), "r"(v->dr[1]), "r"(v->dr[2]), "r"(v->dr[3]));
+}
+
+/* Gives it a tag if it needs one: true when all translations have to go first. */
+static bool tag_renew(struct percpu *p, struct vcpu *v)
+{
+    bool wrapped = p->asid_next >= vm_caps.asids;
+    if (wrapped) {
+        p->asid_generation++;
+        p->asid_next = 1; /* 0 is the host */
+    }
+    v->asid = p->asid_next++;
+    v->asid_generation = p->asid_generation;
+    v->flush = 0;
+    return wrapped;
+}
+
+void vm_enter(struct percpu *p, struct thread *t)
+{
+    struct vcpu *v = vcpu_of(t);
+    bool flush = false;
+    fpu_lend(p, t);
+    if (v->xcr0 != xcr0) xcr0_load(v->xcr0);
+    uint64_t root = envs[t->env].root;
+    if (p->guest_root != root) __atomic_store_n(&p->guest_root, root, __ATOMIC_SEQ_CST);
+    if (v->flush != 0 || v->asid_generation != p->asid_generation) flush = tag_renew(p, v);
+    if (__atomic_load_n(&p->nested_stale, __ATOMIC_SEQ_CST) != 0) {
+        __atomic_store_n(&p->nested_stale, 0, __ATOMIC_SEQ_CST);
+        flush = true;
+    }
+#ifdef EXO_COUNTING
+    p->shown->worlds++;
+    p->shown->flushes += flush;
+#endif
+    backend->enter(t, v, flush);
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Into a guest and out of it. The guest's registers are those of its thread; RSP is at
+ * the end of its rdi in guest mode, so that the exit can push them.
+ */
+#include "offsets.h"
+
+    .macro LOAD_GUEST /* all but rax and rsp, from the thread in rdi */
+    mov T_R15(%rdi), %r15
+    mov T_R14(%rdi), %r14
+    mov T_R13(%rdi), %r13
+    mov T_R12(%rdi), %r12
+    mov T_RBP(%rdi), %rbp
+    mov T_RBX(%rdi), %rbx
+    mov T_R11(%rdi), %r11
+    mov T_R10(%rdi), %r10
+    mov T_R9(%rdi), %r9
+    mov T_R8(%rdi), %r8
+    mov T_RCX(%rdi), %rcx
+    mov T_RDX(%rdi), %rdx
+    mov T_RSI(%rdi), %rsi
+    mov T_RDI(%rdi), %rdi
+    .endm
+
+    .macro SAVE_GUEST
+    .irp reg, rdi, rsi, rdx, rcx, rax, r8, r9, r10, r11, rbx, rbp, r12, r13, r14, r15
+    push %\reg
+    .endr
+    .endm
+
+    .text
+/* ---- AMD-V: svm_run(thread, VMCB) --------------------------------------------------------- */
+/* Between CLGI and STGI nothing comes in, NMIs included; interrupts are on in guest mode so
+ * that the host's end it. */
+    .global svm_run
+svm_run:
+    lea T_VECTOR(%rdi), %rsp
+    mov %rsi, %rax
+    clgi
+    sti
+    vmload %rax
+    LOAD_GUEST
+    vmrun %rax
+    SAVE_GUEST /* rax: the VMCB, as before; the guest's is in it */
+    vmsave %rax
+    mov T_SS(%rsp), %rax
+    vmload %rax /* the host's GS and the rest */
+    cli
+    stgi
+    mov %rsp, %rdi
+    mov %gs:PC_STACK, %rsp
+    call svm_exit
+    test %al, %al
+    jnz exit_user
+
+/* A host interrupt ended guest mode and is pending: it arrives at trap_idle. */
+    .global exit_interrupted
+exit_interrupted:
+    sti
+    nop
+    nop
+    cli
+    jmp exit_slow
+
+    .section .note.GNU-stack, "", @progbits
