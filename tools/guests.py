@@ -6,7 +6,7 @@
     guests.py two [options]   two guests of exovisor, a disk each, on one switch
 
 Prints a line "PASS name: what" or "FAIL name: what" for each check. Options are those of
-emu.py. Needs `tools/guest.sh`, `tools/guest.sh disk-64`, and for two what `make` makes.
+emu.py. Makes the guest's files; two needs what `make` makes.
 """
 import os
 import subprocess
@@ -67,7 +67,6 @@ def two(machine, check):
 
 
 def make_archive():
-    subprocess.run(["tools/guest.sh", "disk-64"], check=True)
     subprocess.run(["tools/run.sh", ARCHIVE], check=True,
                    env=dict(os.environ, GUESTS="2", DISK=FILES + "disk-64.img"))
 
@@ -79,6 +78,8 @@ def run(name, options=()):
     def check(what, good):
         verdicts.append(f"{'PASS' if good else 'FAIL'} {name}: {what}")
 
+    for what in ([], ["disk-64"]):
+        subprocess.run(["tools/guest.sh"] + what, check=True)
     session, defaults = {"bare": (bare, BARE), "two": (two, TWO)}[name]
     if session is two:
         make_archive()

@@ -16,6 +16,7 @@ import time
 
 import console
 import emu
+import guests
 
 DIRECT = ["--kernel", "build/debug/kernel.elf", "--archive", "build/test.cpio"]
 RELEASE = ["--kernel", "build/release/kernel.elf", "--archive", "build/test.cpio"]
@@ -175,6 +176,19 @@ def console_test(count):
     count.run("console", "\n".join(verdicts), None, time.monotonic() - start)
 
 
+def guest_tests(count, name):
+    """Linux guests, typed at: tools/guests.py."""
+    start = time.monotonic()
+    verdicts, text, reason = [], "", None
+    try:
+        verdicts, text = guests.run(name)
+    except (subprocess.CalledProcessError, SystemExit) as error:
+        reason = f"the guest's files are not there: {error}"
+    with open(f"build/test-guests-{name}.txt", "w", encoding="utf-8") as file:
+        file.write(text)
+    count.run(f"guests-{name}", "\n".join(verdicts), reason, time.monotonic() - start)
+
+
 def main(argv):
     count = Count()
     host_tests(count, "tests/unit")
@@ -194,6 +208,7 @@ def main(argv):
         print("FAIL boot tests: there is no build/test.cpio")
         count.failed += 1
     console_test(count)
+    guest_tests(count, "bare")
     if "--long" in argv:
         host_tests(count, "tests/proof")
     print(f"{count.passed} passed, {count.failed} failed")
