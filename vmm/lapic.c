@@ -148,6 +148,12 @@ static void deliver(struct lapic *l, unsigned vector, bool level)
     vcpu_kick(cpu_of(l));
 }
 
+/* The priority fell: what waits may be taken now. */
+static void priority_fell(const struct lapic *l)
+{
+    if (bit_highest(l->irr) >= 0) vcpu_kick(cpu_of(l));
+}
+
 /* ---- end of interrupt -------------------------------------------------------------------- */
 
 /* The highest vector in service is done. */
@@ -157,6 +163,7 @@ static void eoi(struct lapic *l)
     if (vector < 0) return;
     bit_clear(l->isr, (unsigned)vector);
     if (bit_get(l->tmr, (unsigned)vector)) ioapic_eoi((unsigned)vector);
+    priority_fell(l);
 }
 
 static volatile uint8_t *pv_byte(const struct lapic *l)
@@ -221,7 +228,11 @@ bool lapic_takes_pic(unsigned cpu)
 }
 
 uint64_t lapic_tpr(unsigned cpu) { return lapics[cpu].tpr >> 4; }
-void lapic_tpr_set(unsigned cpu, uint64_t cr8) { lapics[cpu].tpr = (uint32_t)(cr8 & 15) << 4; }
+void lapic_tpr_set(unsigned cpu, uint64_t cr8)
+{
+    lapics[cpu].tpr = (uint32_t)(cr8 & 15) << 4;
+    priority_fell(&lapics[cpu]);
+}
 
 /* ---- messages ---------------------------------------------------------------------------------- */
 
@@ -485,6 +496,7 @@ static bool register_write(struct lapic *l, unsigned reg, uint32_t value)
     switch (reg) {
     case REG_TPR:
         l->tpr = value & 0xff;
+        priority_fell(l);
         return true;
     case REG_EOI:
         eoi(l);
