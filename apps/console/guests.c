@@ -11,6 +11,7 @@
 #define ESCAPE 0x1d /* Ctrl-], as telnet and others have it */
 #define KEPT 65536u
 #define AT_ONCE 4096 /* bytes of one guest before keys are looked at again */
+#define GATHER_US 2000 /* while there is output, so long until it is looked for again */
 #define COMMANDS (-1) /* selected: our own commands */
 
 struct guest {
@@ -164,7 +165,8 @@ int key_read(void)
         }
         int key = serial_poll();
         if (key < 0) {
-            if (!busy) exo_event_wait(events, 0);
+            /* Who writes byte by byte need not signal each one. */
+            exo_event_wait(busy ? EV_INPUT : events, busy ? exo_in_us(GATHER_US) : 0);
         } else if (key == ESCAPE && !escaped) {
             escaped = true;
         } else if (escaped && key != ESCAPE) {
