@@ -225,7 +225,8 @@ static long derive(uint64_t src, uint64_t dst, uint64_t rights, uint64_t base, u
     return r;
 }
 
-long sys_cap_derive(uint64_t src, uint64_t dst, uint64_t rights, uint64_t base, uint64_t count)
+FLATTEN long sys_cap_derive(uint64_t src, uint64_t dst, uint64_t rights, uint64_t base,
+                            uint64_t count)
 {
     return derive(src, dst, rights, base, count, false);
 }

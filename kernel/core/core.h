@@ -224,6 +224,7 @@ struct cpu {
  *   bool word_cas(uint64_t *w, uint64_t expected, uint64_t desired)
  *   void word_add(uint64_t *w, uint64_t delta)       atomic, wraps
  *   HOT                             static, always inlined
+ *   FLATTEN                         what the function calls in its file is inlined
  *   void entry_flip(uint64_t *p, uint64_t bits)      atomic exclusive-or
  *   uint64_t entry_swap(uint64_t *p, uint64_t v)     atomic exchange, returns the old value
  *   void barrier(void)              the compiler moves no access across it

@@ -59,6 +59,7 @@ static struct ioapic {
     uint32_t gsi, pins;
 } ioapic[8];
 static uint32_t ioapic_lock;
+static uint32_t pin_low[EXO_IRQ_COUNT]; /* low word of each pin's entry, unmasked */
 
 static uint32_t lapic_read(unsigned reg)
 {
@@ -187,28 +188,28 @@ static void ioapic_init(unsigned i)
     for (uint32_t pin = 0; pin < io->pins; pin++) {
         uint32_t gsi = io->gsi + pin;
         uint32_t vector = gsi < EXO_IRQ_COUNT ? VECTOR_IRQ + gsi : VECTOR_SPURIOUS;
-        ioapic_write(io, IOAPIC_PINS + 2 * pin, PIN_MASKED | pin_mode(gsi) | vector);
+        uint32_t low = pin_mode(gsi) | vector;
+        if (gsi < EXO_IRQ_COUNT) pin_low[gsi] = low;
+        ioapic_write(io, IOAPIC_PINS + 2 * pin, PIN_MASKED | low);
         ioapic_write(io, IOAPIC_PINS + 2 * pin + 1, lapic_id() << 24);
     }
 }
 
-static void pin_mask(unsigned irq, bool masked)
+static inline void pin_mask(unsigned irq, uint32_t masked)
 {
     spin_lock(&ioapic_lock);
     for (unsigned i = 0; i < acpi.ioapics; i++) {
         struct ioapic *io = &ioapic[i];
         if (irq < io->gsi || irq - io->gsi >= io->pins) continue;
-        uint32_t reg = IOAPIC_PINS + 2 * (irq - io->gsi);
-        io->at[0] = reg;
-        io->at[4] = (io->at[4] & ~PIN_MASKED) | (masked ? PIN_MASKED : 0);
+        ioapic_write(io, IOAPIC_PINS + 2 * (irq - io->gsi), pin_low[irq] | masked);
         break;
     }
     spin_unlock(&ioapic_lock);
 }
 
-void irq_mask(unsigned irq) { pin_mask(irq, true); }
+void irq_mask(unsigned irq) { pin_mask(irq, PIN_MASKED); }
 
-void irq_unmask(unsigned irq) { pin_mask(irq, false); }
+void irq_unmask(unsigned irq) { pin_mask(irq, 0); }
 
 static void pic_disable(void) /* 8259A data sheet: vectors out of the way, all masked */
 {

@@ -60,6 +60,7 @@ void panic(const char *format, ...) __attribute__((noreturn, cold, format(printf
 #endif
 
 #define HOT static inline __attribute__((always_inline))
+#define FLATTEN __attribute__((flatten)) /* all that it calls in its file is inlined */
 
 /* ---- atomic operations -------------------------------------------------- */
 static inline bool word_cas(uint64_t *w, uint64_t expected, uint64_t desired)

@@ -16,6 +16,7 @@
 #include "fields.h"
 
 #define HOT static
+#define FLATTEN
 #define KASSERT(cond) ((void)(cond))
 #define PROOF_FRAMES (1u << 26) /* what a frame word and a cref_t can name */
 
