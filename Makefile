@@ -70,13 +70,19 @@ x86_s := $(wildcard kernel/x86/*.S)
 offsets := $(wildcard kernel/x86/offsets.c)
 
 define kernel_rules
-objects_$(1) := $$(patsubst %.c,build/$(1)/%.o,$(core_c) $(x86_c)) \
-                $$(patsubst %.S,build/$(1)/%.o,$(x86_s))
+c_$(1) := $$(patsubst %.c,build/$(1)/%.o,$(core_c) $(x86_c))
+objects_$(1) := build/$(1)/kernel.o $$(patsubst %.S,build/$(1)/%.o,$(x86_s))
+
+# All C as one piece: calls from file to file are inlined as those within one.
+$$(c_$(1)): lto := -flto
+build/$(1)/kernel.o: $$(c_$(1))
+	@$(CC) $(filter-out -MMD -MP,$(kernel_flags)) -flto -flto-partition=one \
+	  -flinker-output=nolto-rel -r -nostdlib -o $$@ $$^
 
 build/$(1)/%.o: %.c | $(generated)
 	@mkdir -p $$(@D)
 	@echo '  CC $(1) $$<'
-	@$(CC) $(kernel_flags) $(flags_$(1)) -c -o $$@ $$<
+	@$(CC) $(kernel_flags) $(flags_$(1)) $$(lto) -c -o $$@ $$<
 
 build/$(1)/%.o: %.S build/$(1)/gen/offsets.h | $(generated)
 	@mkdir -p $$(@D)
@@ -97,7 +103,7 @@ build/$(1)/kernel.elf: kernel/x86/kernel.ld $$(objects_$(1))
 	@$(LD) -static -nostdlib -no-pie -z max-page-size=4096 -z noexecstack --no-warn-rwx-segments --build-id=none \
 	  -T kernel/x86/kernel.ld -o $$@ $$(objects_$(1))
 
--include $$(objects_$(1):.o=.d) $(if $(offsets),build/$(1)/gen/offsets.d)
+-include $$(objects_$(1):.o=.d) $$(c_$(1):.o=.d) $(if $(offsets),build/$(1)/gen/offsets.d)
 endef
 $(foreach v,$(VARIANTS),$(eval $(call kernel_rules,$(v))))
 

@@ -290,12 +290,13 @@ HOT long bind_pages(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_
     return r;
 }
 
-long sys_page_bind(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_t frame,
-                   uint64_t rights)
+FLATTEN long sys_page_bind(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_t frame,
+                           uint64_t rights)
 {
     unsigned level;
     if ((rights & ~(uint64_t)RIGHTS_BITS) == 0)
-        return bind_pages(env, va, n, sel, frame, (unsigned)rights, 1);
+        return n == 1 ? bind_pages(env, va, 1, sel, frame, (unsigned)rights, 1)
+                      : bind_pages(env, va, n, sel, frame, (unsigned)rights, 1);
     long r = size_level(rights, &level);
     if (r != 0) return r;
     return bind_pages(env, va, n, sel, frame, (unsigned)rights & RIGHTS_BITS, level);
@@ -465,7 +466,7 @@ static long unbind_list(frame_t env, uint64_t n)
     return done != 0 ? (long)done : r;
 }
 
-long sys_page_unbind(uint64_t env, uint64_t va, uint64_t n)
+FLATTEN long sys_page_unbind(uint64_t env, uint64_t va, uint64_t n)
 {
     frame_t e;
     if (n == 0 || n > EXO_RANGE_MAX) return -EXO_E_ARG;
