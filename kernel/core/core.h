@@ -239,6 +239,9 @@ struct cpu {
  *   void table_clear(frame_t), page_clear(frame_t)
  *   void root_init(frame_t table)   puts the kernel's own entries into a new top table
  *   void irq_mask(unsigned irq), irq_unmask(unsigned irq)
+ *   bool flush_alone(uint64_t va, uint64_t entry)
+ *                                   native entry, out of its table: true when no CPU has
+ *                                   its translation (any more); false: a round is needed
  *   void fpu_forget(frame_t thread) drops the FPU registers if they are this thread's
  *   void fpu_init(frame_t thread)
  *   void thread_leave(frame_t thread) saves what the CPU still holds of the running thread
@@ -348,6 +351,8 @@ long leaf_any(frame_t env, uint64_t va, frame_t *out, unsigned *level);
 long leaf_find(frame_t env, uint64_t va, frame_t *out);
 /* Records that only rights were taken, and translations have to go. */
 void pend_flush(frame_t env, unsigned level);
+/* Env lock held: gives back the counts of a binding that nobody can use any more. */
+void commit_entry(const struct pend *p);
 /* Records one binding taken out. */
 void pend_add(frame_t env, uint64_t va, uint64_t entry, unsigned level);
 

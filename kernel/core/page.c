@@ -386,6 +386,20 @@ HOT void entry_unbind(frame_t env, uint64_t va, frame_t t, unsigned level)
     pend_add(env, va, old, level);
 }
 
+#define FLUSH_AT_ONCE 16 /* more are flushed together, in the second phase */
+
+/* As entry_unbind, but both phases in one where this CPU alone can have the translation of
+ * the page: `few` are unbound in this call, and it is a native env's. */
+HOT void entry_release(frame_t env, uint64_t va, frame_t t, unsigned level, bool few)
+{
+    uint64_t old = entry_swap(&tables[t].e[va_index(va, level)], 0);
+    struct pend p = {.va = va, .entry = old, .env = env, .level = level};
+    if (few && level == 1 && (envs[env].flags & ENV_VM) == 0 && flush_alone(va, old))
+        commit_entry(&p);
+    else
+        pend_add(env, va, old, level);
+}
+
 /* The table that holds va's leaf, and its level. */
 /*@ requires invariants && env_ok(env) && va_ok(va) && \valid(out) && \valid(level);
     requires local(out) && local(level) && \separated(out, level);
@@ -418,8 +432,9 @@ long leaf_any(frame_t env, uint64_t va, frame_t *out, unsigned *level)
             the_cpu.pend[0 .. PEND_MAX - 1];
     ensures invariants;
     ensures -EXO_E_NOVM <= \result <= n; */
-static long unbind_range(frame_t env, uint64_t va, uint64_t n)
+HOT long unbind_range(frame_t env, uint64_t va, uint64_t n)
 {
+    bool few = n <= FLUSH_AT_ONCE;
     frame_t t = 0;
     unsigned level = 0;
     uint64_t done = 0;
@@ -440,7 +455,7 @@ static long unbind_range(frame_t env, uint64_t va, uint64_t n)
         if ((va & (bytes - 1)) != 0)
             r = -EXO_E_VA;
         else if ((tables[t].e[va_index(va, level)] & PTE_P) != 0)
-            entry_unbind(env, va, t, level);
+            entry_release(env, va, t, level, few);
         else if (done == 0)
             r = -EXO_E_NONE;
         if (r != 0) break;
@@ -461,7 +476,7 @@ static long unbind_list(frame_t env, uint64_t n)
         r = leaf_find(env, va, &t);
         if (r == 0 && (tables[t].e[va_index(va, 1)] & PTE_P) == 0) r = -EXO_E_NONE;
         if (r != 0) break;
-        entry_unbind(env, va, t, 1);
+        entry_release(env, va, t, 1, n <= FLUSH_AT_ONCE);
     }
     return done != 0 ? (long)done : r;
 }
@@ -474,7 +489,7 @@ FLATTEN long sys_page_unbind(uint64_t env, uint64_t va, uint64_t n)
     long r = env_find(env, EXO_ENV_BIND, &e);
     if (r != 0) return r;
     lock_env(e);
-    r = unbind_range(e, va, n);
+    r = n == 1 ? unbind_range(e, va, 1) : unbind_range(e, va, n);
     unlock_env(e);
     return r;
 }

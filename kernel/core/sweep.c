@@ -139,7 +139,7 @@ bool sweep_all_step(frame_t e)
 
 /* ---- the second phase ------------------------------------------------------------------------ */
 
-static void commit_entry(const struct pend *p)
+void commit_entry(const struct pend *p)
 {
     frame_t f = pte_frame(p->entry);
     unsigned level = p->level & 7;

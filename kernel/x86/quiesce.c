@@ -111,6 +111,16 @@ static uint64_t others_affected(const struct cpu *c)
     return mask;
 }
 
+/* A translation that no CPU cached, or only this one can have: page.c's head comment. */
+bool flush_alone(uint64_t va, uint64_t entry)
+{
+    if ((entry & PTE_A) == 0) return true;
+    if (ncpus != 1) return false;
+    invlpg(va);
+    count_flush();
+    return true;
+}
+
 /* What this CPU itself has of what is pending: a few one by one, else everything. INVLPG
  * drops all of the paging-structure caches too (Intel SDM vol. 3, 4.10.4.1), but a page
  * table may have gone with addresses that nobody wrote down. */

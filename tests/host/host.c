@@ -76,6 +76,13 @@ void root_init(uint32_t frame) { page_clear(frame); }
 void irq_mask(unsigned irq) { KASSERT(irq < EXO_IRQ_COUNT); }
 void irq_unmask(unsigned irq) { KASSERT(irq < EXO_IRQ_COUNT); }
 void fpu_forget(uint32_t thread) { KASSERT(thread < nframes); }
+/* Every other time, so that both ways are gone. */
+bool flush_alone(uint64_t va, uint64_t entry)
+{
+    static unsigned asked;
+    KASSERT((va & 4095) == 0 && entry != 0);
+    return (++asked & 1) != 0;
+}
 void thread_leave(uint32_t thread) { KASSERT(threads[thread].state == EXO_T_READY); }
 void fpu_init(uint32_t thread) { memset(threads[thread].fpu, 0, sizeof threads[thread].fpu); }
 

@@ -88,6 +88,7 @@ void page_clear(uint32_t frame);
 void root_init(uint32_t frame);
 void irq_mask(unsigned irq);
 void irq_unmask(unsigned irq);
+bool flush_alone(uint64_t va, uint64_t entry);
 void fpu_forget(uint32_t thread);
 void fpu_init(uint32_t thread);
 void thread_leave(uint32_t thread);

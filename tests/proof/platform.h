@@ -90,6 +90,8 @@ uint32_t port_read(unsigned port, unsigned size);
     assigns \nothing; */
 void port_write(unsigned port, unsigned size, uint32_t value);
 void fpu_init(uint32_t thread);
+/*@ assigns \nothing; */
+bool flush_alone(uint64_t va, uint64_t entry);
 
 struct thread *this_thread(void);
 struct cpu *this_cpu(void);
