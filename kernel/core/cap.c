@@ -29,8 +29,7 @@ long cap_read(frame_t e, uint64_t sel, unsigned kind, unsigned rights, struct ca
     *out = *c;
     barrier();
     if ((seq & 1) != 0 || fetch32(&c->seq) != seq) return -EXO_E_AGAIN;
-    if (out->kind == EXO_NONE) return -EXO_E_SEL;
-    if (out->kind != kind) return -EXO_E_KIND;
+    if (out->kind != kind) return out->kind == EXO_NONE ? -EXO_E_SEL : -EXO_E_KIND;
     if ((rights & ~(unsigned)out->rights) != 0) return -EXO_E_RIGHTS;
     return 0;
 }
@@ -39,8 +38,7 @@ long cap_find(frame_t e, uint64_t sel, unsigned kind, unsigned rights, cref_t *o
 {
     if (sel >= envs[e].nsel) return -EXO_E_SEL;
     cref_t c = env_caps(e) + (cref_t)sel;
-    if (caps[c].kind == EXO_NONE) return -EXO_E_SEL;
-    if (caps[c].kind != kind) return -EXO_E_KIND;
+    if (caps[c].kind != kind) return caps[c].kind == EXO_NONE ? -EXO_E_SEL : -EXO_E_KIND;
     if ((rights & ~(unsigned)caps[c].rights) != 0) return -EXO_E_RIGHTS;
     *out = c;
     return 0;

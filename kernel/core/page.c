@@ -133,7 +133,7 @@ void pend_flush(frame_t env, unsigned level)
 
 struct span { /* what a bind call asks for, checked */
     frame_t env;
-    uint32_t sel;
+    uint64_t sel;
     unsigned rights; /* EXO_R.. */
     unsigned level; /* of the leaf */
     uint64_t cache;
@@ -177,7 +177,7 @@ HOT long bind_check(struct span *s, cref_t *out)
     if (r != 0) return r;
     if ((caps[*out].flags & CAP_DYING) != 0) return -EXO_E_DYING;
     s->cache = caps[*out].badge;
-    s->bits = pte_leaf(pte_format(s->env), 0, s->rights, s->sel, s->level, s->cache);
+    s->bits = pte_leaf(pte_format(s->env), 0, s->rights, (uint32_t)s->sel, s->level, s->cache);
     return 0;
 }
 
@@ -186,7 +186,8 @@ HOT long bind_check(struct span *s, cref_t *out)
     ensures \result != 0 <==> covers(c->base, c->count, first, n); */
 HOT bool cap_covers(const struct cap *c, uint64_t first, uint64_t n)
 {
-    return first >= c->base && first - c->base < c->count && n <= c->count - (first - c->base);
+    if (first < c->base || first - c->base >= c->count) return false;
+    return n == 1 || n <= c->count - (first - c->base);
 }
 
 /* One leaf entry of table t. Env lock held, frame inside the capability. */
@@ -277,12 +278,11 @@ HOT long bind_pages(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_
     if ((rights & EXO_R) == 0 || n == 0 || n > EXO_RANGE_MAX) return -EXO_E_ARG;
     if ((va & (bytes - 1)) != 0) return -EXO_E_VA;
     if ((frame & ((bytes >> 12) - 1)) != 0) return -EXO_E_ARG;
-    if (sel > EXO_SEL_MAX || frame > UINT32_MAX - n * (bytes >> 12))
-        return sel > EXO_SEL_MAX ? -EXO_E_SEL : -EXO_E_RANGE;
+    if (frame > UINT32_MAX - n * (bytes >> 12)) return -EXO_E_RANGE;
     long r = env_find(env, EXO_ENV_BIND, &e);
     if (r != 0) return r;
-    if (!va_user(e, va, n * bytes)) return -EXO_E_VA;
-    struct span s = {.env = e, .sel = (uint32_t)sel, .rights = rights, .level = level};
+    if (!va_user(e, va, n * bytes == 4096 ? 1 : n * bytes)) return -EXO_E_VA; /* it is aligned */
+    struct span s = {.env = e, .sel = sel, .rights = rights, .level = level};
     lock_env(e);
     r = bind_check(&s, &c);
     if (r == 0) r = bind_range(&s, level, c, va, n, (frame_t)frame);
@@ -290,16 +290,28 @@ HOT long bind_pages(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_
     return r;
 }
 
-FLATTEN long sys_page_bind(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_t frame,
-                           uint64_t rights)
+/* By size and number, each compiled on its own. */
+static FLATTEN NOINLINE long bind_small(uint64_t env, uint64_t va, uint64_t n, uint64_t sel,
+                                        uint64_t frame, unsigned rights)
+{
+    return bind_pages(env, va, n, sel, frame, rights, 1);
+}
+
+static NOINLINE long bind_large(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_t frame,
+                                uint64_t rights)
 {
     unsigned level;
-    if ((rights & ~(uint64_t)RIGHTS_BITS) == 0)
-        return n == 1 ? bind_pages(env, va, 1, sel, frame, (unsigned)rights, 1)
-                      : bind_pages(env, va, n, sel, frame, (unsigned)rights, 1);
     long r = size_level(rights, &level);
     if (r != 0) return r;
     return bind_pages(env, va, n, sel, frame, (unsigned)rights & RIGHTS_BITS, level);
+}
+
+FLATTEN long sys_page_bind(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_t frame,
+                           uint64_t rights)
+{
+    if (rights > RIGHTS_BITS) return bind_large(env, va, n, sel, frame, rights);
+    if (n != 1) return bind_small(env, va, n, sel, frame, (unsigned)rights);
+    return bind_pages(env, va, 1, sel, frame, (unsigned)rights, 1);
 }
 
 /*@ requires invariants;
@@ -353,12 +365,11 @@ static long bind_list(const struct span *s, cref_t cref, uint64_t n)
 
 long sys_page_bind_list(uint64_t env, uint64_t n, uint64_t sel, uint64_t rights)
 {
-    struct span s = {.sel = (uint32_t)sel, .rights = (unsigned)rights & RIGHTS_BITS, .level = 1};
+    struct span s = {.sel = sel, .rights = (unsigned)rights & RIGHTS_BITS, .level = 1};
     cref_t c;
     if ((rights & ~(uint64_t)RIGHTS_BITS) != 0 || (rights & EXO_R) == 0 || n == 0 ||
         n > EXO_LIST_MAX)
         return -EXO_E_ARG;
-    if (sel > EXO_SEL_MAX) return -EXO_E_SEL;
     long r = env_find(env, EXO_ENV_BIND, &s.env);
     if (r != 0) return r;
     lock_env(s.env);
@@ -511,7 +522,7 @@ long sys_page_unbind_list(uint64_t env, uint64_t n)
 /* Env lock held. */
 static long table_make(frame_t env, uint64_t va, unsigned level, uint64_t sel, uint64_t frame)
 {
-    struct span s = {.env = env, .sel = (uint32_t)sel, .rights = EXO_OBJECT};
+    struct span s = {.env = env, .sel = sel, .rights = EXO_OBJECT};
     cref_t c;
     frame_t up;
     long r = bind_check(&s, &c);
@@ -525,7 +536,7 @@ static long table_make(frame_t env, uint64_t va, unsigned level, uint64_t sel, u
     r = word_type((frame_t)frame, EXO_FT_PT1 + level - 1, env);
     if (r != 0) return r;
     table_clear((frame_t)frame);
-    *entry = pte_table(pte_format(env), (frame_t)frame, s.sel);
+    *entry = pte_table(pte_format(env), (frame_t)frame, (uint32_t)s.sel);
     caps[c].bindings++;
     return 0;
 }
@@ -534,8 +545,7 @@ long sys_pt_make(uint64_t env, uint64_t va, uint64_t level, uint64_t sel, uint64
 {
     frame_t e;
     if (level < 1 || level > 3) return -EXO_E_ARG;
-    if (sel > EXO_SEL_MAX || frame > UINT32_MAX)
-        return sel > EXO_SEL_MAX ? -EXO_E_SEL : -EXO_E_RANGE;
+    if (frame > UINT32_MAX) return -EXO_E_RANGE;
     long r = env_find(env, EXO_ENV_BIND, &e);
     if (r != 0) return r;
     if (!va_user(e, va, 1)) return -EXO_E_VA;

@@ -61,6 +61,7 @@ void panic(const char *format, ...) __attribute__((noreturn, cold, format(printf
 
 #define HOT static inline __attribute__((always_inline))
 #define FLATTEN __attribute__((flatten)) /* all that it calls in its file is inlined */
+#define NOINLINE __attribute__((noinline))
 
 /* ---- atomic operations -------------------------------------------------- */
 static inline bool word_cas(uint64_t *w, uint64_t expected, uint64_t desired)

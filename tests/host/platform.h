@@ -42,6 +42,7 @@ extern uint64_t slot_ticks;
 void host_fail(const char *file, int line, const char *what);
 #define HOT static inline
 #define FLATTEN
+#define NOINLINE
 
 #define KASSERT(cond) ((cond) ? (void)0 : host_fail(__FILE__, __LINE__, #cond))
 

@@ -17,6 +17,7 @@
 
 #define HOT static
 #define FLATTEN
+#define NOINLINE
 #define KASSERT(cond) ((void)(cond))
 #define PROOF_FRAMES (1u << 26) /* what a frame word and a cref_t can name */
 
