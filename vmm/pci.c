@@ -392,8 +392,8 @@ void pci_init(void)
     reset_control = 0;
     next_memory = VM_PCI_HOLE;
     next_ports = PORTS_FIRST;
-    struct io_range address = {CONFIG_ADDRESS, 4, NULL, address_read, address_write};
-    struct io_range data = {CONFIG_DATA, 4, NULL, data_read, data_write};
+    struct io_range address = {CONFIG_ADDRESS, 4, NULL, address_read, address_write, false};
+    struct io_range data = {CONFIG_DATA, 4, NULL, data_read, data_write, false};
     port_add(&address);
     port_add(&data);
     bridge = (struct pci_function){

@@ -70,10 +70,13 @@ struct io_range {
     void *device;
     io_read_fn *read;
     io_write_fn *write;
+    bool bytes; /* ports of one byte each: a wider access is several */
 };
 /* 0; -EXO_E_BOUND: overlaps another, -EXO_E_LIMIT: too many. Ports read as ones and
  * swallow writes where nobody is. */
 long port_add(const struct io_range *range);
+long port_bytes_add(uint64_t base, uint64_t count, void *device, io_read_fn *read,
+                    io_write_fn *write);
 void port_remove(void *device, uint64_t base);
 long mmio_add(const struct io_range *range);
 void mmio_remove(void *device, uint64_t base);
