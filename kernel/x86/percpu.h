@@ -51,7 +51,7 @@ struct percpu {
     uint64_t calling_here; /* EXO_T_CALLING on this CPU, nothing slow */
     uint64_t window_threads, window_caps, window_upcalls, va_end;
     /* guests: see vm.c */
-    uint64_t guest_root; /* the nested root last entered; read by other CPUs */
+    uint64_t guest_root; /* thread.cr3 of the virtual CPU last entered; read by other CPUs */
     uint64_t guest_pages; /* physical: two pages of the hardware's own */
     uint64_t host_vmcb; /* physical: what AMD-V does not switch of the host's state */
     uint64_t asid_generation;

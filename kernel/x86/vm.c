@@ -197,8 +197,7 @@ void vm_enter(struct percpu *p, struct thread *t)
     bool flush = false;
     fpu_lend(p, t);
     if (v->xcr0 != xcr0) xcr0_load(v->xcr0);
-    uint64_t root = envs[t->env].root;
-    if (p->guest_root != root) __atomic_store_n(&p->guest_root, root, __ATOMIC_SEQ_CST);
+    if (p->guest_root != t->cr3) __atomic_store_n(&p->guest_root, t->cr3, __ATOMIC_SEQ_CST);
     if (v->flush != 0 || v->asid_generation != p->asid_generation) flush = tag_renew(p, v);
     if (__atomic_load_n(&p->nested_stale, __ATOMIC_SEQ_CST) != 0) {
         __atomic_store_n(&p->nested_stale, 0, __ATOMIC_SEQ_CST);
