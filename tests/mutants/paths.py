@@ -24,6 +24,7 @@ LIST = "tests/mutants/paths.list"
 SOURCE = "kernel/x86/entry.S"
 BUILD = "build/mutants/paths"
 KERNEL = "build/debug/kernel.elf"
+KERNEL_C = "build/debug/kernel.o"  # all C of it
 OBJECTS = "build/debug/kernel"
 FLAGS = ["-DEXO_DEBUG", "-Ibuild/debug/gen", "-Ikernel/x86", "-Ikernel/core", "-Ibuild/gen",
          "-ffreestanding", "-mno-red-zone", "-fpie"]
@@ -48,7 +49,8 @@ def mutants():
 def build(name, text):
     """The kernel with this entry.S."""
     source = os.path.join("kernel/x86", f".mutant-{os.getpid()}.S")  # beside what it includes
-    objects = [o for o in glob.glob(OBJECTS + "/*/*.o") if not o.endswith("/entry.o")]
+    objects = [KERNEL_C] + [o.replace("kernel/x86", OBJECTS + "/x86").replace(".S", ".o")
+                            for o in glob.glob("kernel/x86/*.S") if not o.endswith("/entry.S")]
     mutant = os.path.join(BUILD, name + ".o")
     kernel = os.path.join(BUILD, name + ".elf")
     try:
