@@ -53,7 +53,8 @@ struct vcpu {
     uint64_t asid_generation;
     uint32_t flush; /* its own translations have to go before it runs */
     uint32_t launched; /* VT-x */
-    uint64_t machine[64]; /* the machine layer's own: VT-x MSR lists and what VMREAD would cost */
+    /* the machine layer's own: VT-x MSR lists and what VMREAD would cost */
+    _Alignas(16) uint64_t machine[64];
 };
 _Static_assert(sizeof(struct vcpu) == 4096, "a frame");
 

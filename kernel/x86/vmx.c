@@ -1,0 +1,777 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * VT-x with EPT, VPID and unrestricted guest. A virtual CPU's control block (VMCS) is a
+ * frame that only VMREAD and VMWRITE look into; what of it a monitor may set has been
+ * checked by core, and the CPU checks the guest's state once more at every entry.
+ * Intel SDM vol. 3, chapters 24-30 and appendices A (capabilities), B (fields), C (exit
+ * reasons), throughout.
+ *
+ * Owner: the virtual CPU's own CPU. `loaded` says which VMCS is current there; another
+ * CPU's is never touched: virtual CPUs do not move. What the hardware does not switch is
+ * in struct vmx: the MSRs of two lists, CR2 and DR6 (#DB and MOV DR always exit, so the
+ * guest's DR6 is never in the register).
+ */
+#include "backend.h"
+
+#define MSR_FEATURE_CONTROL 0x3a
+#define FEATURE_LOCK 1u
+#define FEATURE_VMX 4u
+#define MSR_VMX_BASIC 0x480
+#define BASIC_TRUE (1ul << 55) /* the TRUE control MSRs exist */
+#define MSR_VMX_SECONDARY 0x48b
+#define MSR_VMX_EPT_VPID 0x48c
+#define MSR_VMX_TRUE_PIN 0x48d
+#define MSR_VMX_TRUE_PRIMARY 0x48e
+#define MSR_VMX_TRUE_EXIT 0x48f
+#define MSR_VMX_TRUE_ENTRY 0x490
+#define MSR_VMX_CR4_FIXED1 0x489
+#define CR4_VMXE 0x2000ul
+#define CR0_CACHES (CR0_CD | CR0_NW)
+
+/* EPT and VPID capabilities: walks of 4 levels, write-back tables, 2 MiB pages, INVEPT of
+ * all contexts. */
+#define EPT_NEEDED 0x4114040ul
+#define EPT_1G (1ul << 17)
+#define EPT_AD (1ul << 21)
+#define EPTP_WB_4 0x1eul /* write-back tables, 4 levels */
+#define EPTP_AD 0x40ul
+#define INVEPT_ALL 2ul
+
+/* Controls: SDM 25.6-25.8. */
+#define PIN_WANTED 0x29u /* external interrupts, NMIs, virtual NMIs */
+#define PRIMARY_INTERRUPT_WINDOW 0x4u
+#define PRIMARY_NMI_WINDOW 0x400000u
+#define PRIMARY_MONITOR 0x20000400u /* MONITOR, MWAIT */
+/* TSC offset, HLT, RDPMC, CR8, DR, I/O bitmaps, MSR bitmaps, secondary controls */
+#define PRIMARY_WANTED 0x92980888u
+#define SECONDARY_WANTED 0xe2u /* EPT, VPID, WBINVD, unrestricted guest */
+#define SECONDARY_OPTIONAL 0x1008u /* RDTSCP, INVPCID */
+/* debug controls, 64-bit host, PAT and EFER saved and loaded */
+#define EXIT_WANTED 0x3c0204u
+#define ENTRY_WANTED 0xc004u /* debug controls, PAT, EFER */
+#define ENTRY_LONG 0x200u
+#define EXCEPTIONS ((1u << 1) | (1u << 17) | (1u << 18)) /* #DB, #AC, #MC */
+
+enum field { /* appendix B */
+             VPID = 0x0000,
+             GUEST_SELECTOR = 0x0800, /* ES, CS, SS, DS, FS, GS, LDTR, TR, two apart */
+             HOST_CS = 0x0c02,
+             HOST_SS = 0x0c04,
+             HOST_TR = 0x0c0c,
+             IO_BITMAP_A = 0x2000,
+             IO_BITMAP_B = 0x2002,
+             MSR_BITMAP = 0x2004,
+             EXIT_STORE = 0x2006,
+             EXIT_LOAD = 0x2008,
+             ENTRY_LOAD = 0x200a,
+             TSC_OFFSET = 0x2010,
+             EPTP = 0x201a,
+             GUEST_PHYSICAL = 0x2400,
+             LINK = 0x2800,
+             GUEST_PAT = 0x2804,
+             GUEST_EFER = 0x2806,
+             GUEST_PDPTE = 0x280a,
+             HOST_PAT = 0x2c00,
+             HOST_EFER = 0x2c02,
+             PIN = 0x4000,
+             PRIMARY = 0x4002,
+             EXCEPTION_BITMAP = 0x4004,
+             EXIT_CONTROLS = 0x400c,
+             EXIT_STORE_COUNT = 0x400e,
+             EXIT_LOAD_COUNT = 0x4010,
+             ENTRY_CONTROLS = 0x4012,
+             ENTRY_LOAD_COUNT = 0x4014,
+             ENTRY_EVENT = 0x4016,
+             ENTRY_ERROR = 0x4018,
+             ENTRY_LENGTH = 0x401a,
+             SECONDARY = 0x401e,
+             INSTRUCTION_ERROR = 0x4400,
+             EXIT_REASON = 0x4402,
+             EXIT_EVENT = 0x4404,
+             EXIT_ERROR = 0x4406,
+             VECTORING_EVENT = 0x4408,
+             VECTORING_ERROR = 0x440a,
+             EXIT_LENGTH = 0x440c,
+             GUEST_LIMIT = 0x4800,
+             GDTR_LIMIT = 0x4810,
+             IDTR_LIMIT = 0x4812,
+             GUEST_RIGHTS = 0x4814,
+             INTERRUPTIBILITY = 0x4824,
+             GUEST_SYSENTER_CS = 0x482a,
+             CR0_MASK = 0x6000,
+             CR4_MASK = 0x6002,
+             CR0_SHADOW = 0x6004,
+             CR4_SHADOW = 0x6006,
+             QUALIFICATION = 0x6400,
+             GUEST_LINEAR = 0x640a,
+             GUEST_CR0 = 0x6800,
+             GUEST_CR3 = 0x6802,
+             GUEST_CR4 = 0x6804,
+             GUEST_BASE = 0x6806,
+             GDTR_BASE = 0x6816,
+             IDTR_BASE = 0x6818,
+             GUEST_DR7 = 0x681a,
+             GUEST_RSP = 0x681c,
+             GUEST_RIP = 0x681e,
+             GUEST_RFLAGS = 0x6820,
+             PENDING_DEBUG = 0x6822,
+             GUEST_SYSENTER_ESP = 0x6824,
+             GUEST_SYSENTER_EIP = 0x6826,
+             HOST_CR0 = 0x6c00,
+             HOST_CR3 = 0x6c02,
+             HOST_CR4 = 0x6c04,
+             HOST_GS_BASE = 0x6c08,
+             HOST_TR_BASE = 0x6c0a,
+             HOST_GDTR_BASE = 0x6c0c,
+             HOST_IDTR_BASE = 0x6c0e,
+             HOST_RSP = 0x6c14,
+             HOST_RIP = 0x6c16,
+};
+
+/* Bits of INTERRUPTIBILITY and PENDING_DEBUG. */
+#define BLOCKED_STI 1u
+#define BLOCKED_SHADOW 3u /* by STI or MOV SS */
+#define BLOCKED_NMI 8u
+#define PENDING_STEP 0x4000u
+#define NMI_UNBLOCKED 0x1000u /* EXIT_EVENT, qualification: by the IRET that faulted */
+
+#define EVENT_TYPE 0x700u
+#define EVENT_SOFT_EXCEPTION 0x600u /* INT3, INTO: EXO_VE_EXCEPTION for everybody else */
+
+/* Exit reasons. */
+#define X_FAILED 0x80000000u /* the entry */
+#define X_EXCEPTION 0
+#define X_INTERRUPT 1
+#define X_CR 28
+#define X_DR 29
+#define X_IO 30
+#define X_MSR_READ 31
+#define X_MSR_WRITE 32
+#define X_EPT 48
+
+/* In vcpu.machine. */
+#define GUEST_MSRS 5
+#define HOST_MSRS 4 /* the first of the guest's; KERNEL_GS goes with the threads */
+struct msr_entry {
+    uint64_t msr, value;
+};
+struct vmx {
+    struct msr_entry guest[GUEST_MSRS], host[HOST_MSRS];
+    uint64_t cr2, dr6, dr7;
+    uint64_t host_cr3; /* these are as the VMCS has them */
+    uint32_t vpid, primary, blocked;
+    uint32_t reason; /* of the last exit */
+};
+_Static_assert(sizeof(struct vmx) <= sizeof((struct vcpu *)0)->machine, "vcpu.machine");
+_Static_assert(offsetof(struct vcpu, machine) % 16 == 0, "alignment of MSR lists");
+static const uint32_t switched_msrs[GUEST_MSRS] = {MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_FMASK,
+                                                   MSR_KERNEL_GS_BASE};
+
+static struct {
+    uint32_t revision, pin, primary, secondary, exit, entry;
+    uint64_t eptp;
+} controls;
+static const struct thread *loaded[EXO_MAX_CPUS]; /* whose VMCS is current */
+
+/* vmx_enter.S */
+void vmx_run(struct thread *t, uint32_t launched) __attribute__((noreturn));
+void vmx_exited(void);
+/* ... calls these, on the kernel stack */
+bool vmx_exit(struct thread *t);
+void vmx_failed(struct thread *t);
+
+static struct vmx *vmx_of(struct vcpu *v) { return (struct vmx *)v->machine; }
+
+static uint64_t vmread(enum field field)
+{
+    uint64_t value;
+    __asm__ volatile("vmread %1, %0" : "=rm"(value) : "r"((uint64_t)field) : "cc");
+    return value;
+}
+
+static void vmwrite(unsigned field, uint64_t value)
+{
+    __asm__ volatile("vmwrite %1, %0" : : "r"((uint64_t)field), "rm"(value) : "cc");
+}
+
+/* Makes t's VMCS the current one of this CPU. */
+static void vmcs_load(const struct thread *t)
+{
+    uint64_t phys = control_block_phys(t);
+    const struct thread **current = &loaded[percpu()->id];
+    if (*current == t) return;
+    __asm__ volatile("vmptrld %0" : : "m"(phys) : "cc", "memory");
+    *current = t;
+}
+
+/* ---- at boot ------------------------------------------------------------------------------ */
+
+/* A control word: what is wanted, what is optional and there, what must be. False, with a
+ * message, when something wanted is missing. */
+static bool control_find(uint32_t msr, uint32_t wanted, uint32_t optional, uint32_t *out)
+{
+    uint64_t allowed = msr_read(msr);
+    uint32_t ones = (uint32_t)(allowed >> 32);
+    *out = wanted | (optional & ones) | (uint32_t)allowed;
+    if ((*out & ~ones) == 0) return true;
+    kprintf("virtualization: none (this VT-x lacks controls %x of MSR %x)\n", *out & ~ones, msr);
+    return false;
+}
+
+/* Turns VT-x on for good, unless the firmware has forbidden it. */
+static bool feature_enable(void)
+{
+    uint64_t feature = msr_read(MSR_FEATURE_CONTROL);
+    if ((feature & FEATURE_LOCK) == 0)
+        msr_write(MSR_FEATURE_CONTROL, feature | FEATURE_LOCK | FEATURE_VMX);
+    else if ((feature & FEATURE_VMX) == 0)
+        return false;
+    return true;
+}
+
+static bool vmx_probe(struct vm_caps *caps)
+{
+    if (!cpu_has(1, 2, 5)) {
+        kprintf("virtualization: none (this CPU has neither AMD-V nor VT-x)\n");
+        return false;
+    }
+    if (!feature_enable()) {
+        kprintf("virtualization: none (VT-x is turned off: enable it in the firmware)\n");
+        return false;
+    }
+    uint64_t basic = msr_read(MSR_VMX_BASIC);
+    controls.revision = (uint32_t)basic & 0x7fffffff;
+    if ((basic & BASIC_TRUE) == 0) {
+        kprintf("virtualization: none (this VT-x is too old: no unrestricted guest)\n");
+        return false;
+    }
+    if (!control_find(MSR_VMX_TRUE_PIN, PIN_WANTED, 0, &controls.pin) ||
+        !control_find(MSR_VMX_TRUE_PRIMARY, PRIMARY_WANTED, PRIMARY_MONITOR, &controls.primary) ||
+        !control_find(MSR_VMX_SECONDARY, SECONDARY_WANTED, SECONDARY_OPTIONAL,
+                      &controls.secondary) ||
+        !control_find(MSR_VMX_TRUE_EXIT, EXIT_WANTED, 0, &controls.exit) ||
+        !control_find(MSR_VMX_TRUE_ENTRY, ENTRY_WANTED, 0, &controls.entry))
+        return false;
+    uint64_t ept = msr_read(MSR_VMX_EPT_VPID);
+    if ((ept & EPT_NEEDED) != EPT_NEEDED) {
+        kprintf("virtualization: none (this EPT lacks features: %lx)\n", ept);
+        return false;
+    }
+    if ((ept & EPT_1G) == 0) huge_pages = false;
+    caps->kind = EXO_VM_VMX;
+    caps->asids = 0x10000;
+    caps->cr4_allowed &= msr_read(MSR_VMX_CR4_FIXED1) & ~CR4_VMXE;
+    caps->ept = true;
+    caps->nested_ad = (ept & EPT_AD) != 0;
+    controls.eptp = EPTP_WB_4 | (caps->nested_ad ? EPTP_AD : 0);
+    kprintf("virtualization: VT-x with EPT%s, %u VPIDs\n",
+            caps->nested_ad ? " (accessed and dirty bits)" : "", caps->asids);
+    return true;
+}
+
+static void vmx_cpu_start(struct percpu *p)
+{
+    if (!feature_enable()) {
+        kprintf("virtualization: none (VT-x is turned off on CPU %u)\n", p->id);
+        vm_caps.kind = EXO_VM_NONE;
+        return;
+    }
+    *(uint32_t *)phys_ptr(p->guest_pages) = controls.revision;
+    cr4_write(cr4_read() | CR4_VMXE);
+    __asm__ volatile("vmxon %0" : : "m"(p->guest_pages) : "cc", "memory");
+}
+
+/* ---- the control block: constant parts ------------------------------------------------------ */
+
+static void controls_write(const struct thread *t)
+{
+    const struct env *e = &envs[t->env];
+    uint64_t maps = (uint64_t)(t->env + 3 + e->tables) * EXO_PAGE;
+    uint64_t lists = (uint64_t)(t->self + 2) * EXO_PAGE + offsetof(struct vcpu, machine);
+    vmwrite(PIN, controls.pin);
+    vmwrite(PRIMARY, controls.primary);
+    vmwrite(SECONDARY, controls.secondary);
+    vmwrite(EXIT_CONTROLS, controls.exit);
+    vmwrite(ENTRY_CONTROLS, controls.entry);
+    vmwrite(EXCEPTION_BITMAP, EXCEPTIONS);
+    vmwrite(IO_BITMAP_A, maps);
+    vmwrite(IO_BITMAP_B, maps + EXO_PAGE);
+    vmwrite(MSR_BITMAP, maps + 3 * EXO_PAGE);
+    vmwrite(EPTP, (uint64_t)e->root * EXO_PAGE | controls.eptp);
+    vmwrite(LINK, UINT64_MAX);
+    vmwrite(CR0_MASK, CR0_CACHES | CR0_NE);
+    vmwrite(CR4_MASK, ~vm_caps.cr4_allowed);
+    vmwrite(EXIT_STORE, lists + offsetof(struct vmx, guest));
+    vmwrite(ENTRY_LOAD, lists + offsetof(struct vmx, guest));
+    vmwrite(EXIT_LOAD, lists + offsetof(struct vmx, host));
+    vmwrite(EXIT_STORE_COUNT, GUEST_MSRS);
+    vmwrite(ENTRY_LOAD_COUNT, GUEST_MSRS);
+    vmwrite(EXIT_LOAD_COUNT, HOST_MSRS);
+}
+
+struct table_pointer {
+    uint16_t limit;
+    uint64_t base;
+} __attribute__((packed));
+
+/* What the CPU finds after an exit. CR3 is written when it is another one; CR0.TS is set
+ * whenever a guest has run. */
+static void host_write(const struct thread *t)
+{
+    struct percpu *p = percpu();
+    struct table_pointer idtr;
+    __asm__ volatile("sidt %0" : "=m"(idtr));
+    vmwrite(HOST_CS, SEL_KERNEL_CODE);
+    vmwrite(HOST_SS, SEL_KERNEL_DATA);
+    vmwrite(HOST_TR, SEL_TSS);
+    vmwrite(HOST_PAT, msr_read(MSR_PAT));
+    vmwrite(HOST_EFER, msr_read(MSR_EFER));
+    vmwrite(HOST_CR0, cr0_read() | CR0_TS);
+    vmwrite(HOST_CR4, cr4_read());
+    vmwrite(HOST_GS_BASE, (uint64_t)p);
+    vmwrite(HOST_TR_BASE, (uint64_t)&p->tss);
+    vmwrite(HOST_GDTR_BASE, (uint64_t)p->gdt);
+    vmwrite(HOST_IDTR_BASE, idtr.base);
+    vmwrite(HOST_RSP, (uint64_t)&t->regs.vector); /* the exit pushes the registers there */
+    vmwrite(HOST_RIP, (uint64_t)vmx_exited);
+}
+
+/* ---- the control block: the guest's state ------------------------------------------------------ */
+
+/* AMD's packed attributes and VT-x's access rights: bits 8-11 there are 12-15 here. */
+#define RIGHTS_UNUSABLE 0x10000u
+
+static void segs_get(struct exo_vm_segs *s)
+{
+    for (unsigned i = 0; i < EXO_SEGS; i++) {
+        uint64_t rights = vmread(GUEST_RIGHTS + 2 * i);
+        uint64_t present = (rights & RIGHTS_UNUSABLE) != 0 ? 0x7f : 0xff;
+        s->seg[i].selector = (uint16_t)vmread(GUEST_SELECTOR + 2 * i);
+        s->seg[i].attributes = (uint16_t)((rights & present) | (rights >> 4 & 0xf00));
+        s->seg[i].limit = (uint32_t)vmread(GUEST_LIMIT + 2 * i);
+        s->seg[i].base = vmread(GUEST_BASE + 2 * i);
+    }
+    s->gdtr = (struct exo_vm_dtr){vmread(GDTR_LIMIT), vmread(GDTR_BASE)};
+    s->idtr = (struct exo_vm_dtr){vmread(IDTR_LIMIT), vmread(IDTR_BASE)};
+}
+
+static void segs_set(const struct exo_vm_segs *s)
+{
+    for (unsigned i = 0; i < EXO_SEGS; i++) {
+        uint64_t a = s->seg[i].attributes;
+        vmwrite(GUEST_SELECTOR + 2 * i, s->seg[i].selector);
+        vmwrite(GUEST_RIGHTS + 2 * i,
+                (a & 0xff) | (a & 0xf00) << 4 | ((a & 0x80) == 0 ? RIGHTS_UNUSABLE : 0));
+        vmwrite(GUEST_LIMIT + 2 * i, s->seg[i].limit);
+        vmwrite(GUEST_BASE + 2 * i, s->seg[i].base);
+    }
+    vmwrite(GDTR_LIMIT, s->gdtr.limit);
+    vmwrite(GDTR_BASE, s->gdtr.base);
+    vmwrite(IDTR_LIMIT, s->idtr.limit);
+    vmwrite(IDTR_BASE, s->idtr.base);
+}
+
+/* Bits that the kernel forces are as the monitor last set them, to it and to the guest. */
+static uint64_t cr0_view(void)
+{
+    const uint64_t mask = CR0_CACHES | CR0_NE;
+    return (vmread(GUEST_CR0) & ~mask) | (vmread(CR0_SHADOW) & mask);
+}
+
+static void vmx_modes(struct thread *t, uint64_t *cr0, uint64_t *cr4, uint64_t *efer)
+{
+    vmcs_load(t);
+    *cr0 = cr0_view();
+    *cr4 = vmread(GUEST_CR4) & vm_caps.cr4_allowed;
+    *efer = vmread(GUEST_EFER);
+}
+
+static void cr_set(struct vmx *x, const struct exo_vm_cr *cr)
+{
+    vmwrite(GUEST_CR0, (cr->cr0 | vm_caps.cr0_set) & ~vm_caps.cr0_clear);
+    vmwrite(CR0_SHADOW, cr->cr0);
+    vmwrite(GUEST_CR3, cr->cr3);
+    vmwrite(GUEST_CR4, cr->cr4 | CR4_VMXE);
+    vmwrite(CR4_SHADOW, cr->cr4);
+    vmwrite(GUEST_EFER, cr->efer);
+    vmwrite(ENTRY_CONTROLS, controls.entry | ((cr->efer & EFER_LMA) != 0 ? ENTRY_LONG : 0));
+    x->cr2 = cr->cr2;
+}
+
+static void dr_set(struct vmx *x, const struct exo_vm_dr *dr)
+{
+    x->dr6 = dr->dr6;
+    x->dr7 = dr->dr7;
+    vmwrite(GUEST_DR7, dr->dr7);
+}
+
+_Static_assert(offsetof(struct exo_vm_msr, sysenter_cs) == GUEST_MSRS * 8, "as switched_msrs");
+
+static void msr_get(const struct vmx *x, struct exo_vm_msr *msr)
+{
+    for (unsigned i = 0; i < GUEST_MSRS; i++)
+        (&msr->star)[i] = x->guest[i].value;
+    msr->sysenter_cs = vmread(GUEST_SYSENTER_CS);
+    msr->sysenter_esp = vmread(GUEST_SYSENTER_ESP);
+    msr->sysenter_eip = vmread(GUEST_SYSENTER_EIP);
+    msr->pat = vmread(GUEST_PAT);
+}
+
+static void msr_set(struct vmx *x, const struct exo_vm_msr *msr)
+{
+    for (unsigned i = 0; i < GUEST_MSRS; i++)
+        x->guest[i] = (struct msr_entry){switched_msrs[i], (&msr->star)[i]};
+    vmwrite(GUEST_SYSENTER_CS, msr->sysenter_cs);
+    vmwrite(GUEST_SYSENTER_ESP, msr->sysenter_esp);
+    vmwrite(GUEST_SYSENTER_EIP, msr->sysenter_eip);
+    vmwrite(GUEST_PAT, msr->pat);
+}
+
+static void vmx_get(struct thread *t, struct vcpu *v, uint32_t group, struct exo_vcpu_page *page)
+{
+    const struct vmx *x = vmx_of(v);
+    vmcs_load(t);
+    if (group == EXO_VG_CR) {
+        vmx_modes(t, &page->cr.cr0, &page->cr.cr4, &page->cr.efer);
+        page->cr.cr2 = x->cr2;
+        page->cr.cr3 = vmread(GUEST_CR3);
+    }
+    for (unsigned i = 0; i < 4 && group == EXO_VG_PDPTE; i++)
+        page->pdpte[i] = vmread(GUEST_PDPTE + 2 * i);
+    if (group == EXO_VG_DR) {
+        page->dr.dr6 = x->dr6;
+        page->dr.dr7 = x->dr7;
+    }
+    if (group == EXO_VG_SEG) segs_get(&page->segs);
+    if (group == EXO_VG_MSR) msr_get(x, &page->msr);
+}
+
+static void vmx_set(struct thread *t, struct vcpu *v, uint32_t group, const void *value)
+{
+    vmcs_load(t);
+    if (group == EXO_VG_CR) cr_set(vmx_of(v), value);
+    for (unsigned i = 0; i < 4 && group == EXO_VG_PDPTE; i++)
+        vmwrite(GUEST_PDPTE + 2 * i, ((const uint64_t *)value)[i]);
+    if (group == EXO_VG_DR) dr_set(vmx_of(v), value);
+    if (group == EXO_VG_SEG) segs_set(value);
+    if (group == EXO_VG_MSR) msr_set(vmx_of(v), value);
+}
+
+/* Of a CPU after reset: SDM 10.1.1. What is not written is 0. */
+static void state_reset(struct vmx *x)
+{
+    const struct exo_vm_seg data = {0, 0x93, 0xffff, 0};
+    struct exo_vm_segs segs = {.gdtr.limit = 0xffff, .idtr.limit = 0xffff};
+    for (unsigned i = EXO_ES; i < EXO_LDTR; i++)
+        segs.seg[i] = data;
+    segs.seg[EXO_CS] = (struct exo_vm_seg){0xf000, 0x9b, 0xffff, 0xffff0000};
+    segs.seg[EXO_LDTR] = (struct exo_vm_seg){0, 0x82, 0xffff, 0};
+    segs.seg[EXO_TR] = (struct exo_vm_seg){0, 0x8b, 0xffff, 0};
+    segs_set(&segs);
+    cr_set(x, &(const struct exo_vm_cr){.cr0 = CR0_CACHES | CR0_ET});
+    dr_set(x, &(const struct exo_vm_dr){.dr6 = 0xffff0ff0, .dr7 = 0x400});
+    msr_set(x, &(const struct exo_vm_msr){.pat = 0x0007040600070406});
+}
+
+static void vmcs_clear(const struct thread *t)
+{
+    uint64_t phys = control_block_phys(t);
+    __asm__ volatile("vmclear %0" : : "m"(phys) : "cc", "memory");
+}
+
+static void vmx_init(struct thread *t, struct vcpu *v)
+{
+    struct vmx *x = vmx_of(v);
+    *(uint32_t *)control_block(t) = controls.revision;
+    vmcs_clear(t);
+    vmcs_load(t);
+    controls_write(t);
+    host_write(t);
+    state_reset(x);
+    x->primary = controls.primary;
+    for (unsigned i = 0; i < HOST_MSRS; i++)
+        x->host[i] = (struct msr_entry){switched_msrs[i], msr_read(switched_msrs[i])};
+    v->flush = 1;
+}
+
+static void vmx_forget(struct thread *t, struct vcpu *v)
+{
+    vmcs_clear(t);
+    v->launched = 0;
+    if (loaded[percpu()->id] == t) loaded[percpu()->id] = NULL;
+}
+
+/* One bit an MSR, first for reads, then for writes; two blocks of 1 KiB each: SDM 25.6.9. */
+static void vmx_msr_pass(frame_t env, uint32_t mask)
+{
+    uint8_t *map = (uint8_t *)&tables[env + 3 + envs[env].tables + 3];
+    for (unsigned i = 0; i < PASSABLES; i++) {
+        uint32_t msr = passables[i].msr;
+        uint32_t at = (msr & 0x1fff) / 8 + (msr >= 0xc0000000 ? 0x400 : 0);
+        uint8_t bit = (uint8_t)(1u << msr % 8);
+        bool pass = (mask & passables[i].bit) != 0;
+        map[at] = (uint8_t)(pass ? map[at] & ~bit : map[at] | bit);
+        map[at + 0x800] = (uint8_t)(pass ? map[at + 0x800] & ~bit : map[at + 0x800] | bit);
+    }
+}
+
+/* ---- entry ------------------------------------------------------------------------------------------ */
+
+/* In the format that the CPU wants: INT3 and INTO are no hardware exceptions. */
+static void event_write(const struct exo_vm_inject *e)
+{
+    uint32_t event = e->event, kind = event & (EVENT_TYPE | 0xff);
+    if ((event & EXO_VE_VALID) == 0) event = 0;
+    if (kind == (EXO_VE_EXCEPTION | 3) || kind == (EXO_VE_EXCEPTION | 4))
+        event = (event & ~EVENT_TYPE) | EVENT_SOFT_EXCEPTION;
+    vmwrite(ENTRY_EVENT, event);
+    if (event == 0) return;
+    vmwrite(ENTRY_ERROR, e->error);
+    vmwrite(ENTRY_LENGTH, e->length);
+}
+
+/* What the guest cannot take yet. The trap of a single step is pending exactly when its
+ * shadow says so: SDM 27.3.1.5. An NMI is injected behind STI and MOV SS. */
+static void blocked_write(const struct thread *t, const struct vcpu *v, struct vmx *x)
+{
+    bool nmi = (v->inject.event & (EXO_VE_VALID | EVENT_TYPE)) == (EXO_VE_VALID | EXO_VE_NMI);
+    bool shadow = v->shadow != 0 && v->shadow_rip == t->regs.rip && !nmi;
+    uint32_t blocked = v->nmi_blocked != 0 ? BLOCKED_NMI : 0;
+    if (shadow) {
+        uint32_t by = x->blocked & BLOCKED_SHADOW;
+        blocked |= by != 0 ? by : BLOCKED_STI;
+    }
+    if (blocked == x->blocked && !shadow) return;
+    x->blocked = blocked;
+    vmwrite(INTERRUPTIBILITY, blocked);
+    vmwrite(PENDING_DEBUG, shadow && (t->regs.rflags & RFLAGS_TF) != 0 ? PENDING_STEP : 0);
+}
+
+static void invept_all(void)
+{
+    const uint64_t none[2] = {0, 0};
+    __asm__ volatile("invept %0, %1" : : "m"(none), "r"(INVEPT_ALL) : "cc", "memory");
+}
+
+static void __attribute__((noreturn)) vmx_enter(struct thread *t, struct vcpu *v, bool flush)
+{
+    struct vmx *x = vmx_of(v);
+    uint64_t cr3 = percpu()->cr3;
+    vmcs_load(t);
+    if (flush) invept_all();
+    if (x->vpid != v->asid) vmwrite(VPID, x->vpid = v->asid);
+    if (x->host_cr3 != cr3) vmwrite(HOST_CR3, x->host_cr3 = cr3);
+    uint32_t primary = controls.primary;
+    if ((v->window & EXO_WINDOW_INTERRUPT) != 0) primary |= PRIMARY_INTERRUPT_WINDOW;
+    if ((v->window & EXO_WINDOW_NMI) != 0) primary |= PRIMARY_NMI_WINDOW;
+    if (x->primary != primary) vmwrite(PRIMARY, x->primary = primary);
+    vmwrite(GUEST_RIP, t->regs.rip);
+    vmwrite(GUEST_RFLAGS, t->regs.rflags);
+    vmwrite(GUEST_RSP, t->regs.rsp);
+    vmwrite(TSC_OFFSET, v->tsc_offset);
+    blocked_write(t, v, x);
+    event_write(&v->inject);
+    if ((x->dr7 & 0xff) != 0) dr_load(v);
+    cr2_write(x->cr2);
+    vmx_run(t, v->launched);
+}
+
+/* ---- exit --------------------------------------------------------------------------------------------- */
+
+/* An event whose delivery the exit interrupted is pending again. A guest's own INT n, INT3,
+ * INTO or INT1 is not: the instruction runs again. */
+static void event_keep(struct vcpu *v)
+{
+    struct exo_vm_inject was = v->inject;
+    uint32_t event = (uint32_t)vmread(VECTORING_EVENT);
+    v->inject = (struct exo_vm_inject){0};
+    if ((event & EXO_VE_VALID) == 0) return;
+    if ((event & EVENT_TYPE) >= EXO_VE_SOFT) {
+        if ((was.event & EXO_VE_VALID) != 0) v->inject = was;
+        return;
+    }
+    v->inject.event = event & (EXO_VE_VALID | EXO_VE_ERROR | EVENT_TYPE | 0xff);
+    if ((event & EXO_VE_ERROR) != 0) v->inject.error = (uint32_t)vmread(VECTORING_ERROR);
+    if ((event & EVENT_TYPE) == EXO_VE_NMI) v->nmi_blocked = 0;
+}
+
+/* An IRET that faulted has unblocked NMIs nevertheless: SDM 28.2.3. */
+static void nmi_block_again(struct vcpu *v, uint32_t reason)
+{
+    uint64_t told = 0;
+    if (reason == X_EXCEPTION) told = vmread(EXIT_EVENT);
+    if (reason == X_EPT) told = vmread(QUALIFICATION);
+    if ((told & NMI_UNBLOCKED) != 0 && (v->inject.event & EXO_VE_VALID) == 0) v->nmi_blocked = 1;
+}
+
+/* The host's own NMI or machine check came while the guest ran: the end, as anywhere. */
+static void host_exceptions(void)
+{
+    uint64_t event = vmread(EXIT_EVENT);
+    if ((event & EVENT_TYPE) == EXO_VE_NMI) __asm__ volatile("int $2");
+    if ((event & 0xff) == 18) __asm__ volatile("int $18");
+}
+
+/* An exit leaves limits of 64 KiB; behind the GDT lies what is no descriptor. */
+static void gdt_limit(void)
+{
+    struct percpu *p = percpu();
+    struct table_pointer gdtr = {sizeof p->gdt - 1, (uint64_t)p->gdt};
+    __asm__ volatile("lgdt %0" : : "m"(gdtr));
+}
+
+/* False: it was an interrupt of the host, which is pending. */
+bool vmx_exit(struct thread *t)
+{
+    struct vcpu *v = vcpu_of(t);
+    struct vmx *x = vmx_of(v);
+    x->cr2 = cr2_read();
+    gdt_limit();
+    xcr0_leave(v, false);
+    x->reason = (uint32_t)vmread(EXIT_REASON);
+    if ((x->reason & X_FAILED) != 0) {
+        vm_exit(t);
+        return true;
+    }
+    v->launched = 1;
+    t->regs.rip = vmread(GUEST_RIP);
+    t->regs.rflags = vmread(GUEST_RFLAGS);
+    t->regs.rsp = vmread(GUEST_RSP);
+    x->blocked = (uint32_t)vmread(INTERRUPTIBILITY);
+    v->shadow = x->blocked & BLOCKED_SHADOW;
+    v->shadow_rip = t->regs.rip;
+    v->nmi_blocked = x->blocked & BLOCKED_NMI;
+    event_keep(v);
+    if (x->reason == X_INTERRUPT) return false;
+    nmi_block_again(v, x->reason);
+    if (x->reason == X_EXCEPTION) host_exceptions();
+    vm_exit(t);
+    return true;
+}
+
+/* VMLAUNCH or VMRESUME did not try: a control or the host's state is wrong. */
+void vmx_failed(struct thread *t)
+{
+    struct vcpu *v = vcpu_of(t);
+    xcr0_leave(v, false);
+    vmx_of(v)->reason = X_FAILED | (uint32_t)vmread(INSTRUCTION_ERROR) << 16;
+    vm_exit(t);
+}
+
+/* Exits whose number says it all: appendix C. */
+static const struct {
+    uint8_t reason, detail;
+} simple[] = {
+    [2] = {EXO_VX_SHUTDOWN, 0},
+    [7] = {EXO_VX_WINDOW, 0},
+    [8] = {EXO_VX_NMI_WINDOW, 0},
+    [9] = {EXO_VX_TASK, 0},
+    [10] = {EXO_VX_CPUID, 0},
+    [12] = {EXO_VX_HLT, 0},
+    [13] = {EXO_VX_INSTR, EXO_IX_INVD},
+    [15] = {EXO_VX_INSTR, EXO_IX_RDPMC},
+    [18] = {EXO_VX_HYPERCALL, 0},
+    [19] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [20] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [21] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [22] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [23] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [24] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [25] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [26] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [27] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [36] = {EXO_VX_INSTR, EXO_IX_MWAIT},
+    [39] = {EXO_VX_INSTR, EXO_IX_MONITOR},
+    [50] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [53] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [54] = {EXO_VX_INSTR, EXO_IX_WBINVD},
+    [55] = {EXO_VX_XSETBV, 0},
+};
+
+/* Table 28-5. */
+static uint32_t decode_io(const struct thread *t, uint64_t q, struct exo_vm_exit *exit)
+{
+    exit->detail[0] = q >> 16 & 0xffff;
+    exit->detail[1] = ((q & 7) + 1) | ((q & 8) != 0 ? EXO_PIO_IN : 0) |
+                      ((q & 0x10) != 0 ? EXO_PIO_STRING : 0) | ((q & 0x20) != 0 ? EXO_PIO_REP : 0);
+    exit->detail[2] = t->regs.rip + exit->length;
+    return EXO_VX_PIO;
+}
+
+/* Table 28-7: accessed, allowed, linear address known, of the access itself. */
+static uint32_t decode_nested(uint64_t q, struct exo_vm_exit *exit)
+{
+    exit->detail[0] = vmread(GUEST_PHYSICAL);
+    exit->detail[1] = (q & 7) | ((q & 0x38) != 0 ? EXO_NX_BOUND : 0);
+    if ((q & 0x80) != 0) {
+        exit->detail[1] |= EXO_NX_LINEAR | ((q & 0x100) == 0 ? EXO_NX_WALK : 0);
+        exit->detail[2] = vmread(GUEST_LINEAR);
+    }
+    return EXO_VX_NESTED;
+}
+
+/* Tables 28-3, 28-4. CLTS and LMSW change nothing that exits. */
+static uint32_t decode_register(bool debug, uint64_t q, struct exo_vm_exit *exit)
+{
+    exit->detail[0] = (q & (debug ? 7 : 15)) | ((q & 0x10) == 0 ? EXO_CRX_WRITE : 0) |
+                      EXO_CRX_KNOWN | (q >> 8 & 15) << EXO_CRX_GPR_SHIFT;
+    return debug ? EXO_VX_DR : EXO_VX_CR;
+}
+
+/* #DB, #AC. DR6 is not written by an exit: its bits are in the qualification. */
+static uint32_t decode_exception(struct vmx *x, uint64_t q, struct exo_vm_exit *exit)
+{
+    uint64_t event = vmread(EXIT_EVENT);
+    exit->detail[0] = event & 0xff;
+    exit->detail[1] = (event & EXO_VE_ERROR) != 0 ? vmread(EXIT_ERROR) : 0;
+    if (exit->detail[0] == 1) x->dr6 = (x->dr6 & ~0xful) | (q & 0x600f);
+    return EXO_VX_EXCEPTION;
+}
+
+static uint32_t decode(const struct thread *t, struct vmx *x, struct exo_vm_exit *exit)
+{
+    uint64_t q = vmread(QUALIFICATION);
+    if (x->reason == X_EXCEPTION) return decode_exception(x, q, exit);
+    if (x->reason == X_EPT) return decode_nested(q, exit);
+    if (x->reason >= 10) exit->length = (uint32_t)vmread(EXIT_LENGTH); /* an instruction's */
+    if (x->reason == X_CR || x->reason == X_DR) return decode_register(x->reason == X_DR, q, exit);
+    if (x->reason == X_IO) return decode_io(t, q, exit);
+    if (x->reason == X_MSR_READ || x->reason == X_MSR_WRITE) {
+        exit->detail[0] = (uint32_t)t->regs.rcx;
+        return x->reason == X_MSR_READ ? EXO_VX_MSR_READ : EXO_VX_MSR_WRITE;
+    }
+    if (x->reason < sizeof simple / sizeof *simple && simple[x->reason].reason != 0) {
+        exit->detail[0] = simple[x->reason].detail;
+        return simple[x->reason].reason;
+    }
+    exit->detail[0] = x->reason;
+    return EXO_VX_OTHER;
+}
+
+/* A refused entry left the guest's state as it was. */
+static uint32_t vmx_reason(struct thread *t, struct vcpu *v, struct exo_vm_exit *exit)
+{
+    struct vmx *x = vmx_of(v);
+    exit->detail[0] = exit->detail[1] = exit->detail[2] = 0;
+    exit->length = 0;
+    exit->interrupted = v->inject.event;
+    exit->interrupted_error = v->inject.error;
+    v->inject = (struct exo_vm_inject){0};
+    if ((x->reason & X_FAILED) == 0) return decode(t, x, exit);
+    exit->detail[0] = x->reason & ~X_FAILED;
+    exit->detail[1] = vmread(QUALIFICATION);
+    return EXO_VX_INVALID;
+}
+
+const struct backend vmx_backend = {
+    .probe = vmx_probe,
+    .cpu_start = vmx_cpu_start,
+    .init = vmx_init,
+    .forget = vmx_forget,
+    .enter = vmx_enter,
+    .reason = vmx_reason,
+    .get = vmx_get,
+    .modes = vmx_modes,
+    .set = vmx_set,
+    .msr_pass = vmx_msr_pass,
+};
