@@ -35,7 +35,8 @@
 _Static_assert((1ul << WINDOW_SHIFT) * EXO_WINDOW_INTERRUPT == EXO_EVENT_WINDOW, "window");
 _Static_assert((1ul << WINDOW_SHIFT) * EXO_WINDOW_NMI == EXO_EVENT_NMI_WINDOW, "window");
 /* What a control block loses when the CPU refuses it (AMD-V), so that it is rebuilt. */
-#define INVALID_SETS (EXO_VG_A | EXO_VG_RIP | EXO_VG_CR | EXO_VG_DR | EXO_VG_SEG | EXO_VG_MSR)
+#define INVALID_SETS                                                                               \
+    (EXO_VG_A | EXO_VG_B | EXO_VG_RIP | EXO_VG_CR | EXO_VG_DR | EXO_VG_SEG | EXO_VG_MSR)
 
 void vm_init(struct thread *t)
 {

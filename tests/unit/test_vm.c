@@ -398,7 +398,7 @@ static void test_invalid(void)
     CHECK(told(EXO_VX_INVALID, 1));
     reply(0, 0);
     CHECK(refused(0, ~0ull));
-    reply(EXO_VG_A | EXO_VG_RIP, 0);
+    reply(EXO_VG_A | EXO_VG_B | EXO_VG_RIP, 0);
     CHECK(refused(4, ~0ull));
     monitor()->regs.rdi = VCPU;
     sys_thread_stop(monitor());
