@@ -44,7 +44,7 @@ static struct counter counters[3];
 static struct vm_timer timer;
 static uint8_t speaker;
 
-static uint64_t to_ns(uint64_t ticks) { return (ticks * NS + HZ - 1) / HZ; }
+static uint64_t to_ns(uint64_t ticks) { return ticks / HZ * NS + (ticks % HZ * NS + HZ - 1) / HZ; }
 
 /* Ticks since it was loaded. */
 static uint64_t elapsed(const struct counter *c)
