@@ -40,6 +40,8 @@ enum {
 struct shared {
     volatile uint64_t steps[HOSTILES];
     volatile uint32_t done[64]; /* calls that succeeded, by index */
+    volatile uint64_t exits; /* of guests, answered */
+    volatile uint64_t invalid; /* states of guests that the kernel let pass, but not the CPU */
 };
 #define SHARED ((struct shared *)SHARED_VA)
 _Static_assert(EXO_CALL_COUNT <= 64, "shared.done");
@@ -60,5 +62,11 @@ void hostile_gate(void);
 #define HOSTILE_STACK (EXO_STACK_VA + 8 * EXO_PAGE - 16)
 /* The first thread's main; args: number and seed. */
 int hostile_main(const char *args);
+/* guest.c: makes the env's virtual machine, on that CPU; whatever fails, it goes without. */
+void guest_make(uint64_t seed, uint32_t monitor, unsigned cpu);
+/* Writes the virtual CPU's page; what to set and get by a reply to it. */
+void guest_answer(uint64_t *set, uint64_t *get);
+/* Does something to the virtual machine from outside. */
+void guest_poke(void);
 uint64_t number_read(const char *text);
 #endif

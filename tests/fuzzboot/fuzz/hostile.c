@@ -257,6 +257,8 @@ static uint64_t call_bend(struct exo_upcall_page *page, uint64_t n, uint64_t *a)
     switch (EXO_CALL_BASE + n) {
     case EXO_CALL_reply_wait:
     case EXO_CALL_reply_wait_x:
+        guest_answer(&a[1], &a[2]);
+        /* fall through */
     case EXO_CALL_event_wait:
         if (chance(page, 8)) return n;
         exo_timer_set(exo_in_us(pick(page, 800)), 1ul << 20);
@@ -360,6 +362,9 @@ static void step(struct exo_upcall_page *page)
         for (uint64_t va = PLAY_VA + pick(page, 8) * EXO_PAGE, n = pick(page, 4000); n > 0; n--)
             *(volatile uint64_t *)va = n;
         break;
+    case 3:
+        guest_poke();
+        break;
     default:
         call_once(page);
     }
@@ -376,6 +381,7 @@ void hostile_loop(uint64_t sp, bool called)
         for (uint64_t n = pick(page, 4); n > 0; n--)
             step(page);
         exo_timer_set(exo_in_us(pick(page, 1500)), 1ul << 20);
+        guest_answer(&a[1], &a[2]);
         hostile_call(EXO_CALL_reply_wait, a);
     }
     for (;;)
@@ -427,6 +433,7 @@ int hostile_main(const char *args)
         workers[i].stack = stack_of(tasks[i].page);
     }
     exo_tables(&exo.pool, PLAY_VA, 1);
+    guest_make(seed + number, workers[1].sel, (exo.start.cpu + 1) % exo.start.cpus);
     for (unsigned i = 1; i < WORKERS; i++)
         exo_thread_start(workers[i].sel, (uint64_t)hostile_entry, workers[i].stack, 0);
     hostile_restart(HOSTILE_STACK);

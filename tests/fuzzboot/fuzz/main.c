@@ -9,6 +9,7 @@
  *
  * A watchdog on the last CPU says FAIL when the supervisor does not get on. */
 #include "fuzz.h"
+#include "../../../abi/vm.h"
 #include "call_grammar.h"
 
 #define WATCH_MS 15000
@@ -17,6 +18,7 @@
 #define SLOTS_OWN 6 /* of the first CPU's, that it does not give away */
 #define CALLS_LEAST 25 /* that must have succeeded, or the fuzzer does not reach deep */
 #define STEPS_LEAST 1000
+#define EXITS_LEAST 20
 
 struct hostile {
     struct exo_child child;
@@ -356,11 +358,15 @@ static void report(uint64_t seed)
         calls += SHARED->done[i] != 0;
     exo_printf("fuzz: %lu steps, %lu of %u calls succeeded, %lu envs, %lu restarts, %lu replies\n",
                steps, calls, EXO_CALL_COUNT, made, restarts, replies);
+    exo_printf("fuzz: %lu exits of guests answered, %lu states were invalid\n", SHARED->exits,
+               SHARED->invalid);
     exo_printf("fuzz: never succeeded:");
     for (unsigned i = 0; i < EXO_CALL_COUNT; i++)
         if (!SHARED->done[i]) exo_printf(" %s", grammar_calls[i].name);
     exo_printf("\n");
     if (calls < CALLS_LEAST) fail("hardly any call succeeds", calls);
+    if (exo.info->vm != EXO_VM_NONE && SHARED->exits < EXITS_LEAST)
+        fail("hardly any guest ran", SHARED->exits);
     if (steps < STEPS_LEAST) fail("hardly anything happened", steps);
     if (!failed) exo_printf("PASS fuzz_boot seed %lu\n", seed);
 }
