@@ -18,6 +18,8 @@
 #define FEATURE_VMX 4u
 #define MSR_VMX_BASIC 0x480
 #define BASIC_TRUE (1ul << 55) /* the TRUE control MSRs exist */
+#define MSR_VMX_MISC 0x485
+#define MISC_TIMER_RATE 31u /* mask: log2 of TSC ticks for each of the preemption timer */
 #define MSR_VMX_SECONDARY 0x48b
 #define MSR_VMX_EPT_VPID 0x48c
 #define MSR_VMX_TRUE_PIN 0x48d
@@ -39,6 +41,7 @@
 
 /* Controls: SDM 25.6-25.8. */
 #define PIN_WANTED 0x29u /* external interrupts, NMIs, virtual NMIs */
+#define PIN_OPTIONAL 0x40u /* preemption timer */
 #define PRIMARY_INTERRUPT_WINDOW 0x4u
 #define PRIMARY_NMI_WINDOW 0x400000u
 #define PRIMARY_MONITOR 0x20000400u /* MONITOR, MWAIT */
@@ -97,6 +100,7 @@ enum field { /* appendix B */
              IDTR_LIMIT = 0x4812,
              GUEST_RIGHTS = 0x4814,
              INTERRUPTIBILITY = 0x4824,
+             PREEMPTION_TIMER = 0x482e,
              GUEST_SYSENTER_CS = 0x482a,
              CR0_MASK = 0x6000,
              CR4_MASK = 0x6002,
@@ -148,6 +152,7 @@ enum field { /* appendix B */
 #define X_MSR_READ 31
 #define X_MSR_WRITE 32
 #define X_EPT 48
+#define X_TIMER 52
 
 /* In vcpu.machine. */
 #define GUEST_MSRS 5
@@ -245,7 +250,7 @@ static bool vmx_probe(struct vm_caps *caps)
         kprintf("virtualization: none (this VT-x is too old: no unrestricted guest)\n");
         return false;
     }
-    if (!control_find(MSR_VMX_TRUE_PIN, PIN_WANTED, 0, &controls.pin) ||
+    if (!control_find(MSR_VMX_TRUE_PIN, PIN_WANTED, PIN_OPTIONAL, &controls.pin) ||
         !control_find(MSR_VMX_TRUE_PRIMARY, PRIMARY_WANTED, PRIMARY_MONITOR, &controls.primary) ||
         !control_find(MSR_VMX_SECONDARY, SECONDARY_WANTED, SECONDARY_OPTIONAL,
                       &controls.secondary) ||
@@ -283,6 +288,11 @@ static void vmx_cpu_start(struct percpu *p)
 
 /* ---- the control block: constant parts ------------------------------------------------------ */
 
+/* The preemption timer ends guest mode after part of a time slot. The host's interrupts do
+ * that anyway, but not in Bochs 2.7 in a guest that was entered with interrupts off and
+ * leaves them off. */
+#define TIMER_PARTS 8
+
 static void controls_write(const struct thread *t)
 {
     const struct env *e = &envs[t->env];
@@ -299,6 +309,9 @@ static void controls_write(const struct thread *t)
     vmwrite(MSR_BITMAP, maps + 3 * EXO_PAGE);
     vmwrite(EPTP, (uint64_t)e->root * EXO_PAGE | controls.eptp);
     vmwrite(LINK, UINT64_MAX);
+    if ((controls.pin & PIN_OPTIONAL) != 0)
+        vmwrite(PREEMPTION_TIMER,
+                slot_ticks / TIMER_PARTS >> (msr_read(MSR_VMX_MISC) & MISC_TIMER_RATE));
     vmwrite(CR0_MASK, CR0_CACHES | CR0_NE);
     vmwrite(CR4_MASK, ~vm_caps.cr4_allowed);
     vmwrite(EXIT_STORE, lists + offsetof(struct vmx, guest));
@@ -642,7 +655,7 @@ bool vmx_exit(struct thread *t)
     v->shadow_rip = t->regs.rip;
     v->nmi_blocked = x->blocked & BLOCKED_NMI;
     event_keep(v);
-    if (x->reason == X_INTERRUPT) return false;
+    if (x->reason == X_INTERRUPT || x->reason == X_TIMER) return false;
     nmi_block_again(v, x->reason);
     if (x->reason == X_EXCEPTION) host_exceptions();
     vm_exit(t);
