@@ -115,12 +115,13 @@ program_dirs = $(patsubst %/,%,$(dir $(wildcard $(1)/*/*.c)))
 lib := $(call objects,lib/exo)
 apps := $(sort $(call program_dirs,apps))
 boot_tests := $(sort $(call program_dirs,tests/boot))
+vm_tests := $(sort $(call program_dirs,tests/vmboot))
 fuzz_boot := $(sort $(call program_dirs,tests/fuzzboot))
 console_boot := $(sort $(call program_dirs,tests/consoleboot))
 paths := $(sort $(call program_dirs,tests/pathboot))
 benches := $(sort $(call program_dirs,bench))
 monitor := $(patsubst %/main.c,%,$(wildcard vmm/main.c))
-programs := root $(monitor) $(apps) $(boot_tests) $(fuzz_boot) $(console_boot) $(paths) $(benches)
+programs := root $(monitor) $(apps) $(boot_tests) $(vm_tests) $(fuzz_boot) $(console_boot) $(paths) $(benches)
 
 build/user/lib/exo/%.o: user_extra := -mgeneral-regs-only
 
@@ -141,7 +142,11 @@ build/user/$(1).elf: $(call objects,$(1)) $(lib)
 	@$(LD) $(user_link) -o $$@ $$^
 endef
 $(foreach p,$(programs),$(eval $(call program_rule,$(p))))
--include $(patsubst %.o,%.d,$(lib) $(foreach p,$(programs),$(call objects,$(p))))
+runner := $(call objects,tests/runner)
+guests := $(call objects,tests/guests)
+$(patsubst %,build/user/%.elf,$(boot_tests) $(vm_tests)): $(runner)
+$(vm_tests:%=build/user/%.elf): $(guests)
+-include $(patsubst %.o,%.d,$(lib) $(runner) $(guests) $(foreach p,$(programs),$(call objects,$(p))))
 
 # ---- boot archives: root, config and programs, a cpio each ---------------------------------
 
@@ -159,6 +164,10 @@ endif
 ifneq ($(wildcard tests/boot/config),)
 $(eval $(call archive_rule,test,tests/boot/config,$(boot_tests) apps/switch))
 images += build/test.cpio
+endif
+ifneq ($(wildcard tests/vmboot/config),)
+$(eval $(call archive_rule,vmtest,tests/vmboot/config,$(vm_tests)))
+images += build/vmtest.cpio
 endif
 ifneq ($(wildcard tests/fuzzboot/config),)
 $(eval $(call archive_rule,fuzz,tests/fuzzboot/config,$(fuzz_boot)))
@@ -185,6 +194,9 @@ build/exovisor.iso: build/release/kernel.elf build/run.cpio tools/iso.sh
 
 build/test.iso: build/debug/kernel.elf build/test.cpio tools/iso.sh
 	tools/iso.sh $@ build/debug/kernel.elf build/test.cpio
+
+build/vmtest.iso: build/debug/kernel.elf build/vmtest.cpio tools/iso.sh
+	tools/iso.sh $@ build/debug/kernel.elf build/vmtest.cpio
 
 build/fuzz.iso: build/debug/kernel.elf build/fuzz.cpio tools/iso.sh
 	tools/iso.sh $@ build/debug/kernel.elf build/fuzz.cpio "check=20 ms=8000 seed=3"

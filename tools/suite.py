@@ -28,6 +28,12 @@ MACHINES = [  # name, options of emu.py, time-out in seconds
     ("bochs-intel", ISO + ["--bochs", "corei7_icelake_u", "--memory", "512M"], 300),
     ("bochs-amd", ISO + ["--bochs", "ryzen", "--memory", "512M", "--cpus", "2"], 300),
 ]
+VM_DIRECT = ["--kernel", "build/debug/kernel.elf", "--archive", "build/vmtest.cpio",
+             "--memory", "256M"]
+VM_MACHINES = [  # the tests of virtual machines
+    ("vm-qemu-1", VM_DIRECT + ["--cpus", "1"], 120),
+    ("vm-qemu-2", VM_DIRECT + ["--cpus", "2"], 120),
+]
 MORE_MACHINES = [
     ("qemu-release", RELEASE + ["--cpus", "2"], 120),
     ("qemu-icount", DIRECT + ["--icount"], 180),

@@ -1,45 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
  * Tests inside the system: one program, which starts children of its own image.
- * Each test prints PASS, FAIL or SKIP with its name; afterwards everything that it
- * used must be back (main.c). */
+ * See runner.h. */
 #ifndef USERTESTS_H
 #define USERTESTS_H
-/* Handlers interrupt anything: no code of this program may use vector registers. */
-#pragma GCC target("general-regs-only")
-#include "../../../lib/exo/exo.h"
-
-typedef void test_function(void);
-struct test {
-    const char *name;
-    test_function *run;
-};
-
-/* Fails the running test; the first failure is what is reported. */
-void test_fail(const char *file, int line, const char *what, long got);
-void test_skip(const char *why);
-bool test_failing(void);
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            test_fail(__FILE__, __LINE__, #condition, 0);                                          \
-            return;                                                                                \
-        }                                                                                          \
-    } while (0)
-#define EXPECT(call, value)                                                                        \
-    do {                                                                                           \
-        long got_ = (long)(call);                                                                  \
-        if (got_ != (long)(value)) {                                                               \
-            test_fail(__FILE__, __LINE__, #call " == " #value, got_);                              \
-            return;                                                                                \
-        }                                                                                          \
-    } while (0)
-#define NEED_CPUS(n)                                                                               \
-    if (exo.start.cpus < (n)) {                                                                    \
-        test_skip("needs more CPUs");                                                              \
-        return;                                                                                    \
-    }
+#include "../../runner/runner.h"
 
 #define TEST_VA 0x0000000060000000ul /* 2 MiB aligned; the tests' own addresses */
 #define MEM exo.start.sel_memory
