@@ -201,7 +201,7 @@ def main(argv):
     host_tests(count, "tests/fuzz", *([] if "--long" in argv else ["RUNS=12"]))
     host_tests(count, "tests/decoder", *([] if "--long" in argv else ["COUNT=60000"]))
     long = "--long" in argv
-    machines = MACHINES + FUZZERS + (MORE_MACHINES + MORE_FUZZERS if long else [])
+    machines = MACHINES + VM_MACHINES + FUZZERS + (MORE_MACHINES + MORE_FUZZERS if long else [])
     if os.path.exists("build/test.cpio"):
         refusals(count)
         bars(count)
