@@ -87,12 +87,25 @@ static uint32_t flags_now(const struct thread *t)
            (vcpu_of(t)->nmi_blocked != 0 ? EXO_XF_NMI : 0);
 }
 
-static void general_get(const struct kregs *r, struct exo_vcpu_page *page, uint32_t groups)
+/* The general registers in the order of groups A and B, which follow each other in the page. */
+#define REG(name) (offsetof(struct kregs, name) / 8)
+static const uint8_t general[] = {REG(rax), REG(rcx), REG(rdx), REG(rbx), REG(rsi),
+                                  REG(rdi), REG(rbp), REG(r8),  REG(r9),  REG(r10),
+                                  REG(r11), REG(r12), REG(r13), REG(r14), REG(r15)};
+#define GENERAL_A 4
+#define GENERAL_WORD (offsetof(struct exo_vcpu_page, a) / 8)
+
+static void general_get(const struct thread *t, uint64_t *page, unsigned first, unsigned end)
 {
-    if ((groups & EXO_VG_A) != 0) page->a = (struct exo_vm_a){r->rax, r->rcx, r->rdx, r->rbx};
-    if ((groups & EXO_VG_B) != 0)
-        page->b = (struct exo_vm_b){r->rsi, r->rdi, r->rbp, r->r8,  r->r9, r->r10,
-                                    r->r11, r->r12, r->r13, r->r14, r->r15};
+    for (unsigned i = first; i < end; i++)
+        page[GENERAL_WORD + i] = (&t->regs.r15)[general[i]];
+}
+
+static int general_set(struct thread *t, const uint64_t *page, unsigned first, unsigned end)
+{
+    for (unsigned i = first; i < end; i++)
+        (&t->regs.r15)[general[i]] = fetch(&page[GENERAL_WORD + i]);
+    return VM_FINE;
 }
 
 static void fpu_get(struct thread *t, struct exo_vcpu_page *page)
@@ -110,7 +123,8 @@ static void groups_get(struct thread *t, uint32_t groups)
     struct exo_vcpu_page *page = vcpu_page(t);
     const struct vcpu *v = vcpu_of(t);
     page->exit.filled = groups;
-    general_get(&t->regs, page, groups);
+    if ((groups & EXO_VG_A) != 0) general_get(t, (uint64_t *)page, 0, GENERAL_A);
+    if ((groups & EXO_VG_B) != 0) general_get(t, (uint64_t *)page, GENERAL_A, sizeof general);
     if ((groups & EXO_VG_RIP) != 0)
         page->rip =
             (struct exo_vm_rip){t->regs.rip, t->regs.rflags, t->regs.rsp, vcpu_shadow(t), 0};
@@ -130,29 +144,6 @@ static void copy_in(void *to, const void *from, size_t bytes)
 {
     for (size_t i = 0; i < bytes / 8; i++)
         ((uint64_t *)to)[i] = fetch((const uint64_t *)from + i);
-}
-
-static void a_set(struct kregs *r, const struct exo_vm_a *a)
-{
-    r->rax = fetch(&a->rax);
-    r->rcx = fetch(&a->rcx);
-    r->rdx = fetch(&a->rdx);
-    r->rbx = fetch(&a->rbx);
-}
-
-static void b_set(struct kregs *r, const struct exo_vm_b *b)
-{
-    r->rsi = fetch(&b->rsi);
-    r->rdi = fetch(&b->rdi);
-    r->rbp = fetch(&b->rbp);
-    r->r8 = fetch(&b->r8);
-    r->r9 = fetch(&b->r9);
-    r->r10 = fetch(&b->r10);
-    r->r11 = fetch(&b->r11);
-    r->r12 = fetch(&b->r12);
-    r->r13 = fetch(&b->r13);
-    r->r14 = fetch(&b->r14);
-    r->r15 = fetch(&b->r15);
 }
 
 static int rip_set(struct thread *t, const struct exo_vcpu_page *page)
@@ -202,56 +193,34 @@ static int fpu_set(struct thread *t, const struct exo_vcpu_page *page)
 }
 
 /* Under VT-x PAE paging outside long mode needs the PDPTEs too: nobody else loads them. */
-static int cr_set(struct thread *t, const struct exo_vcpu_page *page)
+static void cr_loaded(struct vcpu *v, const struct exo_vm_cr *cr)
 {
-    struct vcpu *v = vcpu_of(t);
-    struct exo_vm_cr cr;
-    copy_in(&cr, &page->cr, sizeof cr);
-    int field = cr_check(&cr);
-    if (field != VM_FINE) return field;
-    bool pae = (cr.cr0 & CR0_PG) != 0 && (cr.cr4 & CR4_PAE) != 0 && (cr.efer & EFER_LMA) == 0;
+    bool pae = (cr->cr0 & CR0_PG) != 0 && (cr->cr4 & CR4_PAE) != 0 && (cr->efer & EFER_LMA) == 0;
     v->must_set &= ~(uint32_t)EXO_VG_PDPTE;
     if (pae && vm_caps.kind == EXO_VM_VMX) v->must_set |= EXO_VG_PDPTE;
-    v->xcr0 = cr.xcr0;
-    vcpu_set_cr(t, &cr);
-    return VM_FINE;
+    v->xcr0 = cr->xcr0;
 }
+
+#define PLACE(member)                                                                              \
+    {                                                                                              \
+        offsetof(struct exo_vcpu_page, member), sizeof((struct exo_vcpu_page *)0)->member          \
+    }
+/* Where the groups lie that the machine layer places, by bit. */
+static const struct {
+    uint16_t at, bytes;
+} places[] = {
+    [4] = PLACE(cr), [5] = PLACE(pdpte), [6] = PLACE(dr), [8] = PLACE(segs), [9] = PLACE(msr)};
 
 static int machine_set(struct thread *t, const struct exo_vcpu_page *page, uint32_t group)
 {
-    union {
-        uint64_t pdpte[4];
-        struct exo_vm_dr dr;
-        struct exo_vm_segs segs;
-        struct exo_vm_msr msr;
-    } u;
-    int field = VM_FINE;
-    switch (group) {
-    case EXO_VG_PDPTE:
-        copy_in(u.pdpte, page->pdpte, sizeof u.pdpte);
-        field = pdpte_check(u.pdpte);
-        if (field == VM_FINE) vcpu_set_pdpte(t, u.pdpte);
-        return field;
-    case EXO_VG_DR:
-        copy_in(&u.dr, &page->dr, sizeof u.dr);
-        field = dr_check(&u.dr);
-        if (field == VM_FINE) vcpu_set_dr(t, &u.dr);
-        return field;
-    case EXO_VG_SEG:
-        copy_in(&u.segs, &page->segs, sizeof u.segs);
-        field = segs_check(&u.segs);
-        if (field == VM_FINE) vcpu_set_segs(t, &u.segs);
-        return field;
-    case EXO_VG_MSR:
-        copy_in(&u.msr, &page->msr, sizeof u.msr);
-        field = msr_check(&u.msr);
-        if (field == VM_FINE) vcpu_set_msr(t, &u.msr);
-        return field;
-    default:
-        vcpu_of(t)->tsc_offset = fetch(&page->tsc_offset);
-        vcpu_set_time(t, vcpu_of(t)->tsc_offset);
-        return VM_FINE;
-    }
+    union vcpu_group value;
+    unsigned bit = (unsigned)__builtin_ctz(group);
+    copy_in(&value, (const uint8_t *)page + places[bit].at, places[bit].bytes);
+    int field = group_check(group, &value);
+    if (field != VM_FINE) return field;
+    if (group == EXO_VG_CR) cr_loaded(vcpu_of(t), &value.cr);
+    vcpu_set(t, group, &value);
+    return VM_FINE;
 }
 
 static int group_set(struct thread *t, uint32_t group)
@@ -259,17 +228,16 @@ static int group_set(struct thread *t, uint32_t group)
     const struct exo_vcpu_page *page = vcpu_page(t);
     switch (group) {
     case EXO_VG_A:
-        a_set(&t->regs, &page->a);
-        return VM_FINE;
+        return general_set(t, (const uint64_t *)page, 0, GENERAL_A);
     case EXO_VG_B:
-        b_set(&t->regs, &page->b);
-        return VM_FINE;
+        return general_set(t, (const uint64_t *)page, GENERAL_A, sizeof general);
     case EXO_VG_RIP:
         return rip_set(t, page);
     case EXO_VG_INJECT:
         return inject_set(t, page);
-    case EXO_VG_CR:
-        return cr_set(t, page);
+    case EXO_VG_TIME:
+        vcpu_of(t)->tsc_offset = fetch(&page->tsc_offset);
+        return VM_FINE;
     case EXO_VG_FPU:
         return fpu_set(t, page);
     default:
@@ -297,9 +265,11 @@ void vm_words(struct thread *s, const struct thread *t)
     s->regs.r10 = exit->detail[2];
 }
 
-/* Closes a window that the monitor is told of. */
-static void window_close(struct thread *t, uint32_t which)
+/* A window of which the monitor is told, if that is the reason, is asked for no more. */
+static void window_close(struct thread *t, uint32_t reason)
 {
+    if (reason != EXO_VX_WINDOW && reason != EXO_VX_NMI_WINDOW) return;
+    uint32_t which = reason == EXO_VX_WINDOW ? EXO_WINDOW_INTERRUPT : EXO_WINDOW_NMI;
     vcpu_of(t)->window &= ~which;
     clear_shared(&vcpu_page(t)->events, (uint64_t)which << WINDOW_SHIFT);
 }
@@ -359,8 +329,7 @@ void vm_exit(struct thread *t)
     uint32_t reason = vcpu_reason(t, exit);
     KASSERT(reason < EXO_VX_COUNT);
     if (reason == EXO_VX_HYPERCALL && v->hyper_count != 0 && hypercall(t)) return;
-    if (reason == EXO_VX_WINDOW) window_close(t, EXO_WINDOW_INTERRUPT);
-    if (reason == EXO_VX_NMI_WINDOW) window_close(t, EXO_WINDOW_NMI);
+    window_close(t, reason);
     if (reason == EXO_VX_INVALID) v->must_set |= INVALID_SETS;
     exit->reason = reason;
     exit->flags |= flags_now(t);
@@ -393,8 +362,7 @@ static uint32_t entry_reason(struct thread *t)
     uint64_t got = (events & mask) != 0 ? clear_shared(&page->events, mask) & mask : 0;
     v->window |= (uint32_t)(events >> WINDOW_SHIFT) & (EXO_WINDOW_INTERRUPT | EXO_WINDOW_NMI);
     uint32_t reason = got != 0 ? EXO_VX_FORCED : window_open(t);
-    if (reason == EXO_VX_WINDOW) window_close(t, EXO_WINDOW_INTERRUPT);
-    if (reason == EXO_VX_NMI_WINDOW) window_close(t, EXO_WINDOW_NMI);
+    window_close(t, reason);
     if (reason != 0) exit_fill(t, reason, got, 0);
     return reason;
 }

@@ -68,14 +68,16 @@ void vcpu_init(struct thread *t);
 void vcpu_forget(struct thread *t);
 /* Group (a single EXO_VG_ bit, CR to MSR) from the control block into the page. */
 void vcpu_get(struct thread *t, uint32_t group, struct exo_vcpu_page *page);
-/* Places a group, from a copy that core has fetched and checked. Bits that vm_caps forces
- * are forced here. */
-void vcpu_set_cr(struct thread *t, const struct exo_vm_cr *cr);
-void vcpu_set_pdpte(struct thread *t, const uint64_t pdpte[4]);
-void vcpu_set_dr(struct thread *t, const struct exo_vm_dr *dr);
-void vcpu_set_segs(struct thread *t, const struct exo_vm_segs *segs);
-void vcpu_set_msr(struct thread *t, const struct exo_vm_msr *msr);
-void vcpu_set_time(struct thread *t, uint64_t offset);
+union vcpu_group {
+    struct exo_vm_cr cr;
+    uint64_t pdpte[4];
+    struct exo_vm_dr dr;
+    struct exo_vm_segs segs;
+    struct exo_vm_msr msr;
+};
+/* Places a group (one EXO_VG_ bit: CR, PDPTE, DR, SEG, MSR), from a copy that core has fetched
+ * and checked. Bits that vm_caps forces are forced here. */
+void vcpu_set(struct thread *t, uint32_t group, const union vcpu_group *value);
 /* The FPU state is in thread.fpu afterwards, and in no register. */
 void vcpu_fpu_flush(struct thread *t);
 /* What the guest has of CR0, CR4, EFER now: checks of other groups depend on them. */
@@ -121,11 +123,7 @@ void vm_words(struct thread *s, const struct thread *t);
 /* ---- core/vm_check.c: may the monitor set these? The first field that is not allowed, ------
  * counted from 0, or VM_FINE. No side effects. */
 #define VM_FINE (-1)
-int cr_check(const struct exo_vm_cr *cr);
-int pdpte_check(const uint64_t pdpte[4]);
-int dr_check(const struct exo_vm_dr *dr);
-int segs_check(const struct exo_vm_segs *segs);
-int msr_check(const struct exo_vm_msr *msr);
+int group_check(uint32_t group, const union vcpu_group *value);
 /* flags: EXO_XF_* as they are now; cr0: the guest's. */
 int inject_check(const struct exo_vm_inject *inject, uint32_t flags, uint64_t cr0);
 /* The header of an XSAVE area and MXCSR. */

@@ -53,7 +53,7 @@ static bool xcr0_allowed(uint64_t v)
     return (v & XCR0_AVX512) == XCR0_AVX512 && (v & XCR0_AVX) != 0;
 }
 
-int cr_check(const struct exo_vm_cr *cr)
+static int cr_check(const struct exo_vm_cr *cr)
 {
     if (!cr0_allowed(cr->cr0)) return 0;
     if ((cr->cr3 & ~(vm_caps.phys_mask | 0xfff)) != 0) return 2;
@@ -63,7 +63,7 @@ int cr_check(const struct exo_vm_cr *cr)
 }
 
 /* Present ones: P, PWT, PCD, ignored bits 9-11 (Intel SDM vol. 3, 4.4.1). */
-int pdpte_check(const uint64_t pdpte[4])
+static int pdpte_check(const uint64_t pdpte[4])
 {
     for (int i = 0; i < 4; i++)
         if ((pdpte[i] & 1) != 0 && (pdpte[i] & ~(vm_caps.phys_mask | 0xe19)) != 0) return i;
@@ -71,7 +71,7 @@ int pdpte_check(const uint64_t pdpte[4])
 }
 
 /* DR6, DR7: upper halves 0 (Intel SDM vol. 3, 18.2.6); general detect is the kernel's. */
-int dr_check(const struct exo_vm_dr *dr)
+static int dr_check(const struct exo_vm_dr *dr)
 {
     if (dr->dr6 >> 32 != 0) return 4;
     return dr->dr7 >> 32 != 0 || (dr->dr7 & 1u << 13) != 0 ? 5 : VM_FINE;
@@ -125,7 +125,7 @@ static bool segment_allowed(unsigned name, const struct exo_vm_seg *s)
     return type_allowed(name, s->attributes) && limit_allowed(s);
 }
 
-int segs_check(const struct exo_vm_segs *segs)
+static int segs_check(const struct exo_vm_segs *segs)
 {
     for (unsigned i = 0; i < EXO_SEGS; i++)
         if (!segment_allowed(i, &segs->seg[i])) return (int)i;
@@ -144,7 +144,7 @@ static bool pat_allowed(uint64_t v)
     return true;
 }
 
-int msr_check(const struct exo_vm_msr *msr)
+static int msr_check(const struct exo_vm_msr *msr)
 {
     if (!canonical(msr->lstar)) return 1;
     if (!canonical(msr->cstar)) return 2;
@@ -154,6 +154,15 @@ int msr_check(const struct exo_vm_msr *msr)
     if (!canonical(msr->sysenter_esp)) return 6;
     if (!canonical(msr->sysenter_eip)) return 7;
     return pat_allowed(msr->pat) ? VM_FINE : 8;
+}
+
+int group_check(uint32_t group, const union vcpu_group *value)
+{
+    return group == EXO_VG_CR      ? cr_check(&value->cr)
+           : group == EXO_VG_PDPTE ? pdpte_check(value->pdpte)
+           : group == EXO_VG_DR    ? dr_check(&value->dr)
+           : group == EXO_VG_SEG   ? segs_check(&value->segs)
+                                   : msr_check(&value->msr);
 }
 
 /* The exceptions that push an error code: #DF #TS #NP #SS #GP #PF #AC. */

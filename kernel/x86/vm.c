@@ -116,37 +116,14 @@ void vcpu_modes(struct thread *t, uint64_t *cr0, uint64_t *cr4, uint64_t *efer)
     backend->modes(t, cr0, cr4, efer);
 }
 
-void vcpu_set_cr(struct thread *t, const struct exo_vm_cr *cr)
+/* Linear translations depend on CR, PDPTE and, in MSR, on PAT. */
+void vcpu_set(struct thread *t, uint32_t group, const union vcpu_group *value)
 {
     struct vcpu *v = vcpu_of(t);
-    v->flush = 1;
-    backend->set(t, v, EXO_VG_CR, cr);
+    if ((group & (EXO_VG_CR | EXO_VG_PDPTE | EXO_VG_MSR)) != 0) v->flush = 1;
+    if (group == EXO_VG_DR) memcpy(v->dr, &value->dr, sizeof v->dr);
+    backend->set(t, v, group, value);
 }
-
-void vcpu_set_pdpte(struct thread *t, const uint64_t pdpte[4])
-{
-    vcpu_of(t)->flush = 1;
-    backend->set(t, vcpu_of(t), EXO_VG_PDPTE, pdpte);
-}
-
-void vcpu_set_dr(struct thread *t, const struct exo_vm_dr *dr)
-{
-    memcpy(vcpu_of(t)->dr, dr, sizeof vcpu_of(t)->dr);
-    backend->set(t, vcpu_of(t), EXO_VG_DR, dr);
-}
-
-void vcpu_set_segs(struct thread *t, const struct exo_vm_segs *segs)
-{
-    backend->set(t, vcpu_of(t), EXO_VG_SEG, segs);
-}
-
-void vcpu_set_msr(struct thread *t, const struct exo_vm_msr *msr)
-{
-    vcpu_of(t)->flush = 1; /* PAT */
-    backend->set(t, vcpu_of(t), EXO_VG_MSR, msr);
-}
-
-void vcpu_set_time(struct thread *t, uint64_t offset) { vcpu_of(t)->tsc_offset = offset; }
 
 void msr_pass(frame_t env, uint32_t mask) { backend->msr_pass(env, mask); }
 

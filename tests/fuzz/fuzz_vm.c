@@ -55,8 +55,10 @@ void vcpu_check_allowed(struct thread *t)
     for (uint32_t g = EXO_VG_CR; g <= EXO_VG_MSR; g <<= 1)
         if (g != EXO_VG_TIME) vcpu_get(t, g, &page);
     host_cpu = cpu;
-    KASSERT(cr_check(&page.cr) == VM_FINE && pdpte_check(page.pdpte) == VM_FINE);
-    KASSERT(dr_check(&page.dr) == VM_FINE && segs_check(&page.segs) == VM_FINE);
-    KASSERT(msr_check(&page.msr) == VM_FINE);
+    KASSERT(group_check(EXO_VG_CR, &(union vcpu_group){.cr = page.cr}) == VM_FINE);
+    KASSERT(group_check(EXO_VG_DR, &(union vcpu_group){.dr = page.dr}) == VM_FINE);
+    KASSERT(group_check(EXO_VG_SEG, &(union vcpu_group){.segs = page.segs}) == VM_FINE);
+    KASSERT(group_check(EXO_VG_MSR, &(union vcpu_group){.msr = page.msr}) == VM_FINE);
+    KASSERT(group_check(EXO_VG_PDPTE, (const union vcpu_group *)page.pdpte) == VM_FINE);
     KASSERT(fpu_check((const uint64_t *)t->fpu + 64, ((const uint32_t *)t->fpu)[6]) == VM_FINE);
 }

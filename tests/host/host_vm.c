@@ -25,7 +25,6 @@ struct block {
     struct exo_vm_dr dr;
     struct exo_vm_segs segs;
     struct exo_vm_msr msr;
-    uint64_t time;
 };
 _Static_assert(sizeof(struct block) <= 4096, "a frame");
 
@@ -81,15 +80,28 @@ void vcpu_get(struct thread *t, uint32_t group, struct exo_vcpu_page *page)
     }
 }
 
-void vcpu_set_cr(struct thread *t, const struct exo_vm_cr *cr) { block_of(t)->cr = *cr; }
-void vcpu_set_pdpte(struct thread *t, const uint64_t pdpte[4])
+void vcpu_set(struct thread *t, uint32_t group, const union vcpu_group *value)
 {
-    memcpy(block_of(t)->pdpte, pdpte, sizeof block_of(t)->pdpte);
+    struct block *b = block_of(t);
+    switch (group) {
+    case EXO_VG_CR:
+        b->cr = value->cr;
+        break;
+    case EXO_VG_PDPTE:
+        memcpy(b->pdpte, value->pdpte, sizeof b->pdpte);
+        break;
+    case EXO_VG_DR:
+        b->dr = value->dr;
+        break;
+    case EXO_VG_SEG:
+        b->segs = value->segs;
+        break;
+    default:
+        KASSERT(group == EXO_VG_MSR);
+        b->msr = value->msr;
+        break;
+    }
 }
-void vcpu_set_dr(struct thread *t, const struct exo_vm_dr *dr) { block_of(t)->dr = *dr; }
-void vcpu_set_segs(struct thread *t, const struct exo_vm_segs *segs) { block_of(t)->segs = *segs; }
-void vcpu_set_msr(struct thread *t, const struct exo_vm_msr *msr) { block_of(t)->msr = *msr; }
-void vcpu_set_time(struct thread *t, uint64_t offset) { block_of(t)->time = offset; }
 void vcpu_fpu_flush(struct thread *t) { KASSERT(EXO_FW_TYPE(words[t->self]) == EXO_FT_THREAD); }
 
 void vcpu_modes(struct thread *t, uint64_t *cr0, uint64_t *cr4, uint64_t *efer)
