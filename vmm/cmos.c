@@ -59,13 +59,13 @@ enum {
 
 static uint8_t bytes[BYTES];
 static uint8_t selected;
-static int64_t offset; /* nanoseconds that the guest's clock is ahead */
+static uint64_t offset; /* nanoseconds that the guest's clock is ahead */
 static uint64_t held; /* with SET: the second that the registers show */
 static struct vm_timer timer;
 
 /* ---- time of day ------------------------------------------------------------------------ */
 
-static uint64_t clock_ns(void) { return vm_wall_clock() + vm_now() + (uint64_t)offset; }
+static uint64_t clock_ns(void) { return vm_wall_clock() + vm_now() + offset; }
 
 static uint8_t coded(unsigned n)
 {
@@ -138,7 +138,7 @@ static void time_update(void) { time_show(bytes[REG_B] & B_SET ? held : clock_ns
 static void time_set(void)
 {
     held = time_told();
-    offset += (int64_t)(held * NS - clock_ns() / NS * NS);
+    offset += held * NS - clock_ns() / NS * NS;
 }
 
 /* ---- interrupts ---------------------------------------------------------------------------- */
@@ -218,7 +218,11 @@ static uint64_t cmos_read(void *device, uint64_t at, unsigned size)
 
 static void control_write(uint8_t value)
 {
-    if (value & B_SET && !(bytes[REG_B] & B_SET)) held = clock_ns() / NS;
+    uint8_t change = value ^ bytes[REG_B];
+    if (change & value & B_SET)
+        held = clock_ns() / NS;
+    else if (change & B_SET)
+        offset += held * NS - clock_ns(); /* goes on from there */
     bytes[REG_B] = value;
     line_update();
     timer_set();
