@@ -230,30 +230,20 @@ long sys_port_out(uint64_t sel, uint64_t port, uint64_t size, uint64_t value)
     return r;
 }
 
-/* Word i of the bitmap of c's env, and which bits of it c covers. */
-static uint64_t *port_word(const struct cap *c, uint64_t i, uint64_t *bits)
+/* Env lock held. Were all of c's ports kept from the guests of its env? flip: changes that. */
+static bool ports_kept(const struct cap *c, bool flip)
 {
-    uint64_t first = c->base, end = c->base + c->count;
-    uint64_t low = i * 64 >= first ? 0 : first - i * 64;
-    uint64_t high = end - i * 64 >= 64 ? 64 : end - i * 64;
-    *bits = UINT64_MAX >> (64 - (high - low)) << low;
-    return &tables[c->env + 3 + envs[c->env].tables + (i >> 9)].e[i & 511];
-}
-
-/* Env lock held. Is each of the capability's ports kept from the guest? */
-static bool ports_kept(const struct cap *c)
-{
-    uint64_t bits;
-    for (uint64_t i = c->base / 64; i <= (c->base + c->count - 1) / 64; i++)
-        if ((~*port_word(c, i, &bits) & bits) != 0) return false;
-    return true;
-}
-
-static void ports_flip(const struct cap *c)
-{
-    uint64_t bits;
-    for (uint64_t i = c->base / 64; i <= (c->base + c->count - 1) / 64; i++)
-        *port_word(c, i, &bits) ^= bits;
+    uint64_t end = c->base + c->count, next;
+    bool kept = true;
+    for (uint64_t port = c->base; port < end; port = next) {
+        next = (port | 63) + 1 < end ? (port | 63) + 1 : end;
+        uint64_t bits = UINT64_MAX >> (64 - (next - port)) << (port & 63);
+        uint64_t *word =
+            &tables[c->env + 3 + envs[c->env].tables + (port >> 15)].e[port >> 6 & 511];
+        kept &= (~*word & bits) == 0;
+        if (flip) *word ^= bits;
+    }
+    return kept;
 }
 
 /* Env lock held: a passed capability's ports are kept from now on; its binding ends after
@@ -262,7 +252,7 @@ static bool ports_take(frame_t e, cref_t c)
 {
     if (caps[c].bindings != PORTS_PASSED) return false;
     caps[c].bindings = PORTS_TAKEN;
-    ports_flip(&caps[c]);
+    ports_kept(&caps[c], true);
     pend_add(e, PEND_ANYWHERE, c - env_caps(e), PEND_PORTS);
     return true;
 }
@@ -286,8 +276,8 @@ static long ports_pass(frame_t e, uint64_t sel, bool pass)
     if (r != 0) return r;
     if ((caps[c].flags & CAP_DYING) != 0) return -EXO_E_DYING;
     if (!pass) return ports_take(e, c) ? 0 : -EXO_E_NONE;
-    if (caps[c].bindings != 0 || !ports_kept(&caps[c])) return -EXO_E_BOUND;
-    ports_flip(&caps[c]);
+    if (caps[c].bindings != 0 || !ports_kept(&caps[c], false)) return -EXO_E_BOUND;
+    ports_kept(&caps[c], true);
     caps[c].bindings = PORTS_PASSED;
     return 0;
 }
