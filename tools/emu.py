@@ -25,6 +25,7 @@ import time
 OVMF = ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd")
 TAIL = 25  # lines shown of a run that went wrong
 POLL = 0.2
+BOCHS_BREAKS = 1000  # a triple fault, a guest's too, is a break point to Bochs's debugger
 
 BOCHS_RC = """\
 plugin_ctrl: unmapped=1, biosdev=1, speaker=0, extfpuirq=1, parallel=0, serial=1
@@ -39,7 +40,7 @@ ata0-master: type=cdrom, path="{iso}", status=inserted
 com1: enabled=1, mode=file, dev={serial}
 clock: sync=none, time0=0
 log: {log}
-panic: action=fatal
+panic: action=fatal, {tolerated}
 error: action=ignore
 info: action=ignore
 debug: action=ignore
@@ -117,9 +118,11 @@ def bochs_command(options, directory, serial):
         file.write(BOCHS_RC.format(model=options.bochs, cpus=options.cpus,
                                    memory=bochs_memory(options.memory),
                                    iso=os.path.abspath(options.iso), serial=serial,
+                                   tolerated=", ".join(f"cpu{i}=report"
+                                                       for i in range(options.cpus)),
                                    log=os.path.join(directory, "log")))
     with open(commands, "w", encoding="ascii") as file:
-        file.write("c\n")
+        file.write("c\n" * BOCHS_BREAKS)
     return ["script", "-qec", f"bochs -q -f {rc} -rc {commands}", "/dev/null"]
 
 
