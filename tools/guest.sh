@@ -98,7 +98,10 @@ sys.stdout.buffer.write(hashlib.shake_128(b'exovisor $1').digest($2 << 20))" >"$
     rm -f "$out/$1.new"
     E2FSPROGS_FAKE_TIME=1 mke2fs -q -t ext4 -F -b 4096 -d "$root" -L exovisor \
         -U 45584f00-0000-4000-8000-000000000001 \
-        -E hash_seed=45584f00-0000-4000-8000-000000000002,root_owner=0:0 "$out/$1.new" "${3}M"
+        -E hash_seed=45584f00-0000-4000-8000-000000000002,root_owner=0:0 "$out/$1.new" "${3}M" >/dev/null
+    for file in data data.sha256 data.md5 README; do # the one time that nobody can set
+        echo "set_inode_field $file ctime @1"
+    done | debugfs -w -f - "$out/$1.new" >/dev/null 2>&1
     rm -rf "$root"
     mv "$out/$1.new" "$out/$1.img"
 }
