@@ -224,13 +224,13 @@ iso:
 # The last line printed is the verdict: "N passed, N failed".
 test:
 	@tools/deps.sh
-	@$(MAKE) --no-print-directory all build/test.iso
+	@$(MAKE) --no-print-directory all build/test.iso build/vmtest.iso
 	@$(PYTHON) tools/suite.py
 
 test-long:
 	@tools/deps.sh
 	@tools/deps.sh proof
-	@$(MAKE) --no-print-directory all build/test.iso build/fuzz.iso
+	@$(MAKE) --no-print-directory all build/test.iso build/vmtest.iso build/fuzz.iso
 	@$(PYTHON) tools/suite.py --long
 
 bench:

@@ -323,6 +323,7 @@ __attribute__((noreturn)) static void svm_enter(struct thread *t, struct vcpu *v
     if (v->nmi_blocked != 0) b->intercept3 |= I3_IRET;
     if ((b->dr7 & 0xff) != 0) dr_load(v);
     t->regs.ss = percpu()->host_vmcb; /* for the exit, before it has GS */
+    cr2_write(b->cr2); /* Bochs 2.7's VMRUN does not */
     svm_run(t, control_block_phys(t));
 }
 

@@ -26,8 +26,11 @@
     hlt
     END touch
 
+/* Those that run for ever have interrupts on: see interrupts_stuck in the monitor. */
+
 /* Reads rsi for ever and tells of what it should not see any more, rdi. */
     GUEST watch
+    sti
 1:  incq GUEST_DATA
     cmp %rdi, (%rsi)
     jne 1b
@@ -37,6 +40,7 @@
     END watch
 
     GUEST count
+    sti
 1:  incq GUEST_DATA
     jmp 1b
     END count
@@ -75,6 +79,7 @@
 
 /* xmm1 has to stay what it is, whoever runs between; counts the rounds. */
     GUEST vector
+    sti
     movq %rdi, %xmm1
     pinsrq $1, %rdi, %xmm1
 1:  movq %xmm1, %rax

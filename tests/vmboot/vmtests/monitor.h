@@ -48,6 +48,17 @@ uint64_t guest_more(struct guest *g, const struct guest_code *code, uint64_t off
 void guest_gate(struct guest *g, unsigned vector, uint64_t handler);
 /* Binds n pages from the guest's frame `first` on at an address. */
 long guest_bind(struct guest *g, uint64_t address, uint64_t n, uint64_t frame, unsigned rights);
+/* Bochs 2.7 keeps the host's interrupts masked while a guest of AMD-V, entered with its own
+ * off, leaves them off. Its TSC is slower than that of any CPU. */
+static inline bool interrupts_stuck(void)
+{
+    return exo.info->vm == EXO_VM_SVM && exo.info->tsc_hz < 100000000;
+}
+#define NEED_INTERRUPTS()                                                                          \
+    if (interrupts_stuck()) {                                                                      \
+        test_skip("needs interrupts that end guest mode");                                         \
+        return;                                                                                    \
+    }
 static inline uint64_t *guest_word(struct guest *g, uint64_t address)
 {
     return (uint64_t *)(g->memory + address);

@@ -59,6 +59,7 @@ static void native_loop(void *argument)
 static void test_spin(void)
 {
     static struct exo_task task;
+    NEED_INTERRUPTS();
     native_stop = 0;
     native_count = 0;
     EXPECT(exo_task_make(&task, exo.start.cpu), 0);
@@ -110,7 +111,7 @@ static void test_exits(void)
     EXPECT(guest_make(&g, 0, &exits, true), 0);
     g.page->a.rcx = 0xc0000103; /* TSC_AUX */
     g.page->a.rdx = 0x55;
-    g.page->a.rax = 0x2620; /* a bit that is no guest's: VT-x lets the others be changed */
+    g.page->a.rax = 0x200620; /* SMAP is no guest's: VT-x lets other bits be changed */
     g.page->b.rsi = GUEST_DATA;
     g.page->a.rbx = 0xe0000031; /* CD, NW */
     uint64_t set = GROUPS_START;
@@ -128,7 +129,8 @@ static void test_exits(void)
               g.page->exit.length == expected[i].length);
         if (reason == EXO_VX_NESTED) g.page->exit.length = 0;
         guest_skip(&g, expected[i].length);
-        g.page->a.rcx = 0; /* no hints to MONITOR */
+        g.page->a.rcx = 0; /* for MONITOR: no hints, an address */
+        g.page->a.rax = GUEST_DATA;
         set = reason == EXO_VX_INSTR ? EXO_VG_RIP | EXO_VG_A : EXO_VG_RIP;
     }
     EXPECT(g.w.detail[1] & (EXO_NX_READ | EXO_NX_WRITE), EXO_NX_WRITE);

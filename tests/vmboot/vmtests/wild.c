@@ -89,6 +89,7 @@ static long wild_reply(void)
 
 static void test_wild(void)
 {
+    NEED_INTERRUPTS();
     seed = 0x9e3779b97f4a7c15;
     for (unsigned i = 0; i < ROUNDS; i++) {
         EXPECT(guest_make(&g, 0, &halt, i % 2 != 0), 0);
@@ -106,6 +107,7 @@ static void test_wild(void)
 /* Random code alone, the monitor skipping whatever exits. */
 static void test_code(void)
 {
+    NEED_INTERRUPTS();
     seed = 0x2545f4914f6cdd1d;
     for (unsigned i = 0; i < ROUNDS; i++) {
         EXPECT(guest_make(&g, 0, &halt, i % 2 != 0), 0);
