@@ -154,6 +154,13 @@ static void priority_fell(const struct lapic *l)
     if (bit_highest(l->irr) >= 0) vcpu_kick(cpu_of(l));
 }
 
+/* The APIC was turned on or off, or the way of the 8259s through it. */
+static void way_changed(const struct lapic *l)
+{
+    if (lapic_takes_pic(cpu_of(l)) && pic_pending() >= 0) vcpu_kick(cpu_of(l));
+    priority_fell(l);
+}
+
 /* ---- end of interrupt -------------------------------------------------------------------- */
 
 /* The highest vector in service is done. */
@@ -474,9 +481,9 @@ static bool register_read(struct lapic *l, unsigned reg, uint32_t *value)
 static void svr_write(struct lapic *l, uint32_t value)
 {
     l->svr = value & SVR_BITS;
-    if (value & SVR_ENABLE) return;
-    for (unsigned i = 0; i < LVTS; i++) /* 11.4.7.2 */
+    for (unsigned i = 0; i < LVTS && !(value & SVR_ENABLE); i++) /* 11.4.7.2 */
         l->lvt[i] |= LVT_MASKED;
+    way_changed(l);
 }
 
 static void lvt_write(struct lapic *l, unsigned i, uint32_t value)
@@ -596,6 +603,7 @@ static bool base_write(struct lapic *l, uint64_t value)
     l->base = (value & ~BASE_BSP) | (before & BASE_BSP);
     if (!mode && before & BASE_ENABLE) registers_reset(l);
     if (is_x2apic(l)) l->ldr = l->id >> 4 << 16 | 1u << (l->id & 15);
+    way_changed(l);
     return true;
 }
 

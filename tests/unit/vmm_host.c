@@ -37,6 +37,14 @@ bool guest_write(uint64_t address, const void *from, uint64_t bytes)
 uint64_t guest_ram_low(void) { return HOST_RAM; }
 uint64_t guest_ram_high(void) { return 0; }
 
+void guest_page_give(uint64_t page)
+{
+    (void)page;
+    host.given++;
+}
+
+void exo_strcpy(char *to, const char *from, size_t size) { snprintf(to, size, "%s", from); }
+
 /* ---- time --------------------------------------------------------------------------------- */
 
 uint64_t vm_now(void) { return host.now; }
@@ -95,6 +103,7 @@ void irq_set(unsigned gsi, bool level)
 void msi_send(uint64_t address, uint32_t data)
 {
     host.messages++;
+    host.sent[data & 0xff]++;
     host.message_address = address;
     host.message_data = data;
 }

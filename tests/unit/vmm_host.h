@@ -28,11 +28,13 @@ struct vm_host {
     bool line[24];
     unsigned rises[24]; /* of each line, from low to high */
     unsigned messages;
+    unsigned sent[256]; /* messages with that vector */
     uint64_t message_address;
     uint32_t message_data;
     unsigned kicks[VM_CPUS], nmis[VM_CPUS], inits[VM_CPUS], sipis[VM_CPUS];
     unsigned sipi_vector;
     unsigned power_offs, resets, fails, notes;
+    uint64_t given; /* pages, by the balloon */
     char console[65536];
     size_t console_bytes;
 };
