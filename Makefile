@@ -150,10 +150,13 @@ $(vm_tests:%=build/user/%.elf): $(guests)
 
 # ---- boot archives: root, config and programs, a cpio each ---------------------------------
 
+build/user/root.image: build/user/root.elf tools/image.py
+	@$(PYTHON) tools/image.py $< $@
+
 # archive NAME, CONFIG, PROGRAM DIRECTORIES
 define archive_rule
-build/$(1).cpio: $(2) build/user/root.elf $(3:%=build/user/%.elf) tools/archive.sh
-	tools/archive.sh $$@ root=build/user/root.elf config=$(2) \
+build/$(1).cpio: $(2) build/user/root.image $(3:%=build/user/%.elf) tools/archive.sh
+	tools/archive.sh $$@ root=build/user/root.image config=$(2) \
 	  $(foreach p,$(3),$(notdir $(p))=build/user/$(p).elf)
 endef
 images :=
@@ -206,7 +209,7 @@ build/fuzz.iso: build/debug/kernel.elf build/fuzz.cpio tools/iso.sh
 export GUEST GUESTS GUEST_CONFIG GUEST_MEMORY GUEST_CPUS DISK
 run:
 	@tools/deps.sh run
-	@$(MAKE) --no-print-directory -s build/debug/kernel.elf $(programs:%=build/user/%.elf)
+	@$(MAKE) --no-print-directory -s build/debug/kernel.elf build/user/root.image $(programs:%=build/user/%.elf)
 	@tools/run.sh build/guest.cpio
 	@$(PYTHON) tools/emu.py --kernel build/debug/kernel.elf --archive build/guest.cpio \
 	  --cpus $(CPUS) --memory $(MEMORY) --interactive

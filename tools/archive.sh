@@ -15,7 +15,7 @@ for pair in "$@"; do
     name=${pair%%=*}
     cp "${pair#*=}" "$staging/$name"
     case ${pair#*=} in
-    build/user/*) strip "$staging/$name" ;;
+    build/user/*.elf) strip "$staging/$name" ;;
     esac
     touch -d @0 "$staging/$name"
     names="$names $name"

@@ -101,6 +101,6 @@ for i in 2 3; do
     [ "$i" -gt "$guests" ] || guest "$i" "$name$i"
 done
 # shellcheck disable=SC2086
-tools/archive.sh "$output" root=build/user/root.elf config=$files/config \
+tools/archive.sh "$output" root=build/user/root.image config=$files/config \
     console=build/user/apps/console.elf switch=build/user/apps/switch.elf vmm=build/user/vmm.elf \
     $pack

@@ -13,27 +13,15 @@
 #define ROOT_TABLES 32u
 #define ENV_FRAMES (3 + ROOT_TABLES)
 #define THREAD_FRAMES 2u
-#define SEGMENTS_MAX 16u
 #define DEVICE_END 0xfec00u /* frame of the first I/O APIC: the kernel's from here */
 
-struct elf_header { /* System V ABI, gABI 4.1, chapter 4 */
-    uint8_t ident[16];
-    uint16_t type, machine;
-    uint32_t version;
-    uint64_t entry, segments, sections;
-    uint32_t flags;
-    uint16_t bytes, segment_bytes, segment_count, rest[3];
+/* The program, as tools/image.py makes it: this, then its pages, those to execute first, then
+ * those to read, then those to write; what the file does not have of them is zero. */
+struct image {
+    uint64_t magic, va, entry, pages[3];
 };
-struct elf_segment {
-    uint32_t type, flags;
-    uint64_t offset, va, pa, file_bytes, memory_bytes, align;
-};
-#define ELF_IDENT 0x00010102464c457ful /* 64-bit, little-endian, version 1 */
-#define ELF_EXECUTABLE 2
-#define ELF_X86_64 62
-#define ELF_LOAD 1
-#define ELF_X 1u
-#define ELF_W 2u
+#define IMAGE_MAGIC 0x31746f6f724f5845 /* "EXOroot1" */
+#define IMAGE_PAGES_MAX 0x100000
 
 /* Two calls of core, and the one that starts a thread: abi/calls.list. */
 long sys_page_bind(uint64_t env, uint64_t va, uint64_t pages, uint64_t sel, uint64_t frame,
@@ -124,47 +112,32 @@ static void map(uint64_t va, uint64_t pages, unsigned sel, frame_t frame, unsign
 }
 
 /* ---- the program --------------------------------------------------------------------------- */
-static uint64_t segment_pages(const struct elf_segment *s)
+/* Returns its pages. */
+static uint64_t image_read(struct image *image, const char *file, uint64_t bytes)
 {
-    return ((s->va & (EXO_PAGE - 1)) + s->memory_bytes + EXO_PAGE - 1) >> 12;
+    uint64_t pages = 0;
+    if (bytes < sizeof *image) panic("root is no image for this kernel");
+    memcpy(image, file, sizeof *image);
+    for (unsigned i = 0; i < 3; i++)
+        pages += image->pages[i] < IMAGE_PAGES_MAX ? image->pages[i] : IMAGE_PAGES_MAX;
+    if (image->magic != IMAGE_MAGIC || image->va % EXO_PAGE != 0 || image->va >= EXO_INFO_VA ||
+        pages >= IMAGE_PAGES_MAX || pages > (EXO_INFO_VA - image->va) / EXO_PAGE ||
+        bytes - sizeof *image > pages * EXO_PAGE)
+        panic("root is no image for this kernel");
+    return pages;
 }
 
-/* Copies the segments that are to be loaded and checks each; returns how many. */
-static unsigned segments_read(const char *file, uint64_t bytes, struct elf_segment *out)
+static void image_load(const struct image *image, uint64_t pages, const char *file, uint64_t bytes)
 {
-    struct elf_header h;
-    uint64_t ident;
-    if (bytes < sizeof h) panic("root is no ELF file");
-    memcpy(&h, file, sizeof h);
-    memcpy(&ident, h.ident, sizeof ident);
-    if (ident << 8 != ELF_IDENT << 8 || /* but the byte for the OS */
-        h.type != ELF_EXECUTABLE || h.machine != ELF_X86_64 || h.segments > bytes ||
-        h.segment_bytes != sizeof *out || h.segment_count > (bytes - h.segments) / sizeof *out)
-        panic("root is no static x86-64 ELF executable");
-    unsigned n = 0;
-    for (unsigned i = 0; i < h.segment_count; i++) {
-        struct elf_segment s;
-        memcpy(&s, file + h.segments + i * sizeof s, sizeof s);
-        if (s.type != ELF_LOAD || !s.memory_bytes) continue;
-        if (n == SEGMENTS_MAX || s.offset > bytes || s.file_bytes > bytes - s.offset ||
-            s.file_bytes > s.memory_bytes || s.va >= EXO_INFO_VA ||
-            s.memory_bytes > EXO_INFO_VA - s.va)
-            panic("segment %u of root lies outside the file or the address space", i);
-        if ((s.flags & (ELF_W | ELF_X)) == (ELF_W | ELF_X))
-            panic("segment %u of root is writable and executable", i);
-        out[n++] = s;
-    }
-    return n;
-}
-
-static void segment_load(const char *file, const struct elf_segment *s)
-{
-    uint64_t pages = segment_pages(s);
+    static const unsigned rights[] = {EXO_R | EXO_X, EXO_R, EXO_R | EXO_W};
     frame_t frame = frames_take(pages);
-    char *to = phys_ptr((uint64_t)frame << 12);
-    memcpy(to + (s->va & (EXO_PAGE - 1)), file + s->offset, s->file_bytes);
-    unsigned rights = EXO_R | (s->flags & ELF_W ? EXO_W : 0) | (s->flags & ELF_X ? EXO_X : 0);
-    map(s->va & ~(EXO_PAGE - 1ul), pages, EXO_ROOT_MEMORY, frame, rights);
+    uint64_t va = image->va;
+    memcpy(phys_ptr((uint64_t)frame << 12), file + sizeof *image, bytes - sizeof *image);
+    for (unsigned i = 0; i < 3; i++) {
+        map(va, image->pages[i], EXO_ROOT_MEMORY, frame, rights[i]);
+        va += image->pages[i] * EXO_PAGE;
+        frame += (frame_t)image->pages[i];
+    }
 }
 
 /* ---- objects and capabilities ------------------------------------------------------------------ */
@@ -277,18 +250,16 @@ static void thread_begin(uint64_t entry)
 
 void load_root(void)
 {
-    struct elf_segment segment[SEGMENTS_MAX];
+    struct image image;
     uint64_t bytes;
     if (!boot.archive_bytes || boot.archive & (EXO_PAGE - 1))
         panic("no boot archive (initrd, module2), or it does not begin a page");
     const char *file = archive_find("root", sizeof "root", &bytes);
     if (!file) panic("the boot archive is no cpio archive (newc) or has no file \"root\"");
-    unsigned segments = segments_read(file, bytes, segment);
+    uint64_t pages = image_read(&image, file, bytes);
     /* Frames: page tables at most 4 a mapped stretch, and one every 2 MiB of it. */
     uint64_t frames = ENV_FRAMES + THREAD_FRAMES + EXO_STACK_PAGES;
-    frames += 4 * (segments + 3) + exposed_count / 512;
-    for (unsigned i = 0; i < segments; i++)
-        frames += segment_pages(&segment[i]) + (segment_pages(&segment[i]) >> 9);
+    frames += 4 * 6 + exposed_count / 512 + pages + pages / 512;
     if (frames >= nframes) panic("root needs %lu KiB, more than there is", frames * 4);
     root.next = memory_take_top((uint32_t)frames);
     root.end = root.next + (frame_t)frames;
@@ -302,12 +273,11 @@ void load_root(void)
     ports_give();
     devices_give();
     memory_give();
-    for (unsigned i = 0; i < segments; i++)
-        segment_load(file, &segment[i]);
+    image_load(&image, pages, file, bytes);
     map(EXO_INFO_VA, exposed_count, EXO_ROOT_TABLES, exposed_frame, EXO_R);
     map(EXO_UPCALL_VA, 1, EXO_ROOT_MEMORY, root.thread + 1, EXO_R | EXO_W);
     map(EXO_VECTOR_VA, 1, EXO_ROOT_MEMORY, root.env + 2, EXO_R | EXO_W);
     map(EXO_STACK_VA, EXO_STACK_PAGES, EXO_ROOT_MEMORY, frames_take(EXO_STACK_PAGES),
         EXO_R | EXO_W);
-    thread_begin(((const struct elf_header *)file)->entry);
+    thread_begin(image.entry);
 }

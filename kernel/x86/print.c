@@ -10,7 +10,7 @@
 volatile uint32_t panicking;
 static uint32_t print_lock;
 
-static void put_number(uint64_t value, unsigned base, int width, char pad)
+static void put_number(uint64_t value, unsigned base)
 {
     char digits[24];
     int n = 0;
@@ -18,8 +18,6 @@ static void put_number(uint64_t value, unsigned base, int width, char pad)
         digits[n++] = "0123456789abcdef"[value % base];
         value /= base;
     } while (value);
-    while (width-- > n)
-        serial_put(pad);
     while (n)
         serial_put(digits[--n]);
 }
@@ -30,7 +28,7 @@ static void put_string(const char *s)
         serial_put(*s);
 }
 
-/* %s %c %d %u %x %p, with l, a width and 0. */
+/* %s %d %u %x, with l: what the kernel's messages use. */
 static void print(const char *f, va_list args)
 {
     for (; *f; f++) {
@@ -38,30 +36,17 @@ static void print(const char *f, va_list args)
             serial_put(*f);
             continue;
         }
-        char pad = f[1] == '0' ? '0' : ' ';
-        int width = 0;
-        bool wide = false;
-        for (f++; *f >= '0' && *f <= '9'; f++)
-            width = width * 10 + *f - '0';
-        for (; *f == 'l'; f++)
-            wide = true;
+        bool wide = *++f == 'l';
+        if (wide) f++;
         if (*f == 's') {
             put_string(va_arg(args, const char *));
-        } else if (*f == 'c') {
-            serial_put((char)va_arg(args, int));
-        } else if (*f == 'd') {
-            int64_t v = wide ? va_arg(args, long) : va_arg(args, int);
-            if (v < 0) serial_put('-');
-            put_number(v < 0 ? -(uint64_t)v : (uint64_t)v, 10, width, pad);
-        } else if (*f == 'u' || *f == 'x' || *f == 'p') {
-            wide |= *f == 'p';
-            uint64_t v = wide ? va_arg(args, uint64_t) : va_arg(args, unsigned);
-            put_number(v, *f == 'u' ? 10 : 16, width, pad);
-        } else if (*f) {
-            serial_put(*f);
-        } else {
-            return;
+            continue;
         }
+        uint64_t v = wide ? va_arg(args, uint64_t) : va_arg(args, unsigned);
+        int64_t d = wide ? (int64_t)v : (int)v;
+        bool negative = *f == 'd' && d < 0;
+        if (negative) serial_put('-');
+        put_number(negative ? -(uint64_t)d : v, *f == 'x' ? 16 : 10);
     }
 }
 
