@@ -146,6 +146,7 @@ runner := $(call objects,tests/runner)
 guests := $(call objects,tests/guests)
 $(patsubst %,build/user/%.elf,$(boot_tests) $(vm_tests)): $(runner)
 $(vm_tests:%=build/user/%.elf): $(guests)
+build/user/bench/primitives.elf: build/user/tests/vmboot/vmtests/monitor.o
 -include $(patsubst %.o,%.d,$(lib) $(runner) $(guests) $(foreach p,$(programs),$(call objects,$(p))))
 
 # ---- boot archives: root, config and programs, a cpio each ---------------------------------

@@ -8,9 +8,8 @@
  * built to count them.
  * Lines: bench NAME VALUE UNIT switches=N crossings=M flushes=K */
 #pragma GCC target("general-regs-only")
-#include "../../lib/exo/exo.h"
+#include "bench.h"
 
-#define RUNS 201
 #define PAGES 100
 #define VA 0x0000000060000000ul
 #define RW (EXO_R | EXO_W)
@@ -21,7 +20,8 @@ void bench_serve(void), bench_gate(void), bench_skip(void), bench_upcall(void);
 void bench_fault(struct exo_upcall_page *page);
 _Static_assert(EXO_UPCALL_VA == 0x00007f8000000000, "entry.S");
 
-static uint64_t sample[RUNS], empty;
+uint64_t sample[RUNS];
+static uint64_t empty;
 static uint64_t switches, crossings, flushes;
 static uint64_t counted_switches, counted_crossings, counted_flushes;
 
@@ -37,27 +37,29 @@ static void sort(uint64_t *a)
         }
 }
 
-static uint64_t median(void)
+uint64_t median_over(uint64_t nothing)
 {
     sort(sample);
-    return sample[RUNS / 2] - empty;
+    return sample[RUNS / 2] - nothing;
 }
 
-static void begin(void)
+static uint64_t median(void) { return median_over(empty); }
+
+void begin(void)
 {
     switches = counters()->switches;
     crossings = counters()->crossings;
     flushes = counters()->flushes;
 }
 
-static void end(void)
+void end(uint64_t n)
 {
-    counted_switches = counters()->switches - switches;
-    counted_crossings = counters()->crossings - crossings;
-    counted_flushes = counters()->flushes - flushes;
+    counted_switches = (counters()->switches - switches) / n;
+    counted_crossings = (counters()->crossings - crossings) / n;
+    counted_flushes = (counters()->flushes - flushes) / n;
 }
 
-static void report(const char *name, uint64_t value, const char *unit)
+void report(const char *name, uint64_t value, const char *unit)
 {
     exo_printf("bench %s %lu %s switches=%lu crossings=%lu flushes=%lu\n", name, value, unit,
                counted_switches, counted_crossings, counted_flushes);
@@ -72,19 +74,16 @@ static void report(const char *name, uint64_t value, const char *unit)
         uint64_t start_ = exo_tsc();                                                               \
         operation;                                                                                 \
         sample[run_] = exo_tsc() - start_;                                                         \
-        end();                                                                                     \
+        end(1);                                                                                    \
     }
 #define NOTHING (void)0
 
-/* An answer that must be this: a wrong figure is worse than none. */
-static void must(long got, long wanted, const char *what)
+void must(long got, long wanted, const char *what)
 {
     if (got == wanted) return;
     exo_printf("bench: %s gave %ld (%s)\n", what, got, exo_strerror(got));
     exo_exit(1);
 }
-#define MUST(call, value) must((long)(call), (long)(value), #call)
-
 static void set_upcall(void (*entry)(void))
 {
     MUST(exo_thread_set(0, EXO_SET_UPCALL, (uint64_t)entry, exo_this()->upcall_sp), 0);
@@ -222,7 +221,7 @@ static void bench_calls(void)
         begin();                                                                                   \
         uint64_t start_ = exo_tsc();                                                               \
         operation;                                                                                 \
-        end();                                                                                     \
+        end(1);                                                                                    \
         while (SHARED->turns == turn_)                                                             \
             exo_yield();                                                                           \
         sample[run_] = SHARED->stamp - start_;                                                     \
@@ -429,7 +428,7 @@ int main(struct exo_startup *start)
     if (!strcmp(start->args, "waiter")) kid_waiter();
     if (!strcmp(start->args, "yielder")) kid_yielder();
     MEASURE(NOTHING, NOTHING);
-    empty = median();
+    empty = median_over(0);
     exo_printf("bench rdtsc_pair %lu instructions switches=0 crossings=0 flushes=0\n", empty);
     uint64_t frame = (uint64_t)exo_frames_alloc(&exo.pool, PAGES, 1);
     MUST(exo_bind(&exo.pool, VA, 1, exo.pool.sel, frame, RW), 0); /* its page tables */
@@ -446,6 +445,7 @@ int main(struct exo_startup *start)
     bench_calls();
     bench_yield();
     bench_signals();
+    bench_vms();
     exo_printf("BENCH DONE\n");
     return 0;
 }

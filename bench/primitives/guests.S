@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Guests that measure: each does its operation rcx times between two RDTSCs, whose own
+ * cost is left in, and stores the ticks from GUEST_DATA on; then it halts. r12..r14 and
+ * rdi are its own. */
+#include "../../tests/guests/guest.inc"
+
+    .macro MEASURED name
+    GUEST \name
+    mov %rcx, %r13
+    mov $GUEST_DATA, %r14d
+1:  rdtsc
+    mov %eax, %r12d
+    .endm
+    .macro TAKEN name
+    rdtsc
+    sub %r12d, %eax
+    mov %rax, (%r14)
+    add $8, %r14
+    dec %r13
+    jnz 1b
+    hlt
+    END \name
+    .endm
+
+    .section .rodata
+    MEASURED bench_empty
+    TAKEN bench_empty
+
+    MEASURED bench_cpuid
+    cpuid
+    TAKEN bench_cpuid
+
+    MEASURED bench_hypercall
+    vmmcall
+    TAKEN bench_hypercall
+
+    MEASURED bench_pio
+    in $0x60, %al
+    TAKEN bench_pio
+
+    MEASURED bench_mmio
+    mov GUEST_FAR, %eax
+    TAKEN bench_mmio
+
+/* A page that is not there yet: rdi, then the next. */
+    MEASURED bench_touch
+    mov (%rdi), %eax
+    add $4096, %rdi
+    TAKEN bench_touch
+
+/* The monitor stores its time at rdi and injects; the handler compares. */
+    MEASURED bench_inject
+    vmmcall
+    TAKEN bench_inject
+
+    GUEST bench_handler
+    rdtsc
+    sub (%rdi), %eax
+    mov %rax, 4096(%r14)
+    iretq
+    END bench_handler
+
+    GUEST bench_first
+    rdtsc
+    shl $32, %rdx
+    or %rdx, %rax
+    hlt
+    END bench_first
