@@ -48,6 +48,13 @@ struct passable {
 };
 extern const struct passable passables[PASSABLES];
 
+/* A probe's answer. */
+static inline bool vm_none(const char *why)
+{
+    kprintf("virtualization: none (%s)\n", why);
+    return false;
+}
+
 static inline void *control_block(const struct thread *t) { return &tables[t->self + 3]; }
 
 static inline uint64_t control_block_phys(const struct thread *t)

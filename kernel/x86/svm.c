@@ -115,19 +115,11 @@ bool svm_exit(struct thread *t);
 
 static bool svm_probe(struct vm_caps *caps)
 {
-    if (!cpu_has(0x80000001, 2, 2)) {
-        kprintf("virtualization: none (this CPU has no AMD-V)\n");
-        return false;
-    }
-    if ((msr_read(MSR_VM_CR) & VM_CR_SVMDIS) != 0) {
-        kprintf("virtualization: none (AMD-V is turned off: enable SVM in the firmware)\n");
-        return false;
-    }
+    if (!cpu_has(0x80000001, 2, 2)) return vm_none("this CPU has no AMD-V");
+    if ((msr_read(MSR_VM_CR) & VM_CR_SVMDIS) != 0)
+        return vm_none("AMD-V is turned off: enable SVM in the firmware");
     struct cpuid r = cpuid(CPUID_SVM, 0);
-    if ((r.d & SVM_NPT) == 0 || r.b < 2) {
-        kprintf("virtualization: none (this AMD-V has no nested paging)\n");
-        return false;
-    }
+    if ((r.d & SVM_NPT) == 0 || r.b < 2) return vm_none("this AMD-V has no nested paging");
     has_next_rip = (r.d & SVM_NRIP) != 0;
     has_decode = (r.d & SVM_DECODE) != 0;
     caps->kind = EXO_VM_SVM;

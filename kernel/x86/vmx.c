@@ -20,12 +20,7 @@
 #define BASIC_TRUE (1ul << 55) /* the TRUE control MSRs exist */
 #define MSR_VMX_MISC 0x485
 #define MISC_TIMER_RATE 31u /* mask: log2 of TSC ticks for each of the preemption timer */
-#define MSR_VMX_SECONDARY 0x48b
 #define MSR_VMX_EPT_VPID 0x48c
-#define MSR_VMX_TRUE_PIN 0x48d
-#define MSR_VMX_TRUE_PRIMARY 0x48e
-#define MSR_VMX_TRUE_EXIT 0x48f
-#define MSR_VMX_TRUE_ENTRY 0x490
 #define MSR_VMX_CR4_FIXED1 0x489
 #define CR4_VMXE 0x2000ul
 #define CR0_CACHES (CR0_CD | CR0_NW)
@@ -55,81 +50,83 @@
 #define ENTRY_LONG 0x200u
 #define EXCEPTIONS ((1u << 1) | (1u << 17) | (1u << 18)) /* #DB, #AC, #MC */
 
-enum field { /* appendix B */
-             VPID = 0x0000,
-             GUEST_SELECTOR = 0x0800, /* ES, CS, SS, DS, FS, GS, LDTR, TR, two apart */
-             HOST_CS = 0x0c02,
-             HOST_SS = 0x0c04,
-             HOST_TR = 0x0c0c,
-             IO_BITMAP_A = 0x2000,
-             IO_BITMAP_B = 0x2002,
-             MSR_BITMAP = 0x2004,
-             EXIT_STORE = 0x2006,
-             EXIT_LOAD = 0x2008,
-             ENTRY_LOAD = 0x200a,
-             TSC_OFFSET = 0x2010,
-             EPTP = 0x201a,
-             GUEST_PHYSICAL = 0x2400,
-             LINK = 0x2800,
-             GUEST_PAT = 0x2804,
-             GUEST_EFER = 0x2806,
-             GUEST_PDPTE = 0x280a,
-             HOST_PAT = 0x2c00,
-             HOST_EFER = 0x2c02,
-             PIN = 0x4000,
-             PRIMARY = 0x4002,
-             EXCEPTION_BITMAP = 0x4004,
-             EXIT_CONTROLS = 0x400c,
-             EXIT_STORE_COUNT = 0x400e,
-             EXIT_LOAD_COUNT = 0x4010,
-             ENTRY_CONTROLS = 0x4012,
-             ENTRY_LOAD_COUNT = 0x4014,
-             ENTRY_EVENT = 0x4016,
-             ENTRY_ERROR = 0x4018,
-             ENTRY_LENGTH = 0x401a,
-             SECONDARY = 0x401e,
-             INSTRUCTION_ERROR = 0x4400,
-             EXIT_REASON = 0x4402,
-             EXIT_EVENT = 0x4404,
-             EXIT_ERROR = 0x4406,
-             VECTORING_EVENT = 0x4408,
-             VECTORING_ERROR = 0x440a,
-             EXIT_LENGTH = 0x440c,
-             GUEST_LIMIT = 0x4800,
-             GDTR_LIMIT = 0x4810,
-             IDTR_LIMIT = 0x4812,
-             GUEST_RIGHTS = 0x4814,
-             INTERRUPTIBILITY = 0x4824,
-             PREEMPTION_TIMER = 0x482e,
-             GUEST_SYSENTER_CS = 0x482a,
-             CR0_MASK = 0x6000,
-             CR4_MASK = 0x6002,
-             CR0_SHADOW = 0x6004,
-             CR4_SHADOW = 0x6006,
-             QUALIFICATION = 0x6400,
-             GUEST_LINEAR = 0x640a,
-             GUEST_CR0 = 0x6800,
-             GUEST_CR3 = 0x6802,
-             GUEST_CR4 = 0x6804,
-             GUEST_BASE = 0x6806,
-             GDTR_BASE = 0x6816,
-             IDTR_BASE = 0x6818,
-             GUEST_DR7 = 0x681a,
-             GUEST_RSP = 0x681c,
-             GUEST_RIP = 0x681e,
-             GUEST_RFLAGS = 0x6820,
-             PENDING_DEBUG = 0x6822,
-             GUEST_SYSENTER_ESP = 0x6824,
-             GUEST_SYSENTER_EIP = 0x6826,
-             HOST_CR0 = 0x6c00,
-             HOST_CR3 = 0x6c02,
-             HOST_CR4 = 0x6c04,
-             HOST_GS_BASE = 0x6c08,
-             HOST_TR_BASE = 0x6c0a,
-             HOST_GDTR_BASE = 0x6c0c,
-             HOST_IDTR_BASE = 0x6c0e,
-             HOST_RSP = 0x6c14,
-             HOST_RIP = 0x6c16,
+/* Fields: appendix B. Those of segments stand for ES, then CS, SS, DS, FS, GS, LDTR, TR follow,
+ * two apart. */
+enum field {
+    VPID = 0x0000,
+    GUEST_SELECTOR = 0x0800,
+    HOST_CS = 0x0c02,
+    HOST_SS = 0x0c04,
+    HOST_TR = 0x0c0c,
+    IO_BITMAP_A = 0x2000,
+    IO_BITMAP_B = 0x2002,
+    MSR_BITMAP = 0x2004,
+    EXIT_STORE = 0x2006,
+    EXIT_LOAD = 0x2008,
+    ENTRY_LOAD = 0x200a,
+    TSC_OFFSET = 0x2010,
+    EPTP = 0x201a,
+    GUEST_PHYSICAL = 0x2400,
+    LINK = 0x2800,
+    GUEST_PAT = 0x2804,
+    GUEST_EFER = 0x2806,
+    GUEST_PDPTE = 0x280a,
+    HOST_PAT = 0x2c00,
+    HOST_EFER = 0x2c02,
+    PIN = 0x4000,
+    PRIMARY = 0x4002,
+    EXCEPTION_BITMAP = 0x4004,
+    EXIT_CONTROLS = 0x400c,
+    EXIT_STORE_COUNT = 0x400e,
+    EXIT_LOAD_COUNT = 0x4010,
+    ENTRY_CONTROLS = 0x4012,
+    ENTRY_LOAD_COUNT = 0x4014,
+    ENTRY_EVENT = 0x4016,
+    ENTRY_ERROR = 0x4018,
+    ENTRY_LENGTH = 0x401a,
+    SECONDARY = 0x401e,
+    INSTRUCTION_ERROR = 0x4400,
+    EXIT_REASON = 0x4402,
+    EXIT_EVENT = 0x4404,
+    EXIT_ERROR = 0x4406,
+    VECTORING_EVENT = 0x4408,
+    VECTORING_ERROR = 0x440a,
+    EXIT_LENGTH = 0x440c,
+    GUEST_LIMIT = 0x4800,
+    GDTR_LIMIT = 0x4810,
+    IDTR_LIMIT = 0x4812,
+    GUEST_RIGHTS = 0x4814,
+    INTERRUPTIBILITY = 0x4824,
+    PREEMPTION_TIMER = 0x482e,
+    GUEST_SYSENTER_CS = 0x482a,
+    CR0_MASK = 0x6000,
+    CR4_MASK = 0x6002,
+    CR0_SHADOW = 0x6004,
+    CR4_SHADOW = 0x6006,
+    QUALIFICATION = 0x6400,
+    GUEST_LINEAR = 0x640a,
+    GUEST_CR0 = 0x6800,
+    GUEST_CR3 = 0x6802,
+    GUEST_CR4 = 0x6804,
+    GUEST_BASE = 0x6806,
+    GDTR_BASE = 0x6816,
+    IDTR_BASE = 0x6818,
+    GUEST_DR7 = 0x681a,
+    GUEST_RSP = 0x681c,
+    GUEST_RIP = 0x681e,
+    GUEST_RFLAGS = 0x6820,
+    PENDING_DEBUG = 0x6822,
+    GUEST_SYSENTER_ESP = 0x6824,
+    GUEST_SYSENTER_EIP = 0x6826,
+    HOST_CR0 = 0x6c00,
+    HOST_CR3 = 0x6c02,
+    HOST_CR4 = 0x6c04,
+    HOST_GS_BASE = 0x6c08,
+    HOST_TR_BASE = 0x6c0a,
+    HOST_GDTR_BASE = 0x6c0c,
+    HOST_IDTR_BASE = 0x6c0e,
+    HOST_RSP = 0x6c14,
+    HOST_RIP = 0x6c16
 };
 
 /* Bits of INTERRUPTIBILITY and PENDING_DEBUG. */
@@ -154,6 +151,19 @@ enum field { /* appendix B */
 #define X_EPT 48
 #define X_TIMER 52
 
+/* The words of controls, by where what is allowed stands. */
+enum { PIN_WORD, PRIMARY_WORD, SECONDARY_WORD, EXIT_WORD, ENTRY_WORD, CONTROLS };
+static const struct {
+    enum field field;
+    uint32_t msr, wanted, optional;
+} control_words[CONTROLS] = {
+    {PIN, 0x48d, PIN_WANTED, PIN_OPTIONAL},
+    {PRIMARY, 0x48e, PRIMARY_WANTED, PRIMARY_MONITOR},
+    {SECONDARY, 0x48b, SECONDARY_WANTED, SECONDARY_OPTIONAL},
+    {EXIT_CONTROLS, 0x48f, EXIT_WANTED, 0},
+    {ENTRY_CONTROLS, 0x490, ENTRY_WANTED, 0},
+};
+
 /* In vcpu.machine. */
 #define GUEST_MSRS 5
 #define HOST_MSRS 4 /* the first of the guest's; KERNEL_GS goes with the threads */
@@ -173,7 +183,7 @@ static const uint32_t switched_msrs[GUEST_MSRS] = {MSR_STAR, MSR_LSTAR, MSR_CSTA
                                                    MSR_KERNEL_GS_BASE};
 
 static struct {
-    uint32_t revision, pin, primary, secondary, exit, entry;
+    uint32_t revision, word[CONTROLS];
     uint64_t eptp;
 } controls;
 static const struct thread *loaded[EXO_MAX_CPUS]; /* whose VMCS is current */
@@ -211,16 +221,20 @@ static void vmcs_load(const struct thread *t)
 
 /* ---- at boot ------------------------------------------------------------------------------ */
 
-/* A control word: what is wanted, what is optional and there, what must be. False, with a
+/* Each word: what is wanted, what is optional and there, what must be. False, with a
  * message, when something wanted is missing. */
-static bool control_find(uint32_t msr, uint32_t wanted, uint32_t optional, uint32_t *out)
+static bool controls_find(void)
 {
-    uint64_t allowed = msr_read(msr);
-    uint32_t ones = (uint32_t)(allowed >> 32);
-    *out = wanted | (optional & ones) | (uint32_t)allowed;
-    if ((*out & ~ones) == 0) return true;
-    kprintf("virtualization: none (this VT-x lacks controls %x of MSR %x)\n", *out & ~ones, msr);
-    return false;
+    for (unsigned i = 0; i < CONTROLS; i++) {
+        uint64_t allowed = msr_read(control_words[i].msr);
+        uint32_t ones = (uint32_t)(allowed >> 32), *word = &controls.word[i];
+        *word = control_words[i].wanted | (control_words[i].optional & ones) | (uint32_t)allowed;
+        if ((*word & ~ones) != 0) {
+            kprintf("VT-x lacks controls %x of MSR %x\n", *word & ~ones, control_words[i].msr);
+            return vm_none("this VT-x lacks what is needed");
+        }
+    }
+    return true;
 }
 
 /* Turns VT-x on for good, unless the firmware has forbidden it. */
@@ -236,32 +250,14 @@ static bool feature_enable(void)
 
 static bool vmx_probe(struct vm_caps *caps)
 {
-    if (!cpu_has(1, 2, 5)) {
-        kprintf("virtualization: none (this CPU has neither AMD-V nor VT-x)\n");
-        return false;
-    }
-    if (!feature_enable()) {
-        kprintf("virtualization: none (VT-x is turned off: enable it in the firmware)\n");
-        return false;
-    }
+    if (!cpu_has(1, 2, 5)) return vm_none("this CPU has neither AMD-V nor VT-x");
+    if (!feature_enable()) return vm_none("VT-x is turned off: enable it in the firmware");
     uint64_t basic = msr_read(MSR_VMX_BASIC);
     controls.revision = (uint32_t)basic & 0x7fffffff;
-    if ((basic & BASIC_TRUE) == 0) {
-        kprintf("virtualization: none (this VT-x is too old: no unrestricted guest)\n");
-        return false;
-    }
-    if (!control_find(MSR_VMX_TRUE_PIN, PIN_WANTED, PIN_OPTIONAL, &controls.pin) ||
-        !control_find(MSR_VMX_TRUE_PRIMARY, PRIMARY_WANTED, PRIMARY_MONITOR, &controls.primary) ||
-        !control_find(MSR_VMX_SECONDARY, SECONDARY_WANTED, SECONDARY_OPTIONAL,
-                      &controls.secondary) ||
-        !control_find(MSR_VMX_TRUE_EXIT, EXIT_WANTED, 0, &controls.exit) ||
-        !control_find(MSR_VMX_TRUE_ENTRY, ENTRY_WANTED, 0, &controls.entry))
-        return false;
+    if ((basic & BASIC_TRUE) == 0) return vm_none("this VT-x is too old: no unrestricted guest");
+    if (!controls_find()) return false;
     uint64_t ept = msr_read(MSR_VMX_EPT_VPID);
-    if ((ept & EPT_NEEDED) != EPT_NEEDED) {
-        kprintf("virtualization: none (this EPT lacks features: %lx)\n", ept);
-        return false;
-    }
+    if ((ept & EPT_NEEDED) != EPT_NEEDED) return vm_none("this EPT lacks what is needed");
     if ((ept & EPT_1G) == 0) huge_pages = false;
     caps->kind = EXO_VM_VMX;
     caps->asids = 0x10000;
@@ -298,18 +294,15 @@ static void controls_write(const struct thread *t)
     const struct env *e = &envs[t->env];
     uint64_t maps = (uint64_t)(t->env + 3 + e->tables) * EXO_PAGE;
     uint64_t lists = (uint64_t)(t->self + 2) * EXO_PAGE + offsetof(struct vcpu, machine);
-    vmwrite(PIN, controls.pin);
-    vmwrite(PRIMARY, controls.primary);
-    vmwrite(SECONDARY, controls.secondary);
-    vmwrite(EXIT_CONTROLS, controls.exit);
-    vmwrite(ENTRY_CONTROLS, controls.entry);
+    for (unsigned i = 0; i < CONTROLS; i++)
+        vmwrite(control_words[i].field, controls.word[i]);
     vmwrite(EXCEPTION_BITMAP, EXCEPTIONS);
     vmwrite(IO_BITMAP_A, maps);
     vmwrite(IO_BITMAP_B, maps + EXO_PAGE);
     vmwrite(MSR_BITMAP, maps + 3 * EXO_PAGE);
     vmwrite(EPTP, (uint64_t)e->root * EXO_PAGE | controls.eptp);
     vmwrite(LINK, UINT64_MAX);
-    if ((controls.pin & PIN_OPTIONAL) != 0)
+    if ((controls.word[PIN_WORD] & PIN_OPTIONAL) != 0)
         vmwrite(PREEMPTION_TIMER,
                 slot_ticks / TIMER_PARTS >> (msr_read(MSR_VMX_MISC) & MISC_TIMER_RATE));
     vmwrite(CR0_MASK, CR0_CACHES | CR0_NE);
@@ -385,16 +378,11 @@ static void segs_set(const struct exo_vm_segs *s)
 }
 
 /* Bits that the kernel forces are as the monitor last set them, to it and to the guest. */
-static uint64_t cr0_view(void)
-{
-    const uint64_t mask = CR0_CACHES | CR0_NE;
-    return (vmread(GUEST_CR0) & ~mask) | (vmread(CR0_SHADOW) & mask);
-}
-
 static void vmx_modes(struct thread *t, uint64_t *cr0, uint64_t *cr4, uint64_t *efer)
 {
+    const uint64_t mask = CR0_CACHES | CR0_NE;
     vmcs_load(t);
-    *cr0 = cr0_view();
+    *cr0 = (vmread(GUEST_CR0) & ~mask) | (vmread(CR0_SHADOW) & mask);
     *cr4 = vmread(GUEST_CR4) & vm_caps.cr4_allowed;
     *efer = vmread(GUEST_EFER);
 }
@@ -407,7 +395,8 @@ static void cr_set(struct vmx *x, const struct exo_vm_cr *cr)
     vmwrite(GUEST_CR4, cr->cr4 | CR4_VMXE);
     vmwrite(CR4_SHADOW, cr->cr4);
     vmwrite(GUEST_EFER, cr->efer);
-    vmwrite(ENTRY_CONTROLS, controls.entry | ((cr->efer & EFER_LMA) != 0 ? ENTRY_LONG : 0));
+    vmwrite(ENTRY_CONTROLS,
+            controls.word[ENTRY_WORD] | ((cr->efer & EFER_LMA) != 0 ? ENTRY_LONG : 0));
     x->cr2 = cr->cr2;
 }
 
@@ -501,7 +490,7 @@ static void vmx_init(struct thread *t, struct vcpu *v)
     controls_write(t);
     host_write(t);
     state_reset(x);
-    x->primary = controls.primary;
+    x->primary = controls.word[PRIMARY_WORD];
     for (unsigned i = 0; i < HOST_MSRS; i++)
         x->host[i] = (struct msr_entry){switched_msrs[i], msr_read(switched_msrs[i])};
     v->flush = 1;
@@ -560,21 +549,15 @@ static void blocked_write(const struct thread *t, const struct vcpu *v, struct v
     vmwrite(PENDING_DEBUG, shadow && (t->regs.rflags & RFLAGS_TF) != 0 ? PENDING_STEP : 0);
 }
 
-static void invept_all(void)
-{
-    const uint64_t none[2] = {0, 0};
-    __asm__ volatile("invept %0, %1" : : "m"(none), "r"(INVEPT_ALL) : "cc", "memory");
-}
-
 static void __attribute__((noreturn)) vmx_enter(struct thread *t, struct vcpu *v, bool flush)
 {
     struct vmx *x = vmx_of(v);
-    uint64_t cr3 = percpu()->cr3;
+    const uint64_t cr3 = percpu()->cr3, none[2] = {0, 0};
     vmcs_load(t);
-    if (flush) invept_all();
+    if (flush) __asm__ volatile("invept %0, %1" : : "m"(none), "r"(INVEPT_ALL) : "cc", "memory");
     if (x->vpid != v->asid) vmwrite(VPID, x->vpid = v->asid);
     if (x->host_cr3 != cr3) vmwrite(HOST_CR3, x->host_cr3 = cr3);
-    uint32_t primary = controls.primary;
+    uint32_t primary = controls.word[PRIMARY_WORD];
     if ((v->window & EXO_WINDOW_INTERRUPT) != 0) primary |= PRIMARY_INTERRUPT_WINDOW;
     if ((v->window & EXO_WINDOW_NMI) != 0) primary |= PRIMARY_NMI_WINDOW;
     if (x->primary != primary) vmwrite(PRIMARY, x->primary = primary);
@@ -684,15 +667,7 @@ static const struct {
     [13] = {EXO_VX_INSTR, EXO_IX_INVD},
     [15] = {EXO_VX_INSTR, EXO_IX_RDPMC},
     [18] = {EXO_VX_HYPERCALL, 0},
-    [19] = {EXO_VX_INSTR, EXO_IX_VIRT},
-    [20] = {EXO_VX_INSTR, EXO_IX_VIRT},
-    [21] = {EXO_VX_INSTR, EXO_IX_VIRT},
-    [22] = {EXO_VX_INSTR, EXO_IX_VIRT},
-    [23] = {EXO_VX_INSTR, EXO_IX_VIRT},
-    [24] = {EXO_VX_INSTR, EXO_IX_VIRT},
-    [25] = {EXO_VX_INSTR, EXO_IX_VIRT},
-    [26] = {EXO_VX_INSTR, EXO_IX_VIRT},
-    [27] = {EXO_VX_INSTR, EXO_IX_VIRT},
+    [19 ... 27] = {EXO_VX_INSTR, EXO_IX_VIRT},
     [36] = {EXO_VX_INSTR, EXO_IX_MWAIT},
     [39] = {EXO_VX_INSTR, EXO_IX_MONITOR},
     [50] = {EXO_VX_INSTR, EXO_IX_VIRT},
