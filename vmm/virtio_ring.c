@@ -14,7 +14,7 @@ struct virtio_desc {
     uint64_t address;
     uint32_t bytes;
     uint16_t flags, next;
-};
+} __attribute__((packed)); /* an indirect table may lie anywhere */
 #define DESC_NEXT 1
 #define DESC_WRITE 2
 #define DESC_INDIRECT 4

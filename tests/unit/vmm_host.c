@@ -17,6 +17,7 @@ static unsigned host_failed;
 
 void *guest_ptr(uint64_t address, uint64_t bytes)
 {
+    if (host.race) host.race();
     return address < HOST_RAM && bytes <= HOST_RAM - address ? host_ram + address : NULL;
 }
 
@@ -135,8 +136,9 @@ void vm_note(const char *format, ...)
 
 void console_write(const void *data, size_t n)
 {
+    n = EXO_MIN(n, sizeof(host.console));
     if (n > sizeof(host.console) - host.console_bytes) host.console_bytes = 0;
-    memcpy(host.console + host.console_bytes, data, EXO_MIN(n, sizeof(host.console)));
+    memcpy(host.console + host.console_bytes, data, n);
     host.console_bytes += n;
 }
 

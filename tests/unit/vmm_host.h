@@ -35,6 +35,7 @@ struct vm_host {
     unsigned sipi_vector;
     unsigned power_offs, resets, fails, notes;
     uint64_t given; /* pages, by the balloon */
+    void (*race)(void); /* another virtual CPU's work, at each guest_ptr; NULL: none */
     char console[65536];
     size_t console_bytes;
 };
