@@ -245,6 +245,33 @@ static void arguments_bend(const char *call, uint64_t *a)
     }
 }
 
+/* Of a call on memory: into the virtual machine, whose env two of the hostile ones have. */
+static void arguments_machine(const char *call, uint64_t *a)
+{
+    bool bind = strcmp(call, "page_bind") == 0;
+    if (!chance(4) || (strncmp(call, "page_", 5) != 0 && strcmp(call, "pt_make") != 0)) return;
+    a[0] = 10;
+    if (strcmp(call, "page_protect") == 0) a[1] = 0x400000 + (pick(3) << 12);
+    if (bind) a[1] = 0x400000 + (pick(6) << 12);
+    if (!bind && call[1] != 't') return;
+    a[3] = 3;
+    a[4] = MACHINE_RAM + 12 + pick(8);
+}
+
+/* The processor sets accessed and dirty bits wherever it likes. */
+static void processor_marks(void)
+{
+    frame_t f = (frame_t)pick(FRAMES);
+    unsigned type = EXO_FW_TYPE(words[f]);
+    if (type < EXO_FT_PT1 || type > EXO_FT_PT4) return;
+    bool ept = (envs[EXO_FW_OWNER(words[f])].flags & ENV_EPT) != 0;
+    uint64_t *entry = &tables[f].e[chance(2) ? pick(16) : pick(512)];
+    if ((*entry & 1) == 0) return;
+    bool leaf = type == EXO_FT_PT1 || (*entry & 0x80) != 0;
+    *entry |= ept ? 0x100 : 0x20;
+    if (leaf) *entry |= ept ? 0x200 : 0x40;
+}
+
 static unsigned call_number(const char *name)
 {
     unsigned n = 0;
@@ -269,6 +296,7 @@ static void call_once(void)
         a[i] = choose(g->arg[i]);
     fill_list();
     arguments_bend(g->name, a);
+    arguments_machine(g->name, a);
     if (trace)
         fprintf(stderr, "cpu %u thread %u env %u: %s %lx %lx %lx %lx %lx %lx\n", host_cpu, cpu->cur,
                 t->env, g->name, a[0], a[1], a[2], a[3], a[4], a[5]);
@@ -324,6 +352,8 @@ static void step(void)
         host_ipis &= ~(1ull << host_cpu);
         requests_serve();
     }
+    for (int i = 0; i < 16; i++)
+        processor_marks();
     if (chance(4)) timer_interrupt();
     choose_next();
     if (cpu->cur == 0) {
@@ -436,6 +466,7 @@ static void everything_back(void)
         KASSERT(r == 0);
     }
     check("revoking everything");
+    KASSERT(host_vcpus == 0);
     for (frame_t f = HOST_FREE; f < FRAMES; f++)
         if (words[f] != 0) host_fail("frame", (int)f, "a frame is left behind");
     for (uint32_t s = HOST_RAM; s < envs[host_env].nsel; s++) {
@@ -473,6 +504,7 @@ static void run(unsigned steps, bool aliased, bool vmx)
     machine_choose(vmx);
     host_cpu = 0;
     host_ipis = 0;
+    host_vcpus = 0;
     stuck[0] = stuck[1] = 0;
     host_boot(FRAMES, 2, aliased);
     check("boot");

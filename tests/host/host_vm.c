@@ -15,6 +15,7 @@ struct vm_caps vm_caps = {
     .nested_ad = true,
 };
 struct exo_vm_exit host_exit;
+unsigned host_vcpus;
 uint32_t host_passed;
 
 /* The control block: in the same memory as page tables, as in the kernel. */
@@ -41,6 +42,7 @@ void vcpu_init(struct thread *t)
     struct block *b = (struct block *)&tables[t->self + 3];
     KASSERT(b->made == 0 && t->cpu == this_cpu()->id);
     b->made = t->self;
+    host_vcpus++;
     b->cr.cr0 = 0x60000010;
     b->cr.xcr0 = 1;
     b->dr.dr6 = 0xffff0ff0;
@@ -54,7 +56,11 @@ void vcpu_init(struct thread *t)
     b->segs.gdtr.limit = b->segs.idtr.limit = 0xffff;
 }
 
-void vcpu_forget(struct thread *t) { block_of(t)->made = 0; }
+void vcpu_forget(struct thread *t)
+{
+    block_of(t)->made = 0;
+    host_vcpus--;
+}
 
 void vcpu_get(struct thread *t, uint32_t group, struct exo_vcpu_page *page)
 {
