@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The monitor's beginning: reads the virtual machine's configuration (a file of the boot
+ * archive, named by the program's arguments), makes memory, devices and virtual CPUs, and
+ * loads what is to run. Then its first thread carries what comes from outside: what the
+ * user types, packets, and the guest's end or reset.
+ */
+#include "../lib/exo/channel.h"
+#include "load.h"
+#include "vcpu.h"
+
+#define COM1 0x3f8
+#define COM1_IRQ 4
+#define DISK_VA 0x0000140000000000ul
+#define DISK_SPAN 0x100000000ul /* of each disk */
+#define CONSOLE_STATUS 5 /* line status register; bit 0: a byte is there, 5: room for one */
+
+static struct vm_config config;
+static struct disk disks[VM_DISKS];
+static struct exo_channel console;
+static bool has_console;
+
+/* ---- output and input ------------------------------------------------------------------ */
+
+static void port_write(const char *text, size_t n)
+{
+    for (; n; n--, text++) {
+        while (!(exo_port_in(exo.start.sel_console, COM1 + CONSOLE_STATUS, 1) & 0x20))
+            ;
+        exo_port_out(exo.start.sel_console, COM1, 1, (uint8_t)*text);
+    }
+}
+
+/* What does not fit is lost: a guest does not wait for its user. */
+void console_write(const void *data, size_t n)
+{
+    if (has_console)
+        (void)exo_channel_write(&console, data, n);
+    else if (exo.start.sel_console)
+        port_write(data, n);
+}
+
+void monitor_write(const char *text, size_t length) { console_write(text, length); }
+
+static void console_open(void)
+{
+    long r = exo_channel_find(&console, NULL, "console");
+    has_console = r == 0;
+    if (r < 0 && r != -EXO_E_NONE)
+        exo_printf("%s: the console's channel: %s\n", exo.start.name, exo_strerror(r));
+}
+
+/* What was typed, as far as the guest's serial port has room. With the device lock. */
+static void console_read(void)
+{
+    char typed[64];
+    size_t room = EXO_MIN(uart_room(), sizeof(typed));
+    if (!has_console || !room) return;
+    size_t n = exo_channel_read(&console, typed, room);
+    if (n) uart_receive(typed, n);
+}
+
+/* ---- the machine --------------------------------------------------------------------------- */
+
+static _Noreturn void give_up(const char *what, long error)
+{
+    exo_printf("%s: %s: %s\n", exo.start.name, what, exo_strerror(error));
+    exo_exit(1);
+}
+
+static struct vm_image file_open(const char *name, const char *what)
+{
+    struct vm_image image = {NULL, 0};
+    size_t size;
+    if (!*name) return image;
+    long r = exo_archive_find(name, &image.data, &size);
+    if (r < 0) {
+        exo_printf("%s: %s: the boot archive has no file '%s': %s\n", exo.start.name, what, name,
+                   exo_strerror(r));
+        exo_exit(1);
+    }
+    image.bytes = size;
+    return image;
+}
+
+/* An image that the guest writes is a copy of its own; else it is the archive's. */
+static void disk_make(struct disk *disk, unsigned index)
+{
+    const struct vm_disk_config *c = &config.disk[index];
+    struct vm_image image = file_open(c->file, "disk");
+    uint64_t bytes = c->bytes > image.bytes ? c->bytes : image.bytes;
+    bytes = (bytes + 511) & ~511ul;
+    *disk = (struct disk){.bytes = bytes, .read_only = c->read_only};
+    memcpy(disk->name, c->name, sizeof(disk->name));
+    if (c->read_only && bytes == image.bytes) {
+        disk->data = (uint8_t *)(uintptr_t)image.data;
+        return;
+    }
+    uint64_t va = DISK_VA + index * DISK_SPAN, pages = (bytes + EXO_PAGE - 1) / EXO_PAGE;
+    long r = bytes > DISK_SPAN ? -EXO_E_RANGE : exo_map(va, pages, EXO_R | EXO_W);
+    if (r < 0) give_up("memory for a disk", r);
+    disk->data = (uint8_t *)va;
+    memcpy(disk->data, image.data, image.bytes);
+}
+
+/* All devices as after power-on. */
+static void devices_reset(void)
+{
+    io_reset();
+    for (unsigned i = 0; i < config.cpus; i++)
+        lapic_reset(i);
+    msr_reset();
+    pic_init();
+    ioapic_init();
+    pit_init();
+    cmos_init(guest_ram_low(), guest_ram_high());
+    i8042_init();
+    uart_init(COM1, COM1_IRQ);
+    debug_port_init();
+    acpi_pm_init();
+    pci_init();
+    virtio_rng_add();
+    virtio_balloon_add();
+    virtio_console_add();
+    for (unsigned i = 0; i < config.disks; i++)
+        virtio_blk_add(&disks[i]);
+    net_add(&config);
+}
+
+/* By what the file is, where the configuration does not say. */
+static enum vm_loader loader_find(const struct vm_image *kernel)
+{
+    uint32_t magic = 0;
+    if (config.loader != VM_LOAD_AUTO) return config.loader;
+    if (*config.firmware) return VM_LOAD_FIRMWARE;
+    if (kernel->bytes > 0x206) memcpy(&magic, (const char *)kernel->data + 0x202, 4);
+    if (magic == 0x53726448) return VM_LOAD_BZIMAGE; /* "HdrS" */
+    return load_pvh_entry(kernel) ? VM_LOAD_PVH : VM_LOAD_MULTIBOOT;
+}
+
+static void load(struct vm_start *start)
+{
+    struct vm_image kernel = file_open(config.kernel, "kernel");
+    struct vm_image ramdisk = file_open(config.ramdisk, "ramdisk");
+    struct vm_image firmware = file_open(config.firmware, "firmware");
+    enum vm_loader loader = loader_find(&kernel);
+    uint64_t acpi = loader == VM_LOAD_FIRMWARE ? 0 : acpi_build(config.cpus);
+    long r = loader == VM_LOAD_FIRMWARE ? load_firmware(&firmware, start)
+             : loader == VM_LOAD_BZIMAGE
+                 ? load_bzimage(&kernel, &ramdisk, config.extra, acpi, start)
+             : loader == VM_LOAD_PVH ? load_pvh(&kernel, &ramdisk, config.extra, acpi, start)
+                                     : load_multiboot(&kernel, &ramdisk, config.extra, acpi, start);
+    if (r < 0) exo_exit(1); /* the loader said why */
+}
+
+/* The time slots of a CPU: one for the thread that answers exits, the others for the virtual
+ * CPU. Those of our own CPU were all the first thread's: it keeps one. */
+static void slots_give(unsigned index, unsigned cpu)
+{
+    const struct exo_range *r = &exo.start.slots[cpu];
+    uint32_t first = cpu == exo.start.cpu ? 1 : 0;
+    for (uint32_t i = first; i < r->count; i++) {
+        uint32_t slot = r->first + i, share = i - first;
+        if (share % config.cpus != index && cpu == exo.start.cpu && exo.start.cpus == 1) continue;
+        if (first) exo_slot_unbind(r->sel, slot);
+        exo_slot_bind(r->sel, slot,
+                      share / config.cpus ? vcpus[index].cpu.thread : vcpus[index].task.sel, 0);
+    }
+}
+
+static void cpus_make(void)
+{
+    for (unsigned i = 0; i < config.cpus; i++) {
+        unsigned cpu = (exo.start.cpu + i) % exo.start.cpus;
+        long r = vcpu_make(i, cpu);
+        if (r < 0) give_up("a virtual CPU", r);
+        slots_give(i, cpu);
+    }
+}
+
+/* ---- the life of the guest ------------------------------------------------------------------ */
+
+/* Until the guest ends; true: it is to start again. */
+static bool serve(void)
+{
+    uint64_t events = EV_MAIN | net_events() | (has_console ? console.event : 0);
+    for (;;) {
+        vm_lock();
+        console_read();
+        vm_unlock();
+        if (vm_end() != VM_RUNS && vcpus_parked()) break;
+        long got = exo_event_wait(events, 0);
+        vm_lock();
+        if (got > 0) net_look((uint64_t)got);
+        vm_unlock();
+    }
+    vm_lock();
+    uart_flush();
+    vm_unlock();
+    return vm_end() == VM_RESET && config.on_reboot_restart;
+}
+
+int main(struct exo_startup *start)
+{
+    struct vm_start first;
+    console_open();
+    struct vm_image text = file_open(start->args, "configuration");
+    if (!text.data) {
+        exo_printf("%s: no configuration: args=FILE of the boot archive\n", start->name);
+        return 1;
+    }
+    uint32_t errors = config_read(&config, text.data, text.bytes);
+    if (errors) {
+        exo_printf("%s: %u mistakes in '%s'\n", start->name, errors, start->args);
+        return 1;
+    }
+    time_init(start->tsc_hz, 0);
+    long r = memory_init(config.memory, config.cpus);
+    if (r < 0) give_up("guest memory (block= in root's configuration)", r);
+    for (unsigned i = 0; i < config.disks; i++)
+        disk_make(&disks[i], i);
+    cpuid_init(config.cpus);
+    cpus_make();
+    bool again;
+    do {
+        vm_lock();
+        devices_reset();
+        load(&first);
+        vm_unlock();
+        r = vcpus_start(&first);
+        if (r < 0) give_up("the virtual CPUs do not start", r);
+        again = serve();
+        if (again) memory_clear();
+    } while (again);
+    return vm_end() == VM_FAILED;
+}
