@@ -25,26 +25,6 @@
 #define XCR0_AVX 4ull
 #define XCR0_AVX512 0xe0ull
 
-static bool cr0_allowed(uint64_t v)
-{
-    if ((v & ~CR0_DEFINED) != 0) return false;
-    if ((v & CR0_NW) != 0 && (v & CR0_CD) == 0) return false;
-    return (v & CR0_PG) == 0 || (v & CR0_PE) != 0;
-}
-
-static bool cr4_allowed(uint64_t v, uint64_t cr0, uint64_t efer)
-{
-    bool wide = (cr0 & CR0_PG) != 0 && (efer & EFER_LME) != 0;
-    if ((v & ~vm_caps.cr4_allowed) != 0) return false;
-    return wide ? (v & CR4_PAE) != 0 : (v & CR4_PCIDE) == 0;
-}
-
-static bool efer_allowed(uint64_t v, uint64_t cr0)
-{
-    bool wide = (cr0 & CR0_PG) != 0 && (v & EFER_LME) != 0;
-    return (v & ~vm_caps.efer_allowed) == 0 && ((v & EFER_LMA) != 0) == wide;
-}
-
 static bool xcr0_allowed(uint64_t v)
 {
     if ((v & ~vm_caps.xcr0_allowed) != 0 || (v & XCR0_X87) == 0) return false;
@@ -55,10 +35,13 @@ static bool xcr0_allowed(uint64_t v)
 
 static int cr_check(const struct exo_vm_cr *cr)
 {
-    if (!cr0_allowed(cr->cr0)) return 0;
+    bool paging = (cr->cr0 & CR0_PG) != 0, wide = paging && (cr->efer & EFER_LME) != 0;
+    if ((cr->cr0 & ~CR0_DEFINED) != 0 || (cr->cr0 & (CR0_NW | CR0_CD)) == CR0_NW) return 0;
+    if (paging && (cr->cr0 & CR0_PE) == 0) return 0;
     if ((cr->cr3 & ~(vm_caps.phys_mask | 0xfff)) != 0) return 2;
-    if (!cr4_allowed(cr->cr4, cr->cr0, cr->efer)) return 3;
-    if (!efer_allowed(cr->efer, cr->cr0)) return 4;
+    if ((cr->cr4 & ~vm_caps.cr4_allowed) != 0) return 3;
+    if (wide ? (cr->cr4 & CR4_PAE) == 0 : (cr->cr4 & CR4_PCIDE) != 0) return 3;
+    if ((cr->efer & ~vm_caps.efer_allowed) != 0 || ((cr->efer & EFER_LMA) != 0) != wide) return 4;
     return xcr0_allowed(cr->xcr0) ? VM_FINE : 5;
 }
 
@@ -80,39 +63,16 @@ static int dr_check(const struct exo_vm_dr *dr)
 /* ---- segments: Intel SDM vol. 3, 27.3.1.2 ---------------------------------------------------- */
 
 #define SEG_TYPE 0xfu
-#define SEG_ACCESSED 1u
-#define SEG_READABLE 2u
-#define SEG_CODE 8u
 #define SEG_S 0x10u
 #define SEG_P 0x80u
 #define SEG_L 0x200u
 #define SEG_DB 0x400u
 #define SEG_G 0x800u
 
-static bool limit_allowed(const struct exo_vm_seg *s)
-{
-    if ((s->limit & 0xfff) != 0xfff && (s->attributes & SEG_G) != 0) return false;
-    return s->limit >> 20 == 0 || (s->attributes & SEG_G) != 0;
-}
-
-/* The type that a usable segment of this name can have. */
-static bool type_allowed(unsigned name, uint32_t attributes)
-{
-    uint32_t type = attributes & SEG_TYPE;
-    if (((attributes & SEG_S) != 0) != (name < EXO_LDTR)) return false;
-    switch (name) {
-    case EXO_CS:
-        return type == 3 || (type & (SEG_CODE | SEG_ACCESSED)) == (SEG_CODE | SEG_ACCESSED);
-    case EXO_SS:
-        return type == 3 || type == 7;
-    case EXO_LDTR:
-        return type == 2;
-    case EXO_TR:
-        return type == 3 || type == 11;
-    default:
-        return (type & SEG_ACCESSED) != 0 && ((type & SEG_CODE) == 0 || (type & SEG_READABLE) != 0);
-    }
-}
+/* The types, a bit each, that a usable segment of each name can have: accessed data and
+ * readable code; accessed code or (unrestricted) data; writable data; LDT; busy TSS. */
+static const uint16_t types[EXO_SEGS] = {0x88aa, 0xaa08, 0x0088, 0x88aa,
+                                         0x88aa, 0x88aa, 0x0004, 0x0808};
 
 static bool segment_allowed(unsigned name, const struct exo_vm_seg *s)
 {
@@ -122,7 +82,10 @@ static bool segment_allowed(unsigned name, const struct exo_vm_seg *s)
     if (!wide && s->base >> 32 != 0) return false;
     if (name == EXO_CS && (s->attributes & (SEG_L | SEG_DB)) == (SEG_L | SEG_DB)) return false;
     if (name >= EXO_LDTR && (s->selector & 4) != 0) return false;
-    return type_allowed(name, s->attributes) && limit_allowed(s);
+    if ((s->attributes & SEG_G) != 0 ? (s->limit & 0xfff) != 0xfff : s->limit >> 20 != 0)
+        return false;
+    return ((s->attributes & SEG_S) != 0) == (name < EXO_LDTR) &&
+           (types[name] >> (s->attributes & SEG_TYPE) & 1) != 0;
 }
 
 static int segs_check(const struct exo_vm_segs *segs)
@@ -144,15 +107,16 @@ static bool pat_allowed(uint64_t v)
     return true;
 }
 
+#define MSRS_CANONICAL 0xd6u /* by field: LSTAR, CSTAR, KERNEL_GS, SYSENTER_ESP, EIP */
+#define MSRS_NARROW 0x28u /* FMASK, SYSENTER_CS: 32 bits */
+
 static int msr_check(const struct exo_vm_msr *msr)
 {
-    if (!canonical(msr->lstar)) return 1;
-    if (!canonical(msr->cstar)) return 2;
-    if (msr->fmask >> 32 != 0) return 3;
-    if (!canonical(msr->kernel_gs)) return 4;
-    if (msr->sysenter_cs >> 32 != 0) return 5;
-    if (!canonical(msr->sysenter_esp)) return 6;
-    if (!canonical(msr->sysenter_eip)) return 7;
+    const uint64_t *value = &msr->star;
+    for (int i = 0; i < 8; i++) {
+        if ((MSRS_CANONICAL >> i & 1) != 0 && !canonical(value[i])) return i;
+        if ((MSRS_NARROW >> i & 1) != 0 && value[i] >> 32 != 0) return i;
+    }
     return pat_allowed(msr->pat) ? VM_FINE : 8;
 }
 
