@@ -494,6 +494,7 @@ static void lvt_write(struct lapic *l, unsigned i, uint32_t value)
         lvt_timer_write(l, value);
     else
         l->lvt[i] = value;
+    if (i == LVT_LINT0) way_changed(l);
 }
 
 /* False: no such register, or not one to be written. The interrupt command is not here:

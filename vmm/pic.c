@@ -2,7 +2,7 @@
  *
  * Two 8259A interrupt controllers (Intel 8259A data sheet, 231468), the second on line 2
  * of the first, and the edge/level registers of a PIIX. Each acknowledges through
- * pic_take, called when the first CPU takes the interrupt. Under the device lock.
+ * pic_take, called when a CPU that listens to it takes the interrupt. Under the device lock.
  */
 #include "vmm.h"
 
@@ -73,7 +73,8 @@ static void update(void)
     bool second = asks(&pics[1]) < 8;
     line_set(&pics[0], CASCADE, second);
     if (!second) pics[0].irr &= (uint8_t) ~(1u << CASCADE);
-    if (asks(&pics[0]) < 8) vcpu_kick(0);
+    for (unsigned i = 0; asks(&pics[0]) < 8 && i < vm_cpus(); i++)
+        if (lapic_takes_pic(i)) vcpu_kick(i);
 }
 
 void pic_set(unsigned line, bool level)
