@@ -216,7 +216,7 @@ int main(struct exo_startup *start)
     }
     time_init(start->tsc_hz, 0);
     long r = memory_init(config.memory, config.cpus);
-    if (r < 0) give_up("guest memory (block= in root's configuration)", r);
+    if (r < 0) give_up("guest memory (memory= or block= in root's configuration)", r);
     for (unsigned i = 0; i < config.disks; i++)
         disk_make(&disks[i], i);
     cpuid_init(config.cpus);
