@@ -123,7 +123,9 @@ benches := $(sort $(call program_dirs,bench))
 monitor := $(patsubst %/main.c,%,$(wildcard vmm/main.c))
 programs := root $(monitor) $(apps) $(boot_tests) $(vm_tests) $(fuzz_boot) $(console_boot) $(paths) $(benches)
 
+# Their use of FPU registers would make each exit or upcall switch them.
 build/user/lib/exo/%.o: user_extra := -mgeneral-regs-only
+build/user/vmm/%.o: user_extra := -mgeneral-regs-only
 
 build/user/%.o: %.c | $(generated)
 	@mkdir -p $(@D)
