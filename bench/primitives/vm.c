@@ -10,6 +10,8 @@
 #define LOAD_LENGTH 7
 #define NESTED_PAGES RUNS
 #define FIRST_EVERY 10
+#define STAMP (GUEST_STACK - EXO_PAGE) /* the monitor's time, for the guest */
+#define EV_DONE 1ul
 
 GUEST(bench_empty);
 GUEST(bench_cpuid);
@@ -23,6 +25,7 @@ GUEST(bench_first);
 
 static struct guest g;
 static uint64_t nested_frame, guest_empty;
+static bool injects, emulates; /* what the guest is for */
 
 /* ---- the monitor: what it answers to each reason -------------------------------------------- */
 
@@ -33,80 +36,90 @@ static const struct leaf {
 
 static uint32_t port_value(uint64_t port) { return port == EMULATED_PORT ? 0x5a : 0xff; }
 
-typedef uint64_t answer(struct exo_vcpu_page *page, const struct exo_vm_words *w);
-
-static uint64_t answer_cpuid(struct exo_vcpu_page *page, const struct exo_vm_words *w)
+static struct exo_vm_reply answer_cpuid(void)
 {
+    struct exo_vcpu_page *page = g.page;
     const struct leaf *leaf = &leaves[page->a.rax & 3];
-    (void)w;
     page->a = (struct exo_vm_a){leaf->a, leaf->c, leaf->d, leaf->b};
     page->rip.rip += 2;
-    return EXO_VG_A | EXO_VG_RIP;
+    return (struct exo_vm_reply){EXO_VG_A | EXO_VG_RIP, 0};
 }
 
-static uint64_t answer_hypercall(struct exo_vcpu_page *page, const struct exo_vm_words *w)
+static struct exo_vm_reply answer_pio(uint64_t port, uint64_t next)
 {
-    (void)w;
-    page->rip.rip += 3;
-    return EXO_VG_RIP;
+    g.page->a.rax = (g.page->a.rax & ~0xfful) | port_value(port);
+    g.page->rip.rip = next;
+    return (struct exo_vm_reply){EXO_VG_A | EXO_VG_RIP, 0};
 }
 
-static uint64_t answer_pio(struct exo_vcpu_page *page, const struct exo_vm_words *w)
+/* Injects where the guest has a handler. */
+static struct exo_vm_reply answer_hypercall(void)
 {
-    page->a.rax = (page->a.rax & ~0xfful) | port_value(w->detail[0]);
-    page->rip.rip = w->detail[2];
-    return EXO_VG_A | EXO_VG_RIP;
+    g.page->rip.rip += 3;
+    if (!injects) return (struct exo_vm_reply){EXO_VG_RIP, 0};
+    g.page->inject.event = EXO_VE_VALID | GUEST_TICK;
+    *guest_word(&g, STAMP) = exo_tsc();
+    return (struct exo_vm_reply){EXO_VG_RIP | EXO_VG_INJECT, 0};
 }
 
 /* Reads the instruction from the guest's memory and decodes as much as it must. */
-static uint64_t answer_mmio(struct exo_vcpu_page *page, const struct exo_vm_words *w)
+static struct exo_vm_reply answer_mmio(uint64_t address)
 {
-    uint64_t bytes = *(const uint64_t *)(g.memory + (page->rip.rip & 0xffff));
-    if ((bytes & 0xffffff) != LOAD_EAX || (bytes >> 24 & 0xffffffff) != w->detail[0]) return 0;
-    page->a.rax = 0x12345678;
-    page->rip.rip += LOAD_LENGTH;
-    return EXO_VG_A | EXO_VG_RIP;
+    uint64_t bytes = *(const uint64_t *)(g.memory + (g.page->rip.rip & 0xffff));
+    if ((bytes & 0xffffff) != LOAD_EAX || (bytes >> 24 & 0xffffffff) != address)
+        return (struct exo_vm_reply){0, 0};
+    g.page->a.rax = 0x12345678;
+    g.page->rip.rip += LOAD_LENGTH;
+    return (struct exo_vm_reply){EXO_VG_A | EXO_VG_RIP, 0};
 }
 
-static uint64_t answer_nested(struct exo_vcpu_page *page, const struct exo_vm_words *w)
+static struct exo_vm_reply answer_nested(uint64_t address)
 {
-    (void)page;
-    exo_page_bind(g.vm.env, w->detail[0] & ~0xffful, 1, EXO_VM_MEMORY, nested_frame, EXO_R | EXO_W);
-    return 0;
+    if (emulates) return answer_mmio(address);
+    exo_page_bind(g.vm.env, address & ~0xffful, 1, EXO_VM_MEMORY, nested_frame, EXO_R | EXO_W);
+    return (struct exo_vm_reply){0, 0};
 }
 
-static uint64_t answer_inject(struct exo_vcpu_page *page, const struct exo_vm_words *w)
+static struct exo_vm_reply serve(uint64_t badge, uint64_t reason, uint64_t filled, uint64_t detail2,
+                                 uint64_t detail0, uint64_t detail1)
 {
-    (void)w;
-    page->rip.rip += 3;
-    page->inject.event = EXO_VE_VALID | GUEST_TICK;
-    *guest_word(&g, GUEST_STACK - EXO_PAGE) = exo_tsc();
-    return EXO_VG_RIP | EXO_VG_INJECT;
+    (void)badge, (void)filled, (void)detail1;
+    switch (reason) {
+    case EXO_VX_CPUID:
+        return answer_cpuid();
+    case EXO_VX_PIO:
+        return answer_pio(detail0, detail2);
+    case EXO_VX_HYPERCALL:
+        return answer_hypercall();
+    case EXO_VX_NESTED:
+        return answer_nested(detail0);
+    case EXO_VX_HLT:
+        exo_page()->events |= EV_DONE;
+        return (struct exo_vm_reply){0, 0};
+    default:
+        must((long)reason, EXO_VX_HLT, "an exit");
+        return (struct exo_vm_reply){0, 0};
+    }
 }
 
 /* ---- running and reporting ----------------------------------------------------------------------- */
 
 /* Runs the guest to its HLT; groups are those it is asked to fill in. */
-static void run(const struct guest_code *code, uint32_t reason, uint32_t groups, answer *to)
+static void run(const struct guest_code *code, uint32_t reason, uint32_t groups)
 {
-    struct exo_vm_words w;
     MUST(guest_make(&g, 0, code, true), 0);
     guest_gate(&g, GUEST_TICK, guest_more(&g, &bench_handler, 0x100));
     MUST(exo_vcpu_mask(&g.cpu, reason, groups), 0);
     nested_frame = (uint64_t)exo_frames_alloc(&g.vm.pool, 1, 1);
     MUST(guest_bind(&g, GUEST_FAR - EXO_PAGE, 1, nested_frame, EXO_R), 0); /* page tables */
     g.page->a.rcx = RUNS;
-    g.page->b.rdi = to == answer_inject ? GUEST_STACK - EXO_PAGE : GUEST_FAR;
-    if (to == answer_inject) g.page->rip.rflags |= 0x200; /* IF */
-    uint64_t set = GROUPS_START;
+    g.page->b.rdi = injects ? STAMP : GUEST_FAR;
+    if (injects) g.page->rip.rflags |= 0x200; /* IF */
+    MUST(guest_run(&g, GROUPS_START, EXO_VG_RIP), EXO_VX_MORE);
+    MUST(exo_vcpu_serve(&g.cpu, exo.start.sel_thread, 0, true), 0);
     begin();
-    for (;;) {
-        MUST(exo_vm_wait(0, set, 0, &w), 0);
-        if (w.reason != reason) break;
-        set = to(g.page, &w);
-    }
+    MUST(exo_vm_serve(EV_DONE, serve), EV_DONE);
     end(RUNS);
-    MUST(w.reason, EXO_VX_HLT);
 }
 
 static void take(uint64_t address)
@@ -116,9 +129,9 @@ static void take(uint64_t address)
 }
 
 static void bench_exit(const char *name, const struct guest_code *code, uint32_t reason,
-                       uint32_t groups, answer *to)
+                       uint32_t groups)
 {
-    run(code, reason, groups, to);
+    run(code, reason, groups);
     take(GUEST_DATA);
     report(name, median_over(guest_empty), "instructions");
 }
@@ -147,16 +160,19 @@ void bench_vms(void)
     if (exo.info->vm == EXO_VM_NONE) return;
     MUST(guest_make(&g, 0, &bench_empty, true), 0); /* our own page tables */
     MUST(guest_end(&g), 0);
-    run(&bench_empty, EXO_VX_CPUID, 0, answer_cpuid);
+    run(&bench_empty, EXO_VX_CPUID, 0);
     take(GUEST_DATA);
     guest_empty = median_over(0);
-    bench_exit("vmexit_cpuid", &bench_cpuid, EXO_VX_CPUID, EXO_VG_A | EXO_VG_RIP, answer_cpuid);
-    bench_exit("vmexit_hypercall", &bench_hypercall, EXO_VX_HYPERCALL, EXO_VG_RIP,
-               answer_hypercall);
-    bench_exit("vmexit_pio_in", &bench_pio, EXO_VX_PIO, EXO_VG_A | EXO_VG_RIP, answer_pio);
-    bench_exit("vmexit_mmio_read", &bench_mmio, EXO_VX_NESTED, GROUPS_GENERAL, answer_mmio);
-    bench_exit("nested_fault_map", &bench_touch, EXO_VX_NESTED, 0, answer_nested);
-    run(&bench_inject, EXO_VX_HYPERCALL, EXO_VG_RIP, answer_inject);
+    bench_exit("vmexit_cpuid", &bench_cpuid, EXO_VX_CPUID, EXO_VG_A | EXO_VG_RIP);
+    bench_exit("vmexit_hypercall", &bench_hypercall, EXO_VX_HYPERCALL, EXO_VG_RIP);
+    bench_exit("vmexit_pio_in", &bench_pio, EXO_VX_PIO, EXO_VG_A | EXO_VG_RIP);
+    emulates = true;
+    bench_exit("vmexit_mmio_read", &bench_mmio, EXO_VX_NESTED, GROUPS_GENERAL);
+    emulates = false;
+    bench_exit("nested_fault_map", &bench_touch, EXO_VX_NESTED, 0);
+    injects = true;
+    run(&bench_inject, EXO_VX_HYPERCALL, EXO_VG_RIP);
+    injects = false;
     take(GUEST_DATA + EXO_PAGE);
     report("inject_interrupt", median_over(0), "instructions");
     bench_first_instruction();

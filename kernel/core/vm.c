@@ -21,10 +21,7 @@
 #include "exo_calls.h"
 #include "thread.h"
 
-#define RFLAGS_GUEST 0x3f7fd5ull /* the flags that exist */
-#define RFLAGS_ONE 2ull
 #define RFLAGS_IF 0x200ull
-#define WINDOW_EVENTS (EXO_EVENT_WINDOW | EXO_EVENT_NMI_WINDOW)
 #define RESET_RIP 0xfff0 /* Intel SDM vol. 3, 10.1.1 */
 #define XCR0_RESET 1
 #define CR0_PG (1ull << 31)

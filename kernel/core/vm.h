@@ -34,6 +34,9 @@ struct vm_caps {
 };
 extern struct vm_caps vm_caps;
 
+#define RFLAGS_GUEST 0x3f7fd5ull /* the flags that exist */
+#define RFLAGS_ONE 2ull
+#define WINDOW_EVENTS (EXO_EVENT_WINDOW | EXO_EVENT_NMI_WINDOW)
 #define VCPU_NEW 0x80000000u /* must_set: it has no control block yet */
 
 struct vcpu {

@@ -23,8 +23,8 @@ struct backend {
     void (*forget)(struct thread *t, struct vcpu *v);
     /* Into the guest: XCR0, FPU, v->asid are as they must be. Loads t->regs, v->inject,
      * v->window, v->shadow, v->tsc_offset, v->dr. flush: first drops all translations of
-     * all guests on this CPU, whatever their tag. */
-    void (*enter)(struct thread *t, struct vcpu *v, bool flush) __attribute__((noreturn));
+     * all guests on this CPU, whatever their tag. Does not return. */
+    void (*enter)(struct thread *t, struct vcpu *v, bool flush);
     /* As vcpu_reason, vcpu_get (CR without xcr0, DR without dr0-3), vcpu_modes (vm.h). */
     uint32_t (*reason)(struct thread *t, struct vcpu *v, struct exo_vm_exit *exit);
     void (*get)(struct thread *t, struct vcpu *v, uint32_t group, struct exo_vcpu_page *page);
@@ -40,7 +40,25 @@ extern const struct backend vmx_backend __attribute__((weak));
 
 /* vm.c: for the backends */
 void dr_load(const struct vcpu *v); /* DR0..3 */
-void xcr0_leave(struct vcpu *v, bool look); /* after an exit; look: it may have changed */
+
+static inline void xcr0_load(uint64_t value)
+{
+    __asm__ volatile("xsetbv" : : "c"(0), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)));
+}
+
+/* After an exit; look: the guest may have changed it. QEMU 7.2 lets guests execute XSETBV:
+ * what one made of XCR0 is its own from now on, less what the kernel does not switch. */
+HOT void xcr0_leave(struct vcpu *v, bool look)
+{
+    if (look) {
+        uint32_t low, high;
+        __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+        if (low == xcr0 && high == 0 && v->xcr0 == low) return;
+        v->xcr0 = low & xcr0;
+    }
+    if (look || v->xcr0 != xcr0) xcr0_load(xcr0);
+}
+
 /* The MSRs behind each bit of EXO_VP_*. */
 #define PASSABLES 11
 struct passable {

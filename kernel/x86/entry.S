@@ -309,7 +309,7 @@ fast_reply_wait:
     add %gs:PC_THREADS, %rcx
     mov %gs:PC_CALLING_HERE, %rsp
     cmp %rsp, T_STATE(%rcx) /* state, cpu, slow */
-    jne reply_slow
+    jne reply_guest
     test %rdi, %rdi
     jnz reply_events
 reply_quiet:
@@ -329,6 +329,25 @@ reply_quiet:
     mov T_RSP(%rcx), %rsp
     mov T_RIP(%rcx), %rcx
     sysretq
+
+/* To a guest's exit: into the guest from there. */
+reply_guest:
+    mov %gs:PC_EXITED_HERE, %rsp
+    cmp %rsp, T_STATE(%rcx)
+    jne reply_slow
+    mov %rdi, T_RDI(%rax)
+    mov %rsi, T_RSI(%rax)
+    mov %rdx, T_RDX(%rax)
+    mov %rax, %rdi
+    mov %rcx, %rsi
+    mov %gs:PC_STACK, %rsp
+    call reply_quick
+    SCRUB
+    mov %gs:PC_CUR, %rax
+    mov T_RDI(%rax), %rdi
+    mov T_RSI(%rax), %rsi
+    mov T_RDX(%rax), %rdx
+    jmp reply_slow
 
 reply_events:
     mov T_UPCALL(%rax), %r11d

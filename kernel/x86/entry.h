@@ -20,7 +20,35 @@ extern call_full *const full_table[]; /* by index: the functions with a thread *
 void syscall_foreign(struct thread *t);
 void leaf_commit(void);
 struct thread *exit_prepare(void);
-void cr3_follow(struct percpu *p, uint64_t cr3); /* loads it if another is loaded */
+
+/* vm.c, called by entry.S: sys_reply_wait of s to the exit of c. Comes back when that is not
+ * common, having done nothing. */
+void reply_quick(struct thread *s, struct thread *c);
+
+/* Loads an address space if another is loaded. */
+HOT void cr3_follow(struct percpu *p, uint64_t cr3)
+{
+    if (p->cr3 == cr3) return;
+    __atomic_store_n(&p->cr3, cr3, __ATOMIC_RELEASE);
+    cr3_write(cr3);
+#ifdef EXO_COUNTING
+    p->shown->switches++;
+#endif
+}
+
+/* The segment bases that user code may have changed; its GS is in the swapped one. */
+HOT void bases_save(struct thread *t)
+{
+    __asm__ volatile("rdfsbase %0\n\tswapgs\n\trdgsbase %1\n\tswapgs"
+                     : "=r"(t->fs_base), "=r"(t->gs_base));
+}
+
+HOT void bases_load(const struct thread *t)
+{
+    __asm__ volatile("wrfsbase %0\n\tswapgs\n\twrgsbase %1\n\tswapgs"
+                     :
+                     : "r"(t->fs_base), "r"(t->gs_base));
+}
 
 /* trap.c, called by entry.S */
 void trap_user(struct thread *t);

@@ -3,7 +3,7 @@
  * Constants of the C structures for the assembler: compiled to assembly, from which the
  * lines "->NAME value" become gen/offsets.h. Not linked.
  */
-#include "entry.h"
+#include "quick.h"
 
 #define DEFINE(name, value) __asm__ volatile("\n->" #name " %c0" : : "i"(value))
 #define FIELD(name, type, field) DEFINE(name, offsetof(struct type, field))
@@ -29,6 +29,7 @@ void offsets(void)
     FIELD(PC_SLOW_ONLY, percpu, slow_only);
     FIELD(PC_WAIT_HERE, percpu, wait_here);
     FIELD(PC_CALLING_HERE, percpu, calling_here);
+    FIELD(PC_EXITED_HERE, percpu, exited_here);
     FIELD(PC_THREADS, percpu, window_threads);
     FIELD(PC_CAPS, percpu, window_caps);
     FIELD(PC_UPCALLS, percpu, window_upcalls);
@@ -83,6 +84,9 @@ void offsets(void)
     FIELD(T_FS, thread, fs_base);
     FIELD(T_GS, thread, gs_base);
     FIELD(T_WAIT_MASK, thread, wait_mask);
+    FIELD(VP_REASON, exo_vcpu_page, exit.reason);
+    FIELD(VP_FILLED, exo_vcpu_page, exit.filled);
+    FIELD(VP_DETAIL, exo_vcpu_page, exit.detail);
     FIELD(UP_EVENTS, exo_upcall_page, events);
     FIELD(UP_MASK, exo_upcall_page, event_mask);
     FIELD(FR_RIP, exo_upcall_page, frame.rip);
@@ -94,6 +98,7 @@ void offsets(void)
     FIELD(FR_VECTOR, exo_upcall_page, frame.vector);
     FIELD(FR_ERROR, exo_upcall_page, frame.error);
     FIELD(FR_ADDR, exo_upcall_page, frame.addr);
+    DEFINE(EXIT_CORE, EXIT_CORE);
     DEFINE(RESCHED_TAKE_ONLY, RESCHED_TAKE);
     DEFINE(FLAGS_USER, RFLAGS_USER);
     DEFINE(FLAGS_FIXED, RFLAGS_FIXED);

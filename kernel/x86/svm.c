@@ -8,7 +8,7 @@
  * latter two they are passed on. VMRUN does not switch all of the host's state; the rest
  * is stored in a second VMCB of each CPU once, and loaded from there after each exit.
  */
-#include "backend.h"
+#include "quick.h"
 
 #define MSR_VM_CR 0xc0010114
 #define VM_CR_SVMDIS 0x10
@@ -109,7 +109,7 @@ static bool has_next_rip, has_decode;
 
 /* vmenter.S */
 void svm_run(struct thread *t, uint64_t vmcb) __attribute__((noreturn));
-bool svm_exit(struct thread *t);
+struct quick svm_exit(struct thread *t);
 
 /* ---- at boot ----------------------------------------------------------------------------- */
 
@@ -175,7 +175,9 @@ static void svm_init(struct thread *t, struct vcpu *v)
         .nested_root = (uint64_t)e->root * EXO_PAGE,
     };
     v->flush = 1;
+    v->machine[0] = 1;
     state_reset(t, b);
+    t->regs.ss = percpu()->host_vmcb; /* for the exit, before it has GS */
 }
 
 static void svm_forget(struct thread *t, struct vcpu *v)
@@ -286,19 +288,13 @@ static void svm_msr_pass(frame_t env, uint32_t mask)
 
 /* ---- entry --------------------------------------------------------------------------------------- */
 
-/* QEMU does not load the interrupt shadow, so no interrupt is asked for in it; what ends
- * it comes soon: HLT, which exits, or anything else, and then the slice's end. */
-__attribute__((noreturn)) static void svm_enter(struct thread *t, struct vcpu *v, bool flush)
+/* What an entry may need besides. QEMU does not load the interrupt shadow, so no interrupt
+ * is asked for in it; what ends it comes soon: HLT, which exits, or anything else, and then
+ * the slice's end. */
+static void special_place(struct thread *t, struct vcpu *v, struct vmcb *b, bool flush)
 {
-    struct vmcb *b = control_block(t);
     bool shadow = vcpu_shadow(t);
-    b->asid = v->asid;
     b->tlb_control = flush ? TLB_FLUSH_ALL : 0;
-    b->tsc_offset = v->tsc_offset;
-    b->rip = b->next_rip = t->regs.rip;
-    b->rflags = t->regs.rflags;
-    b->rsp = t->regs.rsp;
-    b->rax = t->regs.rax;
     b->shadow = shadow;
     b->vintr = V_INTR_MASKING;
     b->intercept3 = I3_ALWAYS;
@@ -310,11 +306,28 @@ __attribute__((noreturn)) static void svm_enter(struct thread *t, struct vcpu *v
     if ((b->event & EXO_VE_VALID) != 0) {
         b->event_error = v->inject.error;
         if ((b->event & 0x700) == EXO_VE_NMI) v->nmi_blocked = 1;
-        if ((b->event & 0x700) == EXO_VE_SOFT) b->rip = b->next_rip += v->inject.length;
+        if ((b->event & 0x700) == EXO_VE_SOFT) b->rip += v->inject.length;
     }
     if (v->nmi_blocked != 0) b->intercept3 |= I3_IRET;
+    b->next_rip = b->rip;
+}
+
+/* v->machine[0]: the last entry had something special, which is in the VMCB yet. */
+static void svm_enter(struct thread *t, struct vcpu *v, bool flush)
+{
+    struct vmcb *b = control_block(t);
+    uint32_t special = flush | v->shadow | v->window | v->inject.event | v->nmi_blocked;
+    b->asid = v->asid;
+    b->tsc_offset = v->tsc_offset;
+    b->rip = t->regs.rip;
+    b->rflags = t->regs.rflags;
+    b->rsp = t->regs.rsp;
+    b->rax = t->regs.rax;
+    if ((special | v->machine[0]) != 0) {
+        v->machine[0] = special;
+        special_place(t, v, b, flush);
+    }
     if ((b->dr7 & 0xff) != 0) dr_load(v);
-    t->regs.ss = percpu()->host_vmcb; /* for the exit, before it has GS */
     cr2_write(b->cr2); /* Bochs 2.7's VMRUN does not */
     svm_run(t, control_block_phys(t));
 }
@@ -339,32 +352,6 @@ static void event_keep(struct thread *t, struct vcpu *v, const struct vmcb *b)
     v->inject.error = (event & EXO_VE_ERROR) != 0 ? (uint32_t)(b->exit_event >> 32) : 0;
     v->inject.length = soft ? was.length : 0;
     if ((event & 0x700) == EXO_VE_NMI) v->nmi_blocked = 0; /* it did not come */
-}
-
-bool svm_exit(struct thread *t)
-{
-    struct vcpu *v = vcpu_of(t);
-    struct vmcb *b = control_block(t);
-    xcr0_leave(v, true);
-    if (b->exit_code == X_INVALID) {
-        vm_exit(t);
-        return true;
-    }
-    event_keep(t, v, b);
-    uint64_t back = (v->inject.event & 0x700) == EXO_VE_SOFT ? v->inject.length : 0;
-    t->regs.rip = b->rip - back;
-    t->regs.rflags = b->rflags;
-    t->regs.rsp = b->rsp;
-    t->regs.rax = b->rax;
-    v->shadow = b->shadow & 1;
-    v->shadow_rip = t->regs.rip;
-    if (b->exit_code >= X_INTR && b->exit_code <= X_SMI) return false;
-    if (b->exit_code == X_IRET) {
-        v->nmi_blocked = 0;
-        if ((v->window & EXO_WINDOW_NMI) == 0) return true;
-    }
-    vm_exit(t);
-    return true;
 }
 
 /* Exits whose code says it all: APM vol. 2, appendix C. */
@@ -432,35 +419,42 @@ static void decode_register(const struct vmcb *b, struct exo_vm_exit *exit)
                       (known != 0 ? (b->exit_info1 & 15) << EXO_CRX_GPR_SHIFT : 0);
 }
 
-static uint32_t decode(const struct thread *t, const struct vmcb *b, struct exo_vm_exit *exit)
+/* The block but what was interrupted. */
+HOT uint32_t decode(const struct thread *t, const struct vmcb *b, struct exo_vm_exit *exit)
 {
-    uint64_t code = b->exit_code;
-    exit->detail[0] = code;
-    if (code < X_EXCEPTION || code == X_CR0_SELECTIVE) {
-        decode_register(b, exit);
-        return code < X_DR_READ || code == X_CR0_SELECTIVE ? EXO_VX_CR : EXO_VX_DR;
+    uint64_t code = b->exit_code, at = code - X_INTR;
+    exit->detail[1] = exit->detail[2] = 0;
+    exit->flags = 0;
+    exit->length = has_next_rip && b->next_rip - b->rip < 16 ? (uint32_t)(b->next_rip - b->rip) : 0;
+    if (at < sizeof simple / sizeof *simple && simple[at].reason != 0) {
+        exit->detail[0] = simple[at].detail;
+        return simple[at].reason;
     }
-    if (code < X_INTR) {
+    exit->detail[0] = code;
+    switch (code) {
+    case X_NPF:
+        decode_nested(b, exit);
+        return EXO_VX_NESTED;
+    case X_IOIO:
+        decode_io(b, exit);
+        return EXO_VX_PIO;
+    case X_MSR:
+        exit->detail[0] = (uint32_t)t->regs.rcx;
+        return (b->exit_info1 & 1) != 0 ? EXO_VX_MSR_WRITE : EXO_VX_MSR_READ;
+    case X_EXCEPTION ... X_INTR - 1:
         exit->detail[0] = code - X_EXCEPTION;
         exit->detail[1] = b->exit_info1;
         return EXO_VX_EXCEPTION;
+    case X_DR_READ ... X_EXCEPTION - 1:
+        decode_register(b, exit);
+        return EXO_VX_DR;
+    case 0 ... X_DR_READ - 1:
+    case X_CR0_SELECTIVE:
+        decode_register(b, exit);
+        return EXO_VX_CR;
+    default:
+        return EXO_VX_OTHER;
     }
-    if (code == X_NPF) {
-        decode_nested(b, exit);
-        return EXO_VX_NESTED;
-    }
-    if (code == X_IOIO) {
-        decode_io(b, exit);
-        return EXO_VX_PIO;
-    }
-    if (code == X_MSR) {
-        exit->detail[0] = (uint32_t)t->regs.rcx;
-        return (b->exit_info1 & 1) != 0 ? EXO_VX_MSR_WRITE : EXO_VX_MSR_READ;
-    }
-    code -= X_INTR;
-    if (code >= sizeof simple / sizeof *simple || simple[code].reason == 0) return EXO_VX_OTHER;
-    exit->detail[0] = simple[code].detail;
-    return simple[code].reason;
 }
 
 /* After VMEXIT_INVALID the VMCB need not hold the guest's state any more (QEMU stores the
@@ -468,17 +462,55 @@ static uint32_t decode(const struct thread *t, const struct vmcb *b, struct exo_
 static uint32_t svm_reason(struct thread *t, struct vcpu *v, struct exo_vm_exit *exit)
 {
     struct vmcb *b = control_block(t);
-    *exit = (struct exo_vm_exit){0};
     if (b->exit_code == X_INVALID) {
         svm_init(t, v);
         v->inject = (struct exo_vm_inject){0};
+        *exit = (struct exo_vm_exit){0};
         return EXO_VX_INVALID;
     }
     exit->interrupted = v->inject.event;
     exit->interrupted_error = v->inject.error;
     v->inject = (struct exo_vm_inject){0};
-    if (has_next_rip && b->next_rip - b->rip < 16) exit->length = (uint32_t)(b->next_rip - b->rip);
     return decode(t, b, exit);
+}
+
+/* Core's decision, after an exit that is not a plain one. */
+static struct quick exit_slowly(struct thread *t, struct vcpu *v, struct vmcb *b)
+{
+    if (b->exit_code != X_INVALID) {
+        event_keep(t, v, b);
+        if ((v->inject.event & 0x700) == EXO_VE_SOFT) t->regs.rip -= v->inject.length;
+        v->shadow = b->shadow & 1;
+        v->shadow_rip = t->regs.rip;
+        if (b->exit_code >= X_INTR && b->exit_code <= X_SMI)
+            return (struct quick){EXIT_INTERRUPTED, NULL};
+        if (b->exit_code == X_IRET) {
+            v->nmi_blocked = 0;
+            if ((v->window & EXO_WINDOW_NMI) == 0) return (struct quick){EXIT_CORE, NULL};
+        }
+    }
+    vm_exit(t);
+    return (struct quick){EXIT_CORE, NULL};
+}
+
+/* Plain: nothing special at the entry, no event, no shadow, and a reason that is common. */
+struct quick svm_exit(struct thread *t)
+{
+    struct vcpu *v = vcpu_of(t);
+    struct vmcb *b = control_block(t);
+    struct exo_vcpu_page *page = vcpu_page(t);
+    xcr0_leave(v, true);
+    t->regs.rip = b->rip;
+    t->regs.rflags = b->rflags;
+    t->regs.rsp = b->rsp;
+    t->regs.rax = b->rax;
+    if ((v->machine[0] | b->exit_event | (b->shadow & 1)) == 0) {
+        page->exit.interrupted = page->exit.interrupted_error = 0;
+        uint32_t reason = decode(t, b, &page->exit);
+        struct quick q = exit_quick(t, v, page, reason);
+        if (q.s != EXIT_CORE) return q;
+    }
+    return exit_slowly(t, v, b);
 }
 
 const struct backend svm_backend = {

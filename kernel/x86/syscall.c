@@ -51,30 +51,6 @@ void leaf_commit(void)
 
 /* ---- who runs -------------------------------------------------------------------------- */
 
-void cr3_follow(struct percpu *p, uint64_t cr3)
-{
-    if (p->cr3 == cr3) return;
-    __atomic_store_n(&p->cr3, cr3, __ATOMIC_RELEASE);
-    cr3_write(cr3);
-#ifdef EXO_COUNTING
-    p->shown->switches++;
-#endif
-}
-
-/* The segment bases that user code may have changed; its GS is in the swapped one. */
-static void bases_save(struct thread *t)
-{
-    __asm__ volatile("rdfsbase %0\n\tswapgs\n\trdgsbase %1\n\tswapgs"
-                     : "=r"(t->fs_base), "=r"(t->gs_base));
-}
-
-static void bases_load(const struct thread *t)
-{
-    __asm__ volatile("wrfsbase %0\n\tswapgs\n\twrgsbase %1\n\tswapgs"
-                     :
-                     : "r"(t->fs_base), "r"(t->gs_base));
-}
-
 void thread_leave(frame_t f)
 {
     struct percpu *p = percpu();
@@ -127,8 +103,6 @@ struct thread *exit_prepare(void)
     struct thread *t = choose(p);
     for (; (t->slow & SLOW_VM) != 0; t = choose(p)) {
         if (!vm_enter_check(t)) continue;
-        if (p->cur != NULL && p->cur != t) bases_save(p->cur);
-        p->cur = t;
         vm_enter(p, t);
     }
     if (t->slow != 0) event_deliver(t);
@@ -142,6 +116,7 @@ void sched_start(void)
     p->shown = &counters[p->id];
     p->wait_here = EXO_T_WAIT | (uint64_t)p->id << 32;
     p->calling_here = EXO_T_CALLING | (uint64_t)p->id << 32;
+    p->exited_here = p->calling_here | (uint64_t)(SLOW_VM | SLOW_FAULT) << 48;
     p->window_threads = WINDOW_THREADS;
     p->window_caps = WINDOW_CAPS;
     p->window_upcalls = WINDOW_UPCALLS;

@@ -14,8 +14,7 @@
  *
  * A virtual CPU runs with the address space of the thread before it in CR3: percpu.cr3.
  */
-#include "backend.h"
-#include "entry.h"
+#include "quick.h"
 
 #define VENDOR_AMD 0x68747541 /* "Auth" of AuthenticAMD; CPUID leaf 0, EBX */
 #define VENDOR_HYGON 0x6f677948
@@ -129,24 +128,6 @@ void msr_pass(frame_t env, uint32_t mask) { backend->msr_pass(env, mask); }
 
 /* ---- entry and exit ---------------------------------------------------------------------- */
 
-static void xcr0_load(uint64_t value)
-{
-    __asm__ volatile("xsetbv" : : "c"(0), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)));
-}
-
-/* QEMU 7.2 lets guests execute XSETBV: what one made of XCR0 is its own from now on, less
- * the components that the kernel does not switch. */
-void xcr0_leave(struct vcpu *v, bool look)
-{
-    if (look) {
-        uint32_t low, high;
-        __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-        v->xcr0 = low & xcr0;
-        if (low == (uint32_t)xcr0 && high == 0) return;
-    }
-    if (look || v->xcr0 != xcr0) xcr0_load(xcr0);
-}
-
 void dr_load(const struct vcpu *v)
 {
     __asm__ volatile("mov %0, %%dr0; mov %1, %%dr1; mov %2, %%dr2; mov %3, %%dr3"
@@ -168,11 +149,11 @@ static bool tag_renew(struct percpu *p, struct vcpu *v)
     return wrapped;
 }
 
-void vm_enter(struct percpu *p, struct thread *t)
+__attribute__((noreturn)) HOT void enter(struct percpu *p, struct thread *t, struct vcpu *v)
 {
-    struct vcpu *v = vcpu_of(t);
     bool flush = false;
-    fpu_lend(p, t);
+    p->cur = t;
+    if (p->fpu_owner != t || p->ts_set == 0) fpu_lend(p, t);
     if (v->xcr0 != xcr0) xcr0_load(v->xcr0);
     if (p->guest_root != t->cr3) __atomic_store_n(&p->guest_root, t->cr3, __ATOMIC_SEQ_CST);
     if (v->flush != 0 || v->asid_generation != p->asid_generation) flush = tag_renew(p, v);
@@ -185,4 +166,34 @@ void vm_enter(struct percpu *p, struct thread *t)
     p->shown->flushes += flush;
 #endif
     backend->enter(t, v, flush);
+    __builtin_unreachable();
+}
+
+void vm_enter(struct percpu *p, struct thread *t)
+{
+    if (p->cur != NULL && p->cur != t) bases_save(p->cur);
+    enter(p, t, vcpu_of(t));
+}
+
+/* reply_send and reply_next in ipc.c; vm_reply and vm_enter_check in core/vm.c. */
+void reply_quick(struct thread *s, struct thread *t)
+{
+    struct percpu *p = percpu();
+    struct vcpu *v = vcpu_of(t);
+    const struct exo_vcpu_page *page = vcpu_page(t);
+    uint64_t set = s->regs.rsi, mask = s->regs.rdi;
+    if (!quick_allowed(p) || ((set & ~(uint64_t)GROUPS_QUICK) | s->regs.rdx) != 0) return;
+    if ((v->must_set | v->window | v->shadow | p->core->resched) != 0) return;
+    if ((fetch(&page->events) & (fetch(&page->event_mask) | WINDOW_EVENTS)) != 0) return;
+    if ((fetch(&upcalls[s->upcall].events) & mask) != 0) return;
+    if ((set & EXO_VG_RIP) != 0 && !quick_set_rip(&t->regs, &page->rip)) return;
+    quick_set(&t->regs, page, set);
+    s->wait_mask = mask;
+    s->caller = 0;
+    s->state = EXO_T_WAIT;
+    t->slow = SLOW_VM;
+    t->state = EXO_T_READY;
+    p->core->cur = t->self;
+    bases_save(s);
+    enter(p, t, v);
 }

@@ -50,8 +50,26 @@ svm_run:
     mov %rsp, %rdi
     mov %gs:PC_STACK, %rsp
     call svm_exit
-    test %al, %al
-    jnz exit_user
+    jmp guest_left
+
+/* rax: an exit's end, EXIT_* in quick.h, or the monitor's thread; rdx: the page. */
+    .global guest_left
+guest_left:
+    cmp $EXIT_CORE, %rax
+    je exit_user
+    jb exit_interrupted
+    mov T_RIP(%rax), %rcx
+    mov T_RFLAGS(%rax), %r11
+    mov T_RDI(%rax), %rdi
+    mov T_RSP(%rax), %rsp
+    mov VP_REASON(%rdx), %esi
+    mov VP_DETAIL(%rdx), %r8
+    mov VP_DETAIL + 8(%rdx), %r9
+    mov VP_DETAIL + 16(%rdx), %r10
+    mov VP_FILLED(%rdx), %edx
+    xor %eax, %eax
+    swapgs
+    sysretq
 
 /* A host interrupt ended guest mode and is pending: it arrives at trap_idle. */
     .global exit_interrupted

@@ -173,6 +173,29 @@ exo_vm_entry:
     RESTORE
     ret
 
+/* long exo_vm_serve(mask, server): [rsp] server, [rsp + 8] mask. The words are where a
+ * C function wants them, but for one. */
+    .globl exo_vm_serve
+exo_vm_serve:
+    SAVE
+    pushq %rdi
+    pushq %rsi
+    xorl %esi, %esi
+    xorl %edx, %edx
+vm_serve_wait:
+    movl $EXO_CALL_reply_wait, %eax
+    syscall
+    addq $16, %rsp
+    jmp wait_done
+
+    .globl exo_vm_serve_entry
+exo_vm_serve_entry:
+    movq %r10, %rcx
+    call *(%rsp)
+    movq %rax, %rsi
+    movq 8(%rsp), %rdi
+    jmp vm_serve_wait
+
 /* The general upcall entry: rsp is the upcall stack's top, where the address of the
  * upcall page lies; rcx and r11 are in the frame, rax is ours to put there. */
     .globl exo_upcall_entry

@@ -73,4 +73,16 @@ struct exo_vm_words {
  * there, or an error. All gates of the calling thread are to be virtual CPUs': its
  * registers are not cleared for a caller of another kind. */
 long exo_vm_wait(uint64_t mask, uint64_t set, uint64_t get, struct exo_vm_words *out);
+
+/* The shorter way: exits come to `server` (see exo_vcpu_serve), which returns the groups to set and to get; until events of mask are there, which are
+ * returned, or an error. The server must not wait itself. */
+struct exo_vm_reply {
+    uint64_t set, get;
+};
+typedef struct exo_vm_reply exo_vm_server(uint64_t badge, uint64_t reason, uint64_t filled,
+                                          uint64_t detail2, uint64_t detail0, uint64_t detail1);
+long exo_vm_serve(uint64_t mask, exo_vm_server *server);
+/* Which of the two a virtual CPU's exits come to: served, or in exo_vm_wait, as at first.
+ * While it is stopped, or its exit is being answered. */
+long exo_vcpu_serve(struct exo_vcpu *vcpu, uint32_t monitor, uint64_t badge, bool served);
 #endif
