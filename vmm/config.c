@@ -320,8 +320,9 @@ static void read_assignment(struct reader *r)
         complain(r, "unknown key or bad value", key);
     }
     skip_space(r, false);
-    if (r->at < r->end && *r->at == ';') r->at++;
-    if (r->at < r->end && *r->at != '\n') {
+    if (r->at < r->end && *r->at == ';') {
+        r->at++; /* another one may follow */
+    } else if (r->at < r->end && *r->at != '\n') {
         complain(r, "more than one value", key);
         skip_line(r);
     }
@@ -329,7 +330,8 @@ static void read_assignment(struct reader *r)
 
 uint32_t config_read(struct vm_config *config, const char *text, uint64_t size)
 {
-    *config = (struct vm_config){.memory = 128ull << 20, .cpus = 1, .name = "vm"};
+    *config = (struct vm_config){
+        .memory = 128ull << 20, .cpus = 1, .name = "vm", .on_reboot_restart = true};
     struct reader r = {text, text + size, 1, 0, config};
     for (;;) {
         skip_space(&r, true);

@@ -13,6 +13,7 @@
 #define COM1_IRQ 4
 #define DISK_VA 0x0000140000000000ul
 #define DISK_SPAN 0x100000000ul /* of each disk */
+#define CONSOLE_RETRY_US 10000 /* when the guest does not read what is typed */
 #define CONSOLE_STATUS 5 /* line status register; bit 0: a byte is there, 5: room for one */
 
 static struct vm_config config;
@@ -50,14 +51,17 @@ static void console_open(void)
         exo_printf("%s: the console's channel: %s\n", exo.start.name, exo_strerror(r));
 }
 
-/* What was typed, as far as the guest's serial port has room. With the device lock. */
-static void console_read(void)
+/* What was typed, as far as the guest's serial port has room: true when there is none left
+ * and the channel is to be looked at again later. With the device lock. */
+static bool console_read(void)
 {
     char typed[64];
-    size_t room = EXO_MIN(uart_room(), sizeof(typed));
-    if (!has_console || !room) return;
-    size_t n = exo_channel_read(&console, typed, room);
-    if (n) uart_receive(typed, n);
+    while (has_console && uart_room()) {
+        size_t n = exo_channel_read(&console, typed, EXO_MIN(uart_room(), sizeof(typed)));
+        if (!n) return false; /* the channel's event tells of more */
+        uart_receive(typed, n);
+    }
+    return has_console;
 }
 
 /* ---- the machine --------------------------------------------------------------------------- */
@@ -186,10 +190,10 @@ static bool serve(void)
     uint64_t events = EV_MAIN | net_events() | (has_console ? console.event : 0);
     for (;;) {
         vm_lock();
-        console_read();
+        bool full = console_read();
         vm_unlock();
         if (vm_end() != VM_RUNS && vcpus_parked()) break;
-        long got = exo_event_wait(events, 0);
+        long got = exo_event_wait(events, full ? exo_in_us(CONSOLE_RETRY_US) : 0);
         vm_lock();
         if (got > 0) net_look((uint64_t)got);
         vm_unlock();
