@@ -16,6 +16,7 @@
 
 #define GUEST_CS 8
 #define GUEST_DS 16
+#define GUEST_CS32 24
 
 #define GUEST_TICK 0x40 /* vector of the interrupt that is injected */
 #define GUEST_TELL 0x10 /* port: something for the monitor, in rax */

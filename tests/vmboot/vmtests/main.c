@@ -21,6 +21,7 @@ int main(struct exo_startup *start)
     run_tests(state_tests, start->args);
     run_tests(memory_tests, start->args);
     run_tests(event_tests, start->args);
+    run_tests(mode_tests, start->args);
     run_tests(wild_tests, start->args);
     return tests_end("vmtests");
 }

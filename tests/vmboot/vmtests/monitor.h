@@ -65,5 +65,5 @@ static inline uint64_t *guest_word(struct guest *g, uint64_t address)
 }
 
 extern const struct test run_tests_list[], state_tests[], memory_tests[], event_tests[],
-    wild_tests[];
+    mode_tests[], wild_tests[];
 #endif
