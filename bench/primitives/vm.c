@@ -104,6 +104,13 @@ static struct exo_vm_reply serve(uint64_t badge, uint64_t reason, uint64_t fille
 
 /* ---- running and reporting ----------------------------------------------------------------------- */
 
+static uint64_t xcr0_own(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
 /* Runs the guest to its HLT; groups are those it is asked to fill in. */
 static void run(const struct guest_code *code, uint32_t reason, uint32_t groups)
 {
@@ -113,6 +120,7 @@ static void run(const struct guest_code *code, uint32_t reason, uint32_t groups)
     nested_frame = (uint64_t)exo_frames_alloc(&g.vm.pool, 1, 1);
     MUST(guest_bind(&g, GUEST_FAR - EXO_PAGE, 1, nested_frame, EXO_R), 0); /* page tables */
     g.page->a.rcx = RUNS;
+    g.page->cr.xcr0 = xcr0_own(); /* as systems set it: all that there is */
     g.page->b.rdi = injects ? STAMP : GUEST_FAR;
     if (injects) g.page->rip.rflags |= 0x200; /* IF */
     MUST(guest_run(&g, GROUPS_START, EXO_VG_RIP), EXO_VX_MORE);

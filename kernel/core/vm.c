@@ -86,19 +86,18 @@ static uint32_t flags_now(const struct thread *t)
 
 /* The general registers in the order of groups A and B, which follow each other in the page. */
 #define REG(name) (offsetof(struct kregs, name) / 8)
-static const uint8_t general[] = {REG(rax), REG(rcx), REG(rdx), REG(rbx), REG(rsi),
-                                  REG(rdi), REG(rbp), REG(r8),  REG(r9),  REG(r10),
-                                  REG(r11), REG(r12), REG(r13), REG(r14), REG(r15)};
-#define GENERAL_A 4
+static const uint8_t general[GENERALS] = {REG(rax), REG(rcx), REG(rdx), REG(rbx), REG(rsi),
+                                          REG(rdi), REG(rbp), REG(r8),  REG(r9),  REG(r10),
+                                          REG(r11), REG(r12), REG(r13), REG(r14), REG(r15)};
 #define GENERAL_WORD (offsetof(struct exo_vcpu_page, a) / 8)
 
-static void general_get(const struct thread *t, uint64_t *page, unsigned first, unsigned end)
+void general_get(const struct thread *t, uint64_t *page, unsigned first, unsigned end)
 {
     for (unsigned i = first; i < end; i++)
         page[GENERAL_WORD + i] = (&t->regs.r15)[general[i]];
 }
 
-static int general_set(struct thread *t, const uint64_t *page, unsigned first, unsigned end)
+int general_set(struct thread *t, const uint64_t *page, unsigned first, unsigned end)
 {
     for (unsigned i = first; i < end; i++)
         (&t->regs.r15)[general[i]] = fetch(&page[GENERAL_WORD + i]);
@@ -121,7 +120,7 @@ static void groups_get(struct thread *t, uint32_t groups)
     const struct vcpu *v = vcpu_of(t);
     page->exit.filled = groups;
     if ((groups & EXO_VG_A) != 0) general_get(t, (uint64_t *)page, 0, GENERAL_A);
-    if ((groups & EXO_VG_B) != 0) general_get(t, (uint64_t *)page, GENERAL_A, sizeof general);
+    if ((groups & EXO_VG_B) != 0) general_get(t, (uint64_t *)page, GENERAL_A, GENERALS);
     if ((groups & EXO_VG_RIP) != 0)
         page->rip =
             (struct exo_vm_rip){t->regs.rip, t->regs.rflags, t->regs.rsp, vcpu_shadow(t), 0};
@@ -227,7 +226,7 @@ static int group_set(struct thread *t, uint32_t group)
     case EXO_VG_A:
         return general_set(t, (const uint64_t *)page, 0, GENERAL_A);
     case EXO_VG_B:
-        return general_set(t, (const uint64_t *)page, GENERAL_A, sizeof general);
+        return general_set(t, (const uint64_t *)page, GENERAL_A, GENERALS);
     case EXO_VG_RIP:
         return rip_set(t, page);
     case EXO_VG_INJECT:

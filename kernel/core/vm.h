@@ -117,6 +117,11 @@ void vm_exit(struct thread *t);
 /* Before an entry: false when the guest must not run now because the monitor was called
  * instead (events, a window that is open): decide anew who runs. */
 bool vm_enter_check(struct thread *t);
+/* Groups A (0 to GENERAL_A) and B (to GENERALS) into the page, and out of it: VM_FINE. */
+#define GENERAL_A 4
+#define GENERALS 15
+void general_get(const struct thread *t, uint64_t *page, unsigned first, unsigned end);
+int general_set(struct thread *t, const uint64_t *page, unsigned first, unsigned end);
 /* The reply to a virtual CPU's call: sets and fills groups (any values). True: the guest
  * may go on; false: the monitor has to be called again, reason and groups are set. */
 bool vm_reply(struct thread *t, uint64_t set, uint64_t get);

@@ -40,12 +40,11 @@ HOT bool quick_allowed(const struct percpu *p)
 /* state, cpu and slow of a thread in one word. */
 HOT uint64_t state_word(const struct thread *t) { return *(const uint64_t *)&t->state; }
 
-HOT void quick_fill(const struct kregs *r, struct exo_vcpu_page *page, uint32_t groups)
+HOT void quick_fill(const struct thread *t, struct exo_vcpu_page *page, uint32_t groups)
 {
+    const struct kregs *r = &t->regs;
     if ((groups & EXO_VG_A) != 0) page->a = (struct exo_vm_a){r->rax, r->rcx, r->rdx, r->rbx};
-    if ((groups & EXO_VG_B) != 0)
-        page->b = (struct exo_vm_b){r->rsi, r->rdi, r->rbp, r->r8,  r->r9, r->r10,
-                                    r->r11, r->r12, r->r13, r->r14, r->r15};
+    if ((groups & EXO_VG_B) != 0) general_get(t, (uint64_t *)page, GENERAL_A, GENERALS);
     if ((groups & EXO_VG_RIP) != 0)
         page->rip = (struct exo_vm_rip){r->rip, r->rflags, r->rsp, 0, 0};
 }
@@ -61,26 +60,16 @@ HOT bool quick_set_rip(struct kregs *r, const struct exo_vm_rip *from)
     return true;
 }
 
-HOT void quick_set(struct kregs *r, const struct exo_vcpu_page *page, uint64_t groups)
+HOT void quick_set(struct thread *t, const struct exo_vcpu_page *page, uint64_t groups)
 {
+    struct kregs *r = &t->regs;
     if ((groups & EXO_VG_A) != 0) {
         r->rax = fetch(&page->a.rax);
         r->rcx = fetch(&page->a.rcx);
         r->rdx = fetch(&page->a.rdx);
         r->rbx = fetch(&page->a.rbx);
     }
-    if ((groups & EXO_VG_B) == 0) return;
-    r->rsi = fetch(&page->b.rsi);
-    r->rdi = fetch(&page->b.rdi);
-    r->rbp = fetch(&page->b.rbp);
-    r->r8 = fetch(&page->b.r8);
-    r->r9 = fetch(&page->b.r9);
-    r->r10 = fetch(&page->b.r10);
-    r->r11 = fetch(&page->b.r11);
-    r->r12 = fetch(&page->b.r12);
-    r->r13 = fetch(&page->b.r13);
-    r->r14 = fetch(&page->b.r14);
-    r->r15 = fetch(&page->b.r15);
+    if ((groups & EXO_VG_B) != 0) general_set(t, (const uint64_t *)page, GENERAL_A, GENERALS);
 }
 
 /* vm_exit; call_make and call_enter in ipc.c; thread_switch. The page's exit is as
@@ -107,7 +96,7 @@ HOT struct quick exit_quick(struct thread *t, struct vcpu *v, struct exo_vcpu_pa
     page->exit.reason = reason;
     page->exit.filled = groups;
     page->exit.flags |= (t->regs.rflags & RFLAGS_IF) != 0 ? EXO_XF_IF : 0;
-    quick_fill(&t->regs, page, groups);
+    quick_fill(t, page, groups);
     t->call_entry = s->regs.rip = entry;
     t->call_badge = s->regs.rdi = badge;
     t->slow = SLOW_VM | SLOW_FAULT;

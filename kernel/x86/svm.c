@@ -20,27 +20,13 @@
 #define SVM_NRIP 0x8
 #define SVM_DECODE 0x80
 
-/* Intercepts: word 3 (VMCB offset 0xc) and 4 (0x10), by bit. */
-#define I3_INTR 0x1u
-#define I3_NMI 0x2u
-#define I3_SMI 0x4u
-#define I3_INIT 0x8u
+/* Intercepts: word 3 (VMCB offset 0xc) and 4 (0x10). Always: INTR NMI SMI INIT, CR0 but for TS
+ * and MP, RDPMC CPUID INVD HLT INVLPGA IOIO MSR, task switch, SHUTDOWN; VMRUN VMMCALL VMLOAD
+ * VMSAVE STGI CLGI SKINIT, WBINVD MONITOR MWAIT XSETBV. */
+#define I3_ALWAYS 0xbd44802fu
 #define I3_VINTR 0x10u
-#define I3_CR0_SELECTIVE 0x20u
-#define I3_RDPMC 0x8000u
-#define I3_CPUID 0x40000u
 #define I3_IRET 0x100000u
-#define I3_INVD 0x400000u
-#define I3_HLT 0x1000000u
-#define I3_INVLPGA 0x4000000u
-#define I3_IOIO 0x8000000u
-#define I3_MSR 0x10000000u
-#define I3_TASK 0x20000000u
-#define I3_SHUTDOWN 0x80000000u
-#define I3_ALWAYS                                                                                  \
-    (I3_INTR | I3_NMI | I3_SMI | I3_INIT | I3_CR0_SELECTIVE | I3_RDPMC | I3_CPUID | I3_INVD |      \
-     I3_HLT | I3_INVLPGA | I3_IOIO | I3_MSR | I3_TASK | I3_SHUTDOWN)
-#define I4_ALWAYS 0x3e7fu /* VMRUN .. SKINIT, WBINVD, MONITOR, MWAIT, XSETBV */
+#define I4_ALWAYS 0x3e7fu
 #define I_EXCEPTIONS ((1u << 1) | (1u << 17) | (1u << 18)) /* #DB, #AC, #MC */
 #define I_CR4 0x10u
 #define I_CR8 0x100u
@@ -94,13 +80,9 @@ struct vmcb {
     uint64_t pat;
     uint8_t spare11[0x1000 - 0x670];
 };
-_Static_assert(offsetof(struct vmcb, asid) == 0x58, "VMCB");
 _Static_assert(offsetof(struct vmcb, nested) == 0x90, "VMCB");
-_Static_assert(offsetof(struct vmcb, event) == 0xa8, "VMCB");
 _Static_assert(offsetof(struct vmcb, bytes_count) == 0xd0, "VMCB");
-_Static_assert(offsetof(struct vmcb, cpl) == 0x4cb, "VMCB");
 _Static_assert(offsetof(struct vmcb, efer) == 0x4d0, "VMCB");
-_Static_assert(offsetof(struct vmcb, rip) == 0x578, "VMCB");
 _Static_assert(offsetof(struct vmcb, rax) == 0x5f8, "VMCB");
 _Static_assert(offsetof(struct vmcb, pat) == 0x668, "VMCB");
 _Static_assert(sizeof(struct vmcb) == 4096, "VMCB");

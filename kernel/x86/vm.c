@@ -187,7 +187,7 @@ void reply_quick(struct thread *s, struct thread *t)
     if ((fetch(&page->events) & (fetch(&page->event_mask) | WINDOW_EVENTS)) != 0) return;
     if ((fetch(&upcalls[s->upcall].events) & mask) != 0) return;
     if ((set & EXO_VG_RIP) != 0 && !quick_set_rip(&t->regs, &page->rip)) return;
-    quick_set(&t->regs, page, set);
+    quick_set(t, page, set);
     s->wait_mask = mask;
     s->caller = 0;
     s->state = EXO_T_WAIT;
