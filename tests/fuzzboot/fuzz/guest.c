@@ -24,7 +24,7 @@ static struct exo_vm vm;
 static struct exo_vcpu vcpu;
 static bool alive;
 
-/* Instructions that exit, or that change what others do. */
+/* Instructions that exit, or that change what others do; none that can set TF (vcpu_page.h). */
 static const struct {
     uint8_t length, bytes[7];
 } snippets[] = {
@@ -43,7 +43,7 @@ static const struct {
     {2, {0x0f, 0x09}}, /* wbinvd */
     {1, {0xfb}}, /* sti */
     {1, {0xfa}}, /* cli */
-    {1, {0xcf}}, /* iret */
+    {1, {0xcc}}, /* int3 */
     {2, {0xcd, 0x20}}, /* int $0x20 */
     {2, {0xeb, 0xfe}}, /* to itself */
     {4, {0x66, 0xa3, 0x00, 0x90}}, /* mov %eax, 0x9000: nothing is bound there */
@@ -58,7 +58,7 @@ static void code_write(uint8_t *at, size_t n)
         unsigned s = (unsigned)pick(EXO_COUNT(snippets));
         memcpy(at + i, snippets[s].bytes, snippets[s].length);
         i += snippets[s].length;
-        if (chance(8)) at[i++] = (uint8_t)pick(256);
+        if (chance(8)) at[i++] = (uint8_t)(0x40 + pick(16)); /* inc, dec, or a prefix */
     }
 }
 

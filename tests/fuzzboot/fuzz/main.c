@@ -18,7 +18,7 @@
 #define SLOTS_OWN 6 /* of the first CPU's, that it does not give away */
 #define CALLS_LEAST 25 /* that must have succeeded, or the fuzzer does not reach deep */
 #define STEPS_LEAST 1000
-#define EXITS_LEAST 20
+#define EXITS_LEAST 5
 
 struct hostile {
     struct exo_child child;
