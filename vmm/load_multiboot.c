@@ -79,7 +79,7 @@ static long header2_read(const struct vm_image *k, struct header *h)
     for (uint64_t at = h->offset + 16; at + 8 <= end;) {
         uint32_t type = get(k, at) & 0xffff, flags = get(k, at) >> 16, size = get(k, at + 4);
         if (type == 0) break;
-        if (size < 8) return refuse("a tag of its header");
+        if (size < 8 || size > MB2_HEADER_MAX) return refuse("a tag of its header");
         if (type == MB2_ADDRESS) {
             h->flat = true;
             h->header = get(k, at + 8);
@@ -167,7 +167,7 @@ static void tag_put(struct tags *t, uint32_t type, const void *body, uint32_t by
     uint32_t head[2] = {type, 8 + bytes};
     if (t->at + 8 + bytes + 8 > sizeof(t->bytes)) return;
     memcpy(t->bytes + t->at, head, 8);
-    memcpy(t->bytes + t->at + 8, body, bytes);
+    if (bytes) memcpy(t->bytes + t->at + 8, body, bytes);
     t->at = (t->at + 8 + bytes + 7) & ~7u;
 }
 
