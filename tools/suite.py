@@ -34,6 +34,7 @@ VM_ISO = ["--iso", "build/vmtest.iso", "--memory", "128M"]
 VM_MACHINES = [  # the tests of virtual machines
     ("vm-qemu-1", VM_DIRECT + ["--cpus", "1"], 120),
     ("vm-qemu-2", VM_DIRECT + ["--cpus", "2"], 120),
+    ("vm-qemu-slow", VM_DIRECT + ["--append", "slow=1"], 120),
     ("vm-bochs-intel", VM_ISO + ["--bochs", "corei7_icelake_u"], 200),
     ("vm-bochs-intel-2", VM_ISO + ["--bochs", "corei7_icelake_u", "--cpus", "2"], 300),
     ("vm-bochs-amd", VM_ISO + ["--bochs", "ryzen"], 100),

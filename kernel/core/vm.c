@@ -359,7 +359,11 @@ static uint32_t entry_reason(struct thread *t)
     v->window |= (uint32_t)(events >> WINDOW_SHIFT) & (EXO_WINDOW_INTERRUPT | EXO_WINDOW_NMI);
     uint32_t reason = got != 0 ? EXO_VX_FORCED : window_open(t);
     window_close(t, reason);
-    if (reason != 0) exit_fill(t, reason, got, 0);
+    if (reason == 0) return 0;
+    exit_fill(t, reason, got, 0);
+    page->exit.interrupted = v->inject.event; /* it did not come */
+    page->exit.interrupted_error = v->inject.error;
+    v->inject.event = 0;
     return reason;
 }
 

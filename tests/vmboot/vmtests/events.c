@@ -210,6 +210,26 @@ static void test_interrupted(void)
     EXPECT(guest_end(&g), 0);
 }
 
+/* An exit that is forced before the guest is entered hands back what was to be injected. */
+static void test_handed_back(void)
+{
+    EXPECT(guest_make(&g, 0, &halt, true), 0);
+    guest_gate(&g, GUEST_TICK, guest_more(&g, &error_handler, HANDLER));
+    g.page->rip.rflags |= RFLAGS_IF;
+    EXPECT(guest_run(&g, GROUPS_START, EXO_VG_RIP), EXO_VX_MORE);
+    g.page->inject = (struct exo_vm_inject){.event = TICK};
+    g.page->event_mask |= 1;
+    __atomic_fetch_or(&g.page->events, 1, __ATOMIC_SEQ_CST);
+    EXPECT(guest_run(&g, EXO_VG_INJECT, 0), EXO_VX_FORCED);
+    EXPECT(g.page->exit.interrupted, TICK);
+    EXPECT(guest_run(&g, 0, EXO_VG_INJECT), EXO_VX_MORE);
+    EXPECT(g.page->inject.event, 0);
+    g.page->inject.event = TICK;
+    EXPECT(guest_run(&g, EXO_VG_INJECT, 0), EXO_VX_HLT);
+    EXPECT(*guest_word(&g, GUEST_DATA), GUEST_CODE);
+    EXPECT(guest_end(&g), 0);
+}
+
 const struct test event_tests[] = {
     {"events force an exit", test_forced},
     {"events from another CPU force an exit", test_forced_far},
@@ -219,5 +239,6 @@ const struct test event_tests[] = {
     {"NMIs one after the other", test_nmi},
     {"exceptions are injected", test_exception},
     {"an interrupted delivery", test_interrupted},
+    {"what was not injected is handed back", test_handed_back},
     {NULL, NULL},
 };
