@@ -47,19 +47,25 @@ static void console_open(void)
 {
     long r = exo_channel_find(&console, NULL, "console");
     has_console = r == 0;
+    if (has_console) exo_writer = monitor_write;
     if (r < 0 && r != -EXO_E_NONE)
         exo_printf("%s: the console's channel: %s\n", exo.start.name, exo_strerror(r));
 }
+
+/* A firmware reads the keyboard, and may leave the serial port alone for ever. */
+static size_t input_room(void) { return *config.firmware ? 64 : uart_room(); }
 
 /* What was typed, as far as the guest's serial port has room: true when there is none left
  * and the channel is to be looked at again later. With the device lock. */
 static bool console_read(void)
 {
     char typed[64];
-    while (has_console && uart_room()) {
-        size_t n = exo_channel_read(&console, typed, EXO_MIN(uart_room(), sizeof(typed)));
+    while (has_console && input_room()) {
+        size_t n = exo_channel_read(&console, typed, EXO_MIN(input_room(), sizeof(typed)));
         if (!n) return false; /* the channel's event tells of more */
         uart_receive(typed, n);
+        for (size_t i = 0; *config.firmware && i < n; i++)
+            i8042_type(typed[i]);
     }
     return has_console;
 }
