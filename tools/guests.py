@@ -4,9 +4,10 @@
 
     guests.py bare            the guest's files on the emulator itself, without exovisor
     guests.py two [options]   two guests of exovisor, a disk each, on one switch
+    guests.py firmware [opt.] SeaBIOS in exovisor, its boot menu, and a boot sector of ours
 
 Prints a line "PASS name: what" or "FAIL name: what" for each check. Options are those of
-emu.py. Makes the guest's files; two needs what `make` makes.
+emu.py. Makes the guest's files; the others need what `make` makes.
 """
 import os
 import subprocess
@@ -21,6 +22,9 @@ WAIT = 180  # seconds for any answer: an emulated machine in an emulated machine
 ESCAPE = "\x1d"
 ARCHIVE = "build/guest-two.cpio"
 TWO = ["--kernel", "build/release/kernel.elf", "--archive", ARCHIVE, "--memory", "2G"]
+FIRMWARE_ARCHIVE = "build/firmware.cpio"
+WITH_FIRMWARE = ["--kernel", "build/release/kernel.elf", "--archive", FIRMWARE_ARCHIVE,
+                 "--memory", "512M"]
 BARE = ["--kernel", FILES + "vmlinuz", "--archive", FILES + "initrd", "--memory", "256M",
         "--append", "console=ttyS0 quiet hostname=bare"]
 for argument in ("-drive", f"if=none,id=disk,file={FILES}disk-64.img,format=raw,snapshot=on",
@@ -66,9 +70,50 @@ def two(machine, check):
     check("nothing leaked", "LEAK" not in machine.text and "PANIC" not in machine.text)
 
 
+BIOS = "/usr/share/seabios/bios-256k.bin"  # Debian's package, which QEMU depends on
+FIRMWARE = "build/firmware/"
+FIRMWARE_CONFIG = '''name = "guest"
+firmware = "kernel"
+memory = 32
+vcpus = 2
+disk = [ "disk.img,raw,vda,rw" ]
+'''
+
+
+def firmware(machine, check):
+    check("it is there", machine.until("Ctrl-] 1  guest", 0) >= 0)
+    check("its message", machine.answers(ESCAPE + "1", "Press ESC for boot menu"))
+    check("boot menu", machine.answers("\x1b", "Select boot device"))
+    check("boots a virtio disk", machine.answers("1", "boot sector: here"))
+    check("its keyboard", machine.answers("x", "<x>") and machine.answers("E", "<E>"))
+    check("reset", machine.answers("r", "Press ESC for boot menu"))
+    check("boots without the menu", machine.until("boot sector: here", machine.text.rfind("ESC")) > 0)
+    check("power off", machine.answers("p", "[guest has ended]"))
+    machine.send(ESCAPE + "q")
+    check("the machine powers off", machine.ends())
+
+
+def make_firmware():
+    os.makedirs(FIRMWARE, exist_ok=True)
+    elf = FIRMWARE + "boot.elf"
+    subprocess.run(["gcc", "-m32", "-nostdlib", "-static", "-Wl,-Ttext=0x7c00,--build-id=none",
+                    "-o", elf, "tests/firmware/boot.S"], check=True)
+    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", elf, FIRMWARE + "disk.img"],
+                   check=True)
+    os.truncate(FIRMWARE + "disk.img", 1 << 20)
+    with open(FIRMWARE + "guest.cfg", "w", encoding="ascii") as file:
+        file.write(FIRMWARE_CONFIG)
+    subprocess.run(["tools/run.sh", FIRMWARE_ARCHIVE], check=True,
+                   env=dict(os.environ, GUEST=BIOS, GUEST_CONFIG=FIRMWARE + "guest.cfg",
+                            DISK=FIRMWARE + "disk.img", GUEST_MEMORY="32"))
+
+
 def make_archive():
     subprocess.run(["tools/run.sh", ARCHIVE], check=True,
                    env=dict(os.environ, GUESTS="2", DISK=FILES + "disk-64.img"))
+
+
+SESSIONS = {"bare": (bare, BARE), "two": (two, TWO), "firmware": (firmware, WITH_FIRMWARE)}
 
 
 def run(name, options=()):
@@ -78,11 +123,13 @@ def run(name, options=()):
     def check(what, good):
         verdicts.append(f"{'PASS' if good else 'FAIL'} {name}: {what}")
 
-    for what in ([], ["disk-64"]):
+    session, defaults = SESSIONS[name]
+    for what in ([], ["disk-64"]) if session is not firmware else ():
         subprocess.run(["tools/guest.sh"] + what, check=True)
-    session, defaults = {"bare": (bare, BARE), "two": (two, TWO)}[name]
     if session is two:
         make_archive()
+    if session is firmware:
+        make_firmware()
     with tempfile.TemporaryDirectory(prefix="guests.") as directory:
         machine = console.Console(emu.arguments(defaults + list(options)), directory, WAIT)
         try:
@@ -95,7 +142,7 @@ def run(name, options=()):
 
 
 def main(argv):
-    if not argv or argv[0] not in ("bare", "two"):
+    if not argv or argv[0] not in SESSIONS:
         print(__doc__, file=sys.stderr)
         return 2
     verdicts, text = run(argv[0], argv[1:])

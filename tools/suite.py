@@ -221,6 +221,7 @@ def main(argv):
         count.failed += 1
     console_test(count)
     guest_tests(count, "bare")
+    guest_tests(count, "firmware")
     if "--long" in argv:
         host_tests(count, "tests/proof")
     print(f"{count.passed} passed, {count.failed} failed")
