@@ -143,7 +143,6 @@ static void exit_locked(struct vcpu *v)
         break;
     }
     vm_unlock();
-    v->attention = true;
 }
 
 bool exit_handle(struct vcpu *v)
@@ -160,7 +159,6 @@ bool exit_handle(struct vcpu *v)
         return false;
     case EXO_VX_MSR_WRITE:
         msr_write_exit(v);
-        v->attention = true;
         return false;
     case EXO_VX_HYPERCALL:
         exit_hypercall(v);

@@ -281,9 +281,9 @@ void msr_read_exit(struct vcpu *v)
     uint64_t value = 0;
     vm_lock();
     bool good = read(v, msr, &value);
+    if (!good) vm_note("read of MSR %x: #GP", msr);
     vm_unlock();
     if (!good) {
-        vm_note("read of MSR %x: #GP", msr);
         vcpu_fault(v, 13, 0);
         return;
     }
@@ -299,11 +299,11 @@ void msr_write_exit(struct vcpu *v)
     uint64_t value = v->page->a.rdx << 32 | (uint32_t)v->page->a.rax;
     vm_lock();
     bool good = write(v, msr, value);
+    if (!good) vm_note("write of %lx to MSR %x: #GP", value, msr);
     vm_unlock();
     if (good) {
         vcpu_skip(v, 2);
         return;
     }
-    vm_note("write of %lx to MSR %x: #GP", value, msr);
     vcpu_fault(v, 13, 0);
 }
