@@ -16,8 +16,7 @@ struct backend {
     bool (*probe)(struct vm_caps *caps);
     /* Each CPU, at the end of its cpu_init: p->guest_pages are two pages for it. */
     void (*cpu_start)(struct percpu *p);
-    /* Makes the control block that of a CPU after reset (its frame is clear), and
-     * t->regs too. */
+    /* Makes the control block, anew if there was one, all but what `set` places. */
     void (*init)(struct thread *t, struct vcpu *v);
     /* Writes what this CPU caches of the control block back. */
     void (*forget)(struct thread *t, struct vcpu *v);

@@ -122,23 +122,6 @@ static void svm_cpu_start(struct percpu *p)
 
 /* ---- the control block ----------------------------------------------------------------------- */
 
-/* Of a CPU after reset: APM vol. 2, 14.1.3. */
-static void state_reset(struct thread *t, struct vmcb *b)
-{
-    const struct exo_vm_seg data = {0, 0x93, 0xffff, 0};
-    b->es = b->ss = b->ds = b->fs = b->gs = data;
-    b->cs = (struct exo_vm_seg){0xf000, 0x9b, 0xffff, 0xffff0000};
-    b->gdtr = b->idtr = (struct exo_vm_seg){0, 0, 0xffff, 0};
-    b->ldtr = (struct exo_vm_seg){0, 0x82, 0xffff, 0};
-    b->tr = (struct exo_vm_seg){0, 0x8b, 0xffff, 0};
-    b->efer = EFER_SVME;
-    b->cr0 = CR0_ET | CR0_NE;
-    b->dr6 = 0xffff0ff0;
-    b->dr7 = 0x400;
-    b->pat = 0x0007040600070406;
-    t->regs = (struct kregs){.rip = 0xfff0, .rflags = 2};
-}
-
 static void svm_init(struct thread *t, struct vcpu *v)
 {
     struct vmcb *b = control_block(t);
@@ -158,7 +141,6 @@ static void svm_init(struct thread *t, struct vcpu *v)
     };
     v->flush = 1;
     v->machine[0] = 1;
-    state_reset(t, b);
     t->regs.ss = percpu()->host_vmcb; /* for the exit, before it has GS */
 }
 
@@ -445,7 +427,7 @@ static uint32_t svm_reason(struct thread *t, struct vcpu *v, struct exo_vm_exit 
 {
     struct vmcb *b = control_block(t);
     if (b->exit_code == X_INVALID) {
-        svm_init(t, v);
+        vcpu_init(t);
         v->inject = (struct exo_vm_inject){0};
         *exit = (struct exo_vm_exit){0};
         return EXO_VX_INVALID;
@@ -478,9 +460,9 @@ static struct quick exit_slowly(struct thread *t, struct vcpu *v, struct vmcb *b
 /* Plain: nothing special at the entry, no event, no shadow, and a reason that is common. */
 struct quick svm_exit(struct thread *t)
 {
-    struct vcpu *v = vcpu_of(t);
-    struct vmcb *b = control_block(t);
-    struct exo_vcpu_page *page = vcpu_page(t);
+    struct vcpu *v = quick_vcpu(t);
+    struct vmcb *b = BEHIND(t, WINDOW_TABLES, 3);
+    struct exo_vcpu_page *page = quick_page(t);
     xcr0_leave(v, true);
     t->regs.rip = b->rip;
     t->regs.rflags = b->rflags;

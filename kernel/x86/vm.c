@@ -93,8 +93,6 @@ void vm_cpu_init(struct percpu *p)
 
 /* ---- what core asks ------------------------------------------------------------------- */
 
-void vcpu_init(struct thread *t) { backend->init(t, vcpu_of(t)); }
-
 void vcpu_forget(struct thread *t) { backend->forget(t, vcpu_of(t)); }
 
 uint32_t vcpu_reason(struct thread *t, struct exo_vm_exit *exit)
@@ -122,6 +120,23 @@ void vcpu_set(struct thread *t, uint32_t group, const union vcpu_group *value)
     if ((group & (EXO_VG_CR | EXO_VG_PDPTE | EXO_VG_MSR)) != 0) v->flush = 1;
     if (group == EXO_VG_DR) memcpy(v->dr, &value->dr, sizeof v->dr);
     backend->set(t, v, group, value);
+}
+
+/* Of a CPU after reset: Intel SDM vol. 3, 10.1.1; AMD64 APM vol. 2, 14.1.3. The rest is 0. */
+void vcpu_init(struct thread *t)
+{
+    union vcpu_group value = {.segs = {.gdtr.limit = 0xffff, .idtr.limit = 0xffff}};
+    struct exo_vm_seg *seg = value.segs.seg;
+    backend->init(t, vcpu_of(t));
+    for (unsigned i = EXO_ES; i < EXO_LDTR; i++)
+        seg[i] = (struct exo_vm_seg){0, 0x93, 0xffff, 0};
+    seg[EXO_CS] = (struct exo_vm_seg){0xf000, 0x9b, 0xffff, 0xffff0000};
+    seg[EXO_LDTR] = (struct exo_vm_seg){0, 0x82, 0xffff, 0};
+    seg[EXO_TR] = (struct exo_vm_seg){0, 0x8b, 0xffff, 0};
+    vcpu_set(t, EXO_VG_SEG, &value);
+    vcpu_set(t, EXO_VG_CR, &(union vcpu_group){.cr.cr0 = CR0_CD | CR0_NW | CR0_ET});
+    vcpu_set(t, EXO_VG_DR, &(union vcpu_group){.dr = {.dr6 = 0xffff0ff0, .dr7 = 0x400}});
+    vcpu_set(t, EXO_VG_MSR, &(union vcpu_group){.msr.pat = 0x0007040600070406});
 }
 
 void msr_pass(frame_t env, uint32_t mask) { backend->msr_pass(env, mask); }
@@ -176,16 +191,15 @@ void vm_enter(struct percpu *p, struct thread *t)
 }
 
 /* reply_send and reply_next in ipc.c; vm_reply and vm_enter_check in core/vm.c. */
-void reply_quick(struct thread *s, struct thread *t)
+void reply_quick(uint64_t mask, uint64_t set, uint64_t get, struct thread *s, struct thread *t)
 {
     struct percpu *p = percpu();
-    struct vcpu *v = vcpu_of(t);
-    const struct exo_vcpu_page *page = vcpu_page(t);
-    uint64_t set = s->regs.rsi, mask = s->regs.rdi;
-    if (!quick_allowed(p) || ((set & ~(uint64_t)GROUPS_QUICK) | s->regs.rdx) != 0) return;
+    struct vcpu *v = quick_vcpu(t);
+    const struct exo_vcpu_page *page = quick_page(t), *own = quick_page(s);
+    if (((set & ~(uint64_t)GROUPS_QUICK) | get) != 0) return;
     if ((v->must_set | v->window | v->shadow | p->core->resched) != 0) return;
     if ((fetch(&page->events) & (fetch(&page->event_mask) | WINDOW_EVENTS)) != 0) return;
-    if ((fetch(&upcalls[s->upcall].events) & mask) != 0) return;
+    if ((fetch(&own->events) & mask) != 0) return;
     if ((set & EXO_VG_RIP) != 0 && !quick_set_rip(&t->regs, &page->rip)) return;
     quick_set(t, page, set);
     s->wait_mask = mask;

@@ -459,22 +459,6 @@ static void vmx_set(struct thread *t, struct vcpu *v, uint32_t group, const void
     if (group == EXO_VG_MSR) msr_set(vmx_of(v), value);
 }
 
-/* Of a CPU after reset: SDM 10.1.1. What is not written is 0. */
-static void state_reset(struct vmx *x)
-{
-    const struct exo_vm_seg data = {0, 0x93, 0xffff, 0};
-    struct exo_vm_segs segs = {.gdtr.limit = 0xffff, .idtr.limit = 0xffff};
-    for (unsigned i = EXO_ES; i < EXO_LDTR; i++)
-        segs.seg[i] = data;
-    segs.seg[EXO_CS] = (struct exo_vm_seg){0xf000, 0x9b, 0xffff, 0xffff0000};
-    segs.seg[EXO_LDTR] = (struct exo_vm_seg){0, 0x82, 0xffff, 0};
-    segs.seg[EXO_TR] = (struct exo_vm_seg){0, 0x8b, 0xffff, 0};
-    segs_set(&segs);
-    cr_set(x, &(const struct exo_vm_cr){.cr0 = CR0_CACHES | CR0_ET});
-    dr_set(x, &(const struct exo_vm_dr){.dr6 = 0xffff0ff0, .dr7 = 0x400});
-    msr_set(x, &(const struct exo_vm_msr){.pat = 0x0007040600070406});
-}
-
 static void vmcs_clear(const struct thread *t)
 {
     uint64_t phys = control_block_phys(t);
@@ -489,7 +473,6 @@ static void vmx_init(struct thread *t, struct vcpu *v)
     vmcs_load(t);
     controls_write(t);
     host_write(t);
-    state_reset(x);
     x->primary = controls.word[PRIMARY_WORD];
     for (unsigned i = 0; i < HOST_MSRS; i++)
         x->host[i] = (struct msr_entry){switched_msrs[i], msr_read(switched_msrs[i])};
