@@ -6,9 +6,9 @@
  *
  * FPU: the registers hold the state of percpu.fpu_owner. On CPUs that are safe CR0.TS
  * is set while another thread runs, and its first use of the FPU (#NM) switches; on the
- * others the state is switched with the thread. A virtual CPU's is in the registers while
- * its guest runs, and TS set (vm.c). Invariant: TS is clear only while the owner, a native
- * thread, runs. Interrupts are off.
+ * others the state is switched with the thread, and TS is never set. A virtual CPU's is in
+ * the registers while its guest runs, and TS set on the former (vm.c). Invariant there: TS
+ * is clear only while the owner, a native thread, runs. Interrupts are off.
  */
 #include "../core/vm.h"
 #include "entry.h"
@@ -29,7 +29,7 @@ static void fpu_save(struct thread *t)
 
 static void ts_set(struct percpu *p)
 {
-    if (p->ts_set != 0) return;
+    if (p->ts_set != 0 || fpu_eager) return;
     cr0_write(cr0_read() | CR0_TS);
     p->ts_set = 1;
 }
