@@ -338,8 +338,8 @@ reply_guest:
     mov %rdi, T_RDI(%rax)
     mov %rsi, T_RSI(%rax)
     mov %rdx, T_RDX(%rax)
-    mov %rax, %rdi
-    mov %rcx, %rsi
+    mov %rcx, %r8
+    mov %rax, %rcx
     mov %gs:PC_STACK, %rsp
     call reply_quick
     SCRUB

@@ -49,7 +49,7 @@ struct percpu {
     /* constants of the assembly paths: thread.state, cpu, slow as one word */
     uint64_t wait_here; /* EXO_T_WAIT on this CPU */
     uint64_t calling_here; /* EXO_T_CALLING on this CPU, nothing slow */
-    uint64_t exited_here; /* the same of a virtual CPU, by an exit */
+    uint64_t exited_here, quick_wait; /* the same of a virtual CPU's exit; of its monitor */
     uint64_t window_threads, window_caps, window_upcalls, va_end;
     /* guests: see vm.c */
     uint64_t guest_root; /* thread.cr3 of the virtual CPU last entered; read by other CPUs */

@@ -6,7 +6,8 @@
  * slow=1 always leave it to core.
  *
  * Common: only the groups A, B, RIP; no window, shadow, NMI, event or flush; the monitor
- * waits and its gate is as it was; FPU registers are switched lazily.
+ * waits and its gate is as it was; FPU registers are switched lazily (else quick_wait and
+ * exited_here are words that no thread has).
  */
 #ifndef QUICK_H
 #define QUICK_H
@@ -28,13 +29,13 @@ struct quick {
     struct exo_vcpu_page *page;
 };
 
-HOT bool quick_allowed(const struct percpu *p)
+/* What belongs to a virtual CPU lies in the frames behind its thread's, seen in other windows. */
+#define BEHIND(t, window, frames)                                                                  \
+    ((void *)((uint64_t)(t)-WINDOW_THREADS + (window) + (frames)*EXO_PAGE))
+HOT struct vcpu *quick_vcpu(const struct thread *t) { return BEHIND(t, WINDOW_VCPUS, 2); }
+HOT struct exo_vcpu_page *quick_page(const struct thread *t)
 {
-#ifdef EXO_DEBUG
-    if (p->slow_only != 0) return false;
-#endif
-    (void)p;
-    return !fpu_eager;
+    return BEHIND(t, WINDOW_UPCALLS, 1);
 }
 
 /* state, cpu and slow of a thread in one word. */
@@ -82,7 +83,7 @@ HOT struct quick exit_quick(struct thread *t, struct vcpu *v, struct exo_vcpu_pa
     uint32_t groups = v->masks[reason];
     uint64_t sel = t->fault_sel;
     const struct cap *gate = &caps[t->cap_first + sel];
-    if (!quick_allowed(p) || (groups & ~(uint32_t)GROUPS_QUICK) != 0 || sel >= t->nsel ||
+    if ((groups & ~(uint32_t)GROUPS_QUICK) != 0 || sel >= t->nsel ||
         (REASONS_QUICK >> reason & 1) == 0 || (reason == EXO_VX_HYPERCALL && v->hyper_count != 0) ||
         t->depth >= EXO_CHAIN_MAX)
         return none;
@@ -92,7 +93,7 @@ HOT struct quick exit_quick(struct thread *t, struct vcpu *v, struct exo_vcpu_pa
     struct thread *s = &threads[gate->base];
     uint64_t entry = gate->count, badge = gate->badge;
     barrier();
-    if (!callable || fetch32(&gate->seq) != seq || state_word(s) != p->wait_here) return none;
+    if (!callable || fetch32(&gate->seq) != seq || state_word(s) != p->quick_wait) return none;
     page->exit.reason = reason;
     page->exit.filled = groups;
     page->exit.flags |= (t->regs.rflags & RFLAGS_IF) != 0 ? EXO_XF_IF : 0;
@@ -109,7 +110,7 @@ HOT struct quick exit_quick(struct thread *t, struct vcpu *v, struct exo_vcpu_pa
     p->cur = s;
     p->tss.rsp[0] = (uint64_t)(&s->regs + 1);
     cr3_follow(p, s->cr3);
-    bases_load(s);
+    bases_load_leaving(s);
     return (struct quick){(uint64_t)s, page};
 }
 

@@ -52,7 +52,8 @@ svm_run:
     call svm_exit
     jmp guest_left
 
-/* rax: an exit's end, EXIT_* in quick.h, or the monitor's thread; rdx: the page. */
+/* rax: an exit's end, EXIT_* in quick.h, or the monitor's thread, whose
+ * GS is loaded; rdx: the page. */
     .global guest_left
 guest_left:
     cmp $EXIT_CORE, %rax
@@ -68,7 +69,6 @@ guest_left:
     mov VP_DETAIL + 16(%rdx), %r10
     mov VP_FILLED(%rdx), %edx
     xor %eax, %eax
-    swapgs
     sysretq
 
 /* A host interrupt ended guest mode and is pending: it arrives at trap_idle. */
