@@ -34,6 +34,10 @@ number() { # NAME VALUE LEAST MOST
 number GUEST_MEMORY "$memory" 16 65536
 number GUEST_CPUS "$cpus" 1 8
 number GUESTS "$guests" 1 3
+block=16 # of the guest's memory: a power of two, as root wants it
+while [ $block -lt "$memory" ]; do
+    block=$((block * 2))
+done
 
 rm -rf $files
 mkdir -p $files
@@ -77,13 +81,14 @@ guest() {
             echo "extra = \"$command\""
             echo "memory = $memory"
             echo "vcpus = $cpus"
+            echo "on_reboot = \"restart\""
             [ -z "$disk" ] || echo "disk = [ \"disk.img,raw,vda,rw\" ]"
             echo "vif = [ \"mac=52:54:00:00:00:0$1,bridge=net0\" ]"
         } >"$files/$2.cfg"
     fi
     pack="$pack $2.cfg=$files/$2.cfg"
     {
-        echo "program $2 file=vmm memory=$((memory + extra + 48))M slots=12 slots-other=12" \
+        echo "program $2 file=vmm memory=$((extra + 32))M block=${block}M slots=12 slots-other=12" \
             "selectors=512 archive=yes args=$2.cfg"
         echo "channel console $2 tag=console"
         echo "channel $2 switch tag=net0 size=1M"
