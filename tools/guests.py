@@ -18,7 +18,7 @@ import console
 import emu
 
 FILES = "build/guest/"
-WAIT = 180  # seconds for any answer: an emulated machine in an emulated machine
+WAIT = 120  # seconds for any answer: an emulated machine in an emulated machine
 ESCAPE = "\x1d"
 ARCHIVE = "build/guest-two.cpio"
 TWO = ["--kernel", "build/release/kernel.elf", "--archive", ARCHIVE, "--memory", "2G"]
