@@ -318,32 +318,17 @@ static void event_keep(struct thread *t, struct vcpu *v, const struct vmcb *b)
     if ((event & 0x700) == EXO_VE_NMI) v->nmi_blocked = 0; /* it did not come */
 }
 
-/* Exits whose code says it all: APM vol. 2, appendix C. */
-static const struct {
-    uint8_t reason, detail;
-} simple[] = {
-    [0x64 - X_INTR] = {EXO_VX_WINDOW, 0},
-    [0x6f - X_INTR] = {EXO_VX_INSTR, EXO_IX_RDPMC},
-    [0x72 - X_INTR] = {EXO_VX_CPUID, 0},
-    [0x74 - X_INTR] = {EXO_VX_NMI_WINDOW, 0},
-    [0x76 - X_INTR] = {EXO_VX_INSTR, EXO_IX_INVD},
-    [0x78 - X_INTR] = {EXO_VX_HLT, 0},
-    [0x7a - X_INTR] = {EXO_VX_INSTR, EXO_IX_VIRT},
-    [0x7d - X_INTR] = {EXO_VX_TASK, 0},
-    [0x7f - X_INTR] = {EXO_VX_SHUTDOWN, 0},
-    [0x80 - X_INTR] = {EXO_VX_INSTR, EXO_IX_VIRT},
-    [0x81 - X_INTR] = {EXO_VX_HYPERCALL, 0},
-    [0x82 - X_INTR] = {EXO_VX_INSTR, EXO_IX_VIRT},
-    [0x83 - X_INTR] = {EXO_VX_INSTR, EXO_IX_VIRT},
-    [0x84 - X_INTR] = {EXO_VX_INSTR, EXO_IX_VIRT},
-    [0x85 - X_INTR] = {EXO_VX_INSTR, EXO_IX_VIRT},
-    [0x86 - X_INTR] = {EXO_VX_INSTR, EXO_IX_VIRT},
-    [0x89 - X_INTR] = {EXO_VX_INSTR, EXO_IX_WBINVD},
-    [0x8a - X_INTR] = {EXO_VX_INSTR, EXO_IX_MONITOR},
-    [0x8b - X_INTR] = {EXO_VX_INSTR, EXO_IX_MWAIT},
-    [0x8c - X_INTR] = {EXO_VX_INSTR, EXO_IX_MWAIT},
-    [0x8d - X_INTR] = {EXO_VX_XSETBV, 0},
-};
+/* Exits whose code says it all (APM vol. 2, appendix C), from X_INTR on: the reason, and detail
+ * 0 in the upper bits. */
+#define DETAIL 5
+#define INSTR(which) (EXO_VX_INSTR | EXO_IX_##which << DETAIL)
+static const uint8_t simple[] = {
+    [0x04] = EXO_VX_WINDOW,     [0x0f] = INSTR(RDPMC),     [0x12] = EXO_VX_CPUID,
+    [0x14] = EXO_VX_NMI_WINDOW, [0x16] = INSTR(INVD),      [0x18] = EXO_VX_HLT,
+    [0x1a] = INSTR(VIRT),       [0x1d] = EXO_VX_TASK,      [0x1f] = EXO_VX_SHUTDOWN,
+    [0x20] = INSTR(VIRT),       [0x21] = EXO_VX_HYPERCALL, [0x22 ... 0x26] = INSTR(VIRT),
+    [0x29] = INSTR(WBINVD),     [0x2a] = INSTR(MONITOR),   [0x2b ... 0x2c] = INSTR(MWAIT),
+    [0x2d] = EXO_VX_XSETBV};
 
 /* APM vol. 2, 15.10.2. */
 static void decode_io(const struct vmcb *b, struct exo_vm_exit *exit)
@@ -390,9 +375,9 @@ HOT uint32_t decode(const struct thread *t, const struct vmcb *b, struct exo_vm_
     exit->detail[1] = exit->detail[2] = 0;
     exit->flags = 0;
     exit->length = has_next_rip && b->next_rip - b->rip < 16 ? (uint32_t)(b->next_rip - b->rip) : 0;
-    if (at < sizeof simple / sizeof *simple && simple[at].reason != 0) {
-        exit->detail[0] = simple[at].detail;
-        return simple[at].reason;
+    if (at < sizeof simple / sizeof *simple && simple[at] != 0) {
+        exit->detail[0] = simple[at] >> 5;
+        return simple[at] & 31;
     }
     exit->detail[0] = code;
     switch (code) {

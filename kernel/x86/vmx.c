@@ -638,26 +638,14 @@ void vmx_failed(struct thread *t)
 }
 
 /* Exits whose number says it all: appendix C. */
-static const struct {
-    uint8_t reason, detail;
-} simple[] = {
-    [2] = {EXO_VX_SHUTDOWN, 0},
-    [7] = {EXO_VX_WINDOW, 0},
-    [8] = {EXO_VX_NMI_WINDOW, 0},
-    [9] = {EXO_VX_TASK, 0},
-    [10] = {EXO_VX_CPUID, 0},
-    [12] = {EXO_VX_HLT, 0},
-    [13] = {EXO_VX_INSTR, EXO_IX_INVD},
-    [15] = {EXO_VX_INSTR, EXO_IX_RDPMC},
-    [18] = {EXO_VX_HYPERCALL, 0},
-    [19 ... 27] = {EXO_VX_INSTR, EXO_IX_VIRT},
-    [36] = {EXO_VX_INSTR, EXO_IX_MWAIT},
-    [39] = {EXO_VX_INSTR, EXO_IX_MONITOR},
-    [50] = {EXO_VX_INSTR, EXO_IX_VIRT},
-    [53] = {EXO_VX_INSTR, EXO_IX_VIRT},
-    [54] = {EXO_VX_INSTR, EXO_IX_WBINVD},
-    [55] = {EXO_VX_XSETBV, 0},
-};
+static const uint8_t simple[] = {[2] = EXO_VX_SHUTDOWN,       [7] = EXO_VX_WINDOW,
+                                 [8] = EXO_VX_NMI_WINDOW,     [9] = EXO_VX_TASK,
+                                 [10] = EXO_VX_CPUID,         [12] = EXO_VX_HLT,
+                                 [13] = INSTR(EXO_IX_INVD),   [15] = INSTR(EXO_IX_RDPMC),
+                                 [18] = EXO_VX_HYPERCALL,     [19 ... 27] = INSTR(EXO_IX_VIRT),
+                                 [36] = INSTR(EXO_IX_MWAIT),  [39] = INSTR(EXO_IX_MONITOR),
+                                 [50] = INSTR(EXO_IX_VIRT),   [53] = INSTR(EXO_IX_VIRT),
+                                 [54] = INSTR(EXO_IX_WBINVD), [55] = EXO_VX_XSETBV};
 
 /* Table 28-5. */
 static uint32_t decode_io(const struct thread *t, uint64_t q, struct exo_vm_exit *exit)
@@ -711,9 +699,9 @@ static uint32_t decode(const struct thread *t, struct vmx *x, struct exo_vm_exit
         exit->detail[0] = (uint32_t)t->regs.rcx;
         return x->reason == X_MSR_READ ? EXO_VX_MSR_READ : EXO_VX_MSR_WRITE;
     }
-    if (x->reason < sizeof simple / sizeof *simple && simple[x->reason].reason != 0) {
-        exit->detail[0] = simple[x->reason].detail;
-        return simple[x->reason].reason;
+    if (x->reason < sizeof simple / sizeof *simple && simple[x->reason] != 0) {
+        exit->detail[0] = simple[x->reason] >> 5;
+        return simple[x->reason] & 31;
     }
     exit->detail[0] = x->reason;
     return EXO_VX_OTHER;
