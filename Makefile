@@ -243,6 +243,7 @@ bench:
 	@tools/deps.sh demo
 	@$(MAKE) --no-print-directory -s build/release/kernel.elf build/counting/kernel.elf images
 	@$(PYTHON) bench/run.py
+	@$(PYTHON) bench/guests.py
 
 proof:
 	@tools/deps.sh proof
