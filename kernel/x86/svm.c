@@ -37,13 +37,10 @@
 #define TLB_FLUSH_ALL 1
 
 /* Exit codes. */
-#define X_CR_WRITE 0x10
 #define X_DR_READ 0x20
-#define X_DR_WRITE 0x30
 #define X_EXCEPTION 0x40
 #define X_INTR 0x60
 #define X_SMI 0x62
-#define X_VINTR 0x64
 #define X_CR0_SELECTIVE 0x65
 #define X_IRET 0x74
 #define X_IOIO 0x7b

@@ -22,45 +22,30 @@
 struct vm_caps vm_caps;
 static const struct backend *backend;
 
-const struct passable passables[PASSABLES] = {
-    {EXO_VP_STAR, MSR_STAR},
-    {EXO_VP_LSTAR, MSR_LSTAR},
-    {EXO_VP_CSTAR, MSR_CSTAR},
-    {EXO_VP_FMASK, MSR_FMASK},
-    {EXO_VP_KERNEL_GS, MSR_KERNEL_GS_BASE},
-    {EXO_VP_SYSENTER, MSR_SYSENTER_CS},
-    {EXO_VP_SYSENTER, MSR_SYSENTER_CS + 1},
-    {EXO_VP_SYSENTER, MSR_SYSENTER_CS + 2},
-    {EXO_VP_PAT, MSR_PAT},
-    {EXO_VP_FS, MSR_GS_BASE - 1},
-    {EXO_VP_GS, MSR_GS_BASE},
-};
+const struct passable passables[PASSABLES] = {{EXO_VP_STAR, MSR_STAR},
+                                              {EXO_VP_LSTAR, MSR_LSTAR},
+                                              {EXO_VP_CSTAR, MSR_CSTAR},
+                                              {EXO_VP_FMASK, MSR_FMASK},
+                                              {EXO_VP_KERNEL_GS, MSR_KERNEL_GS_BASE},
+                                              {EXO_VP_SYSENTER, MSR_SYSENTER_CS},
+                                              {EXO_VP_SYSENTER, MSR_SYSENTER_CS + 1},
+                                              {EXO_VP_SYSENTER, MSR_SYSENTER_CS + 2},
+                                              {EXO_VP_PAT, MSR_PAT},
+                                              {EXO_VP_FS, MSR_FS_BASE},
+                                              {EXO_VP_GS, MSR_GS_BASE}};
 
 /* ---- at boot ------------------------------------------------------------------------ */
 
-/* CR4 bits by the CPUID bit that tells of them; the rest of CR4 is never a guest's: VMXE,
- * SMXE, PKE, PKS, CET, LA57, and SMAP, which QEMU does wrong. Intel SDM vol. 3, 2.5. */
-static const struct {
-    uint32_t leaf, reg, bit; /* reg: 1 b .. 3 d */
-    uint64_t cr4;
-} cr4_features[] = {
-    {1, 3, 1, 0x3}, /* VME, PVI */
-    {1, 3, 4, 0x4}, /* TSD */
-    {1, 3, 2, 0x8}, /* DE */
-    {1, 3, 3, 0x10}, /* PSE */
-    {1, 3, 6, CR4_PAE},      {1, 3, 7, CR4_MCE},         {1, 3, 13, CR4_PGE},
-    {1, 3, 24, CR4_OSFXSR},  {1, 3, 25, CR4_OSXMMEXCPT}, {7, 2, 2, CR4_UMIP},
-    {7, 1, 0, CR4_FSGSBASE}, {1, 2, 17, CR4_PCIDE},      {1, 2, 26, CR4_OSXSAVE},
-    {7, 1, 7, CR4_SMEP},
-};
+/* What a guest may set of CR4: what every 64-bit CPU has, the kernel demands, or CPUID tells of.
+ * Never VMXE, SMXE, PKE, PKS, CET, LA57, nor SMAP, which QEMU does wrong: Intel SDM vol. 3,
+ * 2.5. */
+#define CR4_ALWAYS 0x507fcul /* TSD .. OSXMMEXCPT, FSGSBASE, OSXSAVE */
+#define CR4_VME_PVI 0x3ul
 
 static uint64_t cr4_guest(void)
 {
-    uint64_t allowed = CR4_PCE;
-    for (unsigned i = 0; i < sizeof cr4_features / sizeof *cr4_features; i++)
-        if (cpu_has(cr4_features[i].leaf, cr4_features[i].reg, cr4_features[i].bit))
-            allowed |= cr4_features[i].cr4;
-    return allowed;
+    return CR4_ALWAYS | (cpu_has(1, 3, 1) ? CR4_VME_PVI : 0) | (cpu_has(1, 2, 17) ? CR4_PCIDE : 0) |
+           (cpu_has(7, 2, 2) ? CR4_UMIP : 0) | (cpu_has(7, 1, 7) ? CR4_SMEP : 0);
 }
 
 void vm_probe(void)

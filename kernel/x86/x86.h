@@ -42,7 +42,6 @@
 #define CR4_PAE 0x20ul
 #define CR4_MCE 0x40ul
 #define CR4_PGE 0x80ul
-#define CR4_PCE 0x100ul
 #define CR4_OSFXSR 0x200ul
 #define CR4_OSXMMEXCPT 0x400ul
 #define CR4_UMIP 0x800ul
@@ -121,6 +120,12 @@ __attribute__((noreturn)) static inline void cpu_halt(void) /* forever */
 }
 
 /* Where a physical address below nframes * 4096 is seen by the kernel. */
+/* What LGDT, LIDT, SIDT take. */
+struct table_pointer {
+    uint16_t limit;
+    uint64_t base;
+} __attribute__((packed));
+
 static inline void *phys_ptr(uint64_t phys) { return (void *)(WINDOW_TABLES + phys); }
 
 /* ---- boot.c: what the boot loader told, copied ------------------------------- */
@@ -170,7 +175,6 @@ struct acpi_override {
     bool set, low, level;
 };
 struct acpi {
-    uint64_t lapic;
     uint32_t apic_id[EXO_MAX_CPUS];
     unsigned cpus, ioapics, skipped; /* skipped: CPUs beyond EXO_MAX_CPUS */
     struct {
