@@ -32,7 +32,7 @@ struct madt {
     uint8_t entries[];
 } __attribute__((packed));
 
-enum { MADT_CPU, MADT_IOAPIC, MADT_OVERRIDE, MADT_LAPIC_ADDRESS = 5, MADT_X2APIC_CPU = 9 };
+enum { MADT_CPU, MADT_IOAPIC, MADT_OVERRIDE, MADT_X2APIC_CPU = 9 };
 #define CPU_ENABLED 1u
 #define POLARITY_LOW 3u /* of the two low bits of an override's flags */
 #define TRIGGER_LEVEL 12u /* of the next two */
@@ -99,8 +99,6 @@ static void entry_read(const uint8_t *e, unsigned length)
         acpi.ioapic[acpi.ioapics++].gsi = read32(e + 8);
     } else if (e[0] == MADT_OVERRIDE && length >= 10) {
         override_add(e);
-    } else if (e[0] == MADT_LAPIC_ADDRESS && length >= 12) {
-        acpi.lapic = read32(e + 4) | (uint64_t)read32(e + 8) << 32;
     }
 }
 
@@ -108,7 +106,6 @@ void acpi_init(void)
 {
     const struct madt *madt = (const struct madt *)table_find("APIC");
     if (!madt) panic("the firmware has no ACPI table of CPUs (MADT)");
-    acpi.lapic = madt->lapic;
     uint32_t bytes = madt->header.length - sizeof *madt;
     for (uint32_t at = 0; at + 2 <= bytes;) {
         const uint8_t *e = madt->entries + at;

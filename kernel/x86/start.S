@@ -59,7 +59,7 @@ start_multiboot: /* EAX: magic; EBX: information */
     bt $29, %edx
     jnc no_long_mode
     bt $20, %edx
-    jnc no_nx
+    jnc no_long_mode
 
     mov $boot_directories, %edi /* 4 GiB in entries of 2 MiB: present, writable, large */
     mov $0x83, %eax
@@ -115,9 +115,6 @@ long_mode:
 
 no_long_mode:
     mov $text_no_long_mode, %esi
-    jmp complain
-no_nx:
-    mov $text_no_nx, %esi
 complain: /* on the serial port, as the loader left it or at its reset value */
     mov $0x3fd, %dx
 1:  in %dx, %al
@@ -133,9 +130,7 @@ complain: /* on the serial port, as the loader left it or at its reset value */
     jmp 2b
 
 text_no_long_mode:
-    .asciz "exovisor: this CPU lacks 64-bit mode (long mode)\r\n"
-text_no_nx:
-    .asciz "exovisor: this CPU lacks no-execute pages (NX)\r\n"
+    .asciz "exovisor: this CPU lacks 64-bit mode (long mode) or no-execute pages (NX)\r\n"
 
     .balign 8
 boot_gdt:

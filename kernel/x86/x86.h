@@ -119,13 +119,13 @@ __attribute__((noreturn)) static inline void cpu_halt(void) /* forever */
         __asm__ volatile("cli; hlt");
 }
 
-/* Where a physical address below nframes * 4096 is seen by the kernel. */
 /* What LGDT, LIDT, SIDT take. */
 struct table_pointer {
     uint16_t limit;
     uint64_t base;
 } __attribute__((packed));
 
+/* Where a physical address below nframes * 4096 is seen by the kernel. */
 static inline void *phys_ptr(uint64_t phys) { return (void *)(WINDOW_TABLES + phys); }
 
 /* ---- boot.c: what the boot loader told, copied ------------------------------- */
