@@ -183,11 +183,9 @@ bool cpuid_has(uint32_t leaf, unsigned reg, unsigned bit)
     return l && (l->reg[reg] >> bit & 1);
 }
 
-/* Leaves whose subleaf in ECX counts. */
-static bool has_subleaves(uint32_t leaf)
-{
-    return leaf == 4 || leaf == 7 || leaf == 11 || leaf == 13;
-}
+/* Leaves whose subleaf in ECX counts, and those that leaf_own changes: a bit each. */
+#define SUBLEAVES (1u << 4 | 1u << 7 | 1u << 11 | 1u << 13)
+#define OWN (1u << 1 | 1u << 11 | 1u << 13)
 
 /* What depends on the virtual CPU's own registers. */
 static void leaf_own(struct vcpu *v, uint32_t number, uint32_t subleaf, uint32_t reg[4])
@@ -209,15 +207,26 @@ static void leaf_own(struct vcpu *v, uint32_t number, uint32_t subleaf, uint32_t
     }
 }
 
+/* What the guest asked for last is often what it asks for next. */
+static const struct leaf *leaf_guest(uint32_t number, uint32_t subleaf)
+{
+    static const struct leaf nothing = {.leaf = UINT32_MAX};
+    static const struct leaf *last = &nothing;
+    const struct leaf *l = last;
+    if (l->leaf == number && l->subleaf == subleaf) return l;
+    l = leaf_find(number, subleaf);
+    return l ? last = l : &nothing;
+}
+
 void cpuid_exit(struct vcpu *v)
 {
     struct exo_vm_a *a = &v->page->a;
     uint32_t number = (uint32_t)a->rax;
-    uint32_t subleaf = has_subleaves(number) ? (uint32_t)a->rcx : 0;
-    const struct leaf *l = leaf_find(number, subleaf);
-    uint32_t reg[4] = {0, 0, 0, 0};
-    if (l) memcpy(reg, l->reg, sizeof(reg));
-    if (number == 1 || number == 11 || number == 13) leaf_own(v, number, subleaf, reg);
+    uint32_t bit = number < 32 ? 1u << number : 0;
+    uint32_t subleaf = bit & SUBLEAVES ? (uint32_t)a->rcx : 0;
+    const struct leaf *l = leaf_guest(number, subleaf);
+    uint32_t reg[4] = {l->reg[0], l->reg[1], l->reg[2], l->reg[3]};
+    if (bit & OWN) leaf_own(v, number, subleaf, reg);
     a->rax = reg[0];
     a->rbx = reg[1];
     a->rcx = reg[2];

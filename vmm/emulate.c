@@ -297,7 +297,7 @@ void emulate_string_io(struct vcpu *v)
     struct context c;
     struct insn insn;
     struct insn_cpu cpu;
-    unsigned size = v->detail[1] & EXO_PIO_SIZE;
+    unsigned size = v->exit.detail[1] & EXO_PIO_SIZE;
     vcpu_need(v, GROUPS);
     context_fill(&c, v);
     if (!decode(&c, &insn)) return;
@@ -306,7 +306,7 @@ void emulate_string_io(struct vcpu *v)
     cpu_fill(v, &cpu);
     for (unsigned i = 0; i < INSN_REPEAT; i++) {
         if (insn.repeat && !(cpu.gpr[1] & address_mask(&insn))) break;
-        if (!string_once(&c, &insn, &cpu, v->detail[0], size)) {
+        if (!string_once(&c, &insn, &cpu, v->exit.detail[0], size)) {
             cpu_store(v, &cpu);
             return page_fault(&c);
         }
@@ -477,7 +477,7 @@ static bool decoded(struct vcpu *v, struct context *c, const struct insn *insn)
 
 void emulate_cr(struct vcpu *v)
 {
-    uint64_t detail = v->detail[0];
+    uint64_t detail = v->exit.detail[0];
     bool good;
     unsigned length = v->length;
     vcpu_need(v, GROUPS);
@@ -491,9 +491,9 @@ void emulate_cr(struct vcpu *v)
     } else if (detail & EXO_CRX_CLTS) {
         good = cr0_write(v, v->page->cr.cr0 & ~CR0_TS);
     } else if (detail & EXO_CRX_LMSW) {
-        good = lmsw(v, v->detail[1]);
+        good = lmsw(v, v->exit.detail[1]);
     } else {
-        good = move(v, v->reason == EXO_VX_DR, detail & EXO_CRX_WRITE, detail & EXO_CRX_NUMBER,
+        good = move(v, v->exit.reason == EXO_VX_DR, detail & EXO_CRX_WRITE, detail & EXO_CRX_NUMBER,
                     detail >> EXO_CRX_GPR_SHIFT & 15);
     }
     if (v->event) return; /* a page fault came of it */

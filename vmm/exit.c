@@ -13,7 +13,7 @@
 
 static void exit_pio(struct vcpu *v)
 {
-    uint64_t port = v->detail[0], how = v->detail[1];
+    uint64_t port = v->exit.detail[0], how = v->exit.detail[1];
     unsigned size = how & EXO_PIO_SIZE;
     if (how & EXO_PIO_STRING) {
         emulate_string_io(v);
@@ -29,14 +29,14 @@ static void exit_pio(struct vcpu *v)
     } else {
         port_out(port, size, size == 4 ? (uint32_t)a->rax : a->rax & (size == 2 ? 0xffff : 0xff));
     }
-    uint64_t next = v->detail[2];
+    uint64_t next = v->exit.detail[2];
     if (next && !v->length) v->length = (uint32_t)(next - v->page->rip.rip) & 15;
     vcpu_skip(v, 0);
 }
 
 static void exit_nested(struct vcpu *v)
 {
-    uint64_t address = v->detail[0], how = v->detail[1];
+    uint64_t address = v->exit.detail[0], how = v->exit.detail[1];
     if (!(how & EXO_NX_BOUND)) {
         long r = memory_fault(address);
         if (r == 0) return;
@@ -74,7 +74,7 @@ static void exit_xsetbv(struct vcpu *v)
  * back to it. */
 static void exit_exception(struct vcpu *v)
 {
-    uint32_t vector = (uint32_t)v->detail[0] & 31;
+    uint32_t vector = (uint32_t)v->exit.detail[0] & 31;
     if (vector == 18) {
         vm_fail("a machine check");
         return;
@@ -87,7 +87,7 @@ static void exit_exception(struct vcpu *v)
 
 static void exit_instruction(struct vcpu *v)
 {
-    switch (v->detail[0]) {
+    switch (v->exit.detail[0]) {
     case EXO_IX_INVD:
     case EXO_IX_WBINVD:
         vcpu_need(v, EXO_VG_RIP);
@@ -113,7 +113,7 @@ static void exit_hypercall(struct vcpu *v)
 static void exit_locked(struct vcpu *v)
 {
     vm_lock();
-    switch (v->reason) {
+    switch (v->exit.reason) {
     case EXO_VX_PIO:
         exit_pio(v);
         break;
@@ -133,13 +133,15 @@ static void exit_locked(struct vcpu *v)
         vm_fail("a hardware task switch");
         break;
     case EXO_VX_REFUSED:
-        vm_fail("state that is not allowed: group %lu, field %lu", v->detail[0], v->detail[1]);
+        vm_fail("state that is not allowed: group %lu, field %lu", v->exit.detail[0],
+                v->exit.detail[1]);
         break;
     case EXO_VX_INVALID:
-        vm_fail("the CPU refused the guest's state: %lx", v->detail[0]);
+        vm_fail("the CPU refused the guest's state: %lx", v->exit.detail[0]);
         break;
     default:
-        vm_fail("an exit that nobody asked for: reason %u, %lx", v->reason, v->detail[0]);
+        vm_fail("an exit that nobody asked for: reason %lu, %lx", v->exit.reason,
+                v->exit.detail[0]);
         break;
     }
     vm_unlock();
@@ -147,7 +149,7 @@ static void exit_locked(struct vcpu *v)
 
 bool exit_handle(struct vcpu *v)
 {
-    switch (v->reason) {
+    switch (v->exit.reason) {
     case EXO_VX_CPUID:
         cpuid_exit(v);
         return false;

@@ -16,7 +16,7 @@ static struct io_range ports[PORT_RANGES];
 static struct io_range mmios[MMIO_RANGES]; /* count 0: free */
 static unsigned mmio_last;
 
-static uint64_t ones(unsigned size) { return size == 8 ? ~0ull : (1ull << 8 * size) - 1; }
+static uint64_t ones(unsigned size) { return ~0ull >> (64 - 8 * size); }
 
 /* ---- ports ---------------------------------------------------------------------------- */
 
@@ -57,26 +57,35 @@ static const struct io_range *port_range(uint64_t port, unsigned size)
     return port - r->base + size <= r->count && (size == 1 || !r->bytes) ? r : NULL;
 }
 
+/* A wide access across two devices, or beyond one's end, or to a device of bytes: two
+ * narrower ones. */
+static __attribute__((noinline)) uint64_t port_in_halves(uint64_t port, unsigned size)
+{
+    if (size == 1) return ones(1);
+    unsigned half = size / 2;
+    return port_in(port, half) | port_in(port + half, half) << 8 * half;
+}
+
+static __attribute__((noinline)) void port_out_halves(uint64_t port, unsigned size, uint64_t value)
+{
+    if (size == 1) return;
+    unsigned half = size / 2;
+    port_out(port, half, value);
+    port_out(port + half, half, value >> 8 * half);
+}
+
 uint64_t port_in(uint64_t port, unsigned size)
 {
     const struct io_range *r = port_range(port, size);
-    if (r) return r->read(r->device, port - r->base, size) & ones(size);
-    if (size == 1) return ones(1);
-    /* A wide access across two devices, or beyond one's end: two narrower ones. */
-    unsigned half = size / 2;
-    return port_in(port, half) | port_in(port + half, half) << 8 * half;
+    if (!r) return port_in_halves(port, size);
+    return r->read(r->device, port - r->base, size) & ones(size);
 }
 
 void port_out(uint64_t port, unsigned size, uint64_t value)
 {
     const struct io_range *r = port_range(port, size);
-    if (r) {
-        r->write(r->device, port - r->base, size, value & ones(size));
-    } else if (size > 1) {
-        unsigned half = size / 2;
-        port_out(port, half, value);
-        port_out(port + half, half, value >> 8 * half);
-    }
+    if (!r) return port_out_halves(port, size, value);
+    r->write(r->device, port - r->base, size, value & ones(size));
 }
 
 /* ---- device memory -------------------------------------------------------------------- */

@@ -277,7 +277,7 @@ static bool write(struct vcpu *v, uint32_t msr, uint64_t value)
 
 void msr_read_exit(struct vcpu *v)
 {
-    uint32_t msr = (uint32_t)v->detail[0];
+    uint32_t msr = (uint32_t)v->exit.detail[0];
     uint64_t value = 0;
     vm_lock();
     bool good = read(v, msr, &value);
@@ -295,7 +295,7 @@ void msr_read_exit(struct vcpu *v)
 
 void msr_write_exit(struct vcpu *v)
 {
-    uint32_t msr = (uint32_t)v->detail[0];
+    uint32_t msr = (uint32_t)v->exit.detail[0];
     uint64_t value = v->page->a.rdx << 32 | (uint32_t)v->page->a.rax;
     vm_lock();
     bool good = write(v, msr, value);

@@ -62,8 +62,8 @@ void report_vcpu(struct vcpu *v)
     vcpu_need(v, EXO_VG_A | EXO_VG_B | EXO_VG_RIP | EXO_VG_CR | EXO_VG_SEG);
     const struct exo_vcpu_page *p = v->page;
     const struct exo_vm_seg *cs = &p->segs.seg[EXO_CS], *ss = &p->segs.seg[EXO_SS];
-    say("virtual CPU %u, exit %s: %lx %lx %lx\n", v->index, reason_name(v->reason), v->detail[0],
-        v->detail[1], v->detail[2]);
+    say("virtual CPU %u, exit %s: %lx %lx %lx\n", v->index, reason_name((uint32_t)v->exit.reason),
+        v->exit.detail[0], v->exit.detail[1], v->exit.detail[2]);
     say("  rip %lx flags %lx rsp %lx cs %x base %lx attributes %x ss %x attributes %x\n",
         p->rip.rip, p->rip.rflags, p->rip.rsp, cs->selector, cs->base, cs->attributes, ss->selector,
         ss->attributes);

@@ -114,10 +114,10 @@ static void wait_failed(long error)
 void vcpu_need(struct vcpu *v, uint32_t groups)
 {
     struct exo_vm_words w;
-    groups &= ~v->have;
+    groups &= ~v->exit.filled;
     if (!groups) return;
     wait_failed(exo_vm_wait(0, 0, groups, &w));
-    v->have |= groups;
+    v->exit.filled |= groups;
 }
 
 bool vcpu_try(struct vcpu *v, uint32_t groups)
@@ -128,15 +128,6 @@ bool vcpu_try(struct vcpu *v, uint32_t groups)
     if (r != 0 || w.reason != EXO_VX_MORE) return false;
     v->set &= ~groups;
     return true;
-}
-
-void vcpu_skip(struct vcpu *v, unsigned length)
-{
-    struct exo_vm_rip *rip = &v->page->rip;
-    rip->rip += v->length ? v->length : length;
-    rip->shadow = 0;
-    v->flags &= ~EXO_XF_SHADOW;
-    v->set |= EXO_VG_RIP;
 }
 
 void vcpu_fault(struct vcpu *v, unsigned vector, uint32_t error)
@@ -279,23 +270,17 @@ static void outside(struct vcpu *v, long events)
 /* Replies and waits for the next exit. */
 static void guest_run(struct vcpu *v)
 {
-    struct exo_vm_words w;
+    const struct exo_vm_exit *exit = &v->page->exit;
     uint32_t set = v->set;
     v->set = 0;
     v->event = 0;
-    long r = exo_vm_wait(EVENTS, set, 0, &w);
+    long r = exo_vm_wait(EVENTS, set, 0, &v->exit);
     while (r > 0) {
         outside(v, r);
-        r = exo_vm_wait(EVENTS, 0, 0, &w);
+        r = exo_vm_wait(EVENTS, 0, 0, &v->exit);
     }
     v->state = VCPU_MONITOR;
     if (r < 0) return wait_failed(r);
-    const struct exo_vm_exit *exit = &v->page->exit;
-    v->reason = (uint32_t)w.reason;
-    v->have = (uint32_t)w.filled;
-    v->detail[0] = w.detail[0];
-    v->detail[1] = w.detail[1];
-    v->detail[2] = w.detail[2];
     v->length = exit->length;
     v->flags = exit->flags;
     if (exit->interrupted & EXO_VE_VALID) {

@@ -30,11 +30,9 @@ struct vcpu {
     volatile bool attention; /* something came: look before the reply */
     /* its own thread's: */
     uint32_t activity; /* enum vcpu_activity; others read it under the device lock */
-    uint32_t reason; /* the exit being answered */
+    struct exo_vm_words exit; /* being answered; filled: what the page shows as it is */
+    uint32_t length; /* of the instruction, 0 unknown; both as in the page's exit block */
     uint32_t flags; /* EXO_XF_* when it happened; a skipped instruction ends a shadow */
-    uint64_t detail[3];
-    uint32_t length;
-    uint32_t have; /* groups that the page shows as they are */
     uint32_t set; /* groups changed in the page, for the reply */
     uint32_t event, event_error, event_length; /* to inject, EXO_VE_*; 0 none */
     uint32_t window, wanted; /* EXO_WINDOW_*: asked for, to be asked for */
@@ -55,7 +53,14 @@ void vcpu_need(struct vcpu *v, uint32_t groups);
 /* Gives the kernel these groups now. False: refused, and nothing of the last one taken. */
 bool vcpu_try(struct vcpu *v, uint32_t groups);
 /* The instruction is done: `length` bytes, where the hardware did not tell. */
-void vcpu_skip(struct vcpu *v, unsigned length);
+static inline void vcpu_skip(struct vcpu *v, unsigned length)
+{
+    struct exo_vm_rip *rip = &v->page->rip;
+    rip->rip += v->length ? v->length : length;
+    rip->shadow = 0;
+    v->flags &= ~EXO_XF_SHADOW;
+    v->set |= EXO_VG_RIP;
+}
 /* An exception for the guest, with an error code, or without. */
 void vcpu_fault(struct vcpu *v, unsigned vector, uint32_t error);
 void vcpu_fault_plain(struct vcpu *v, unsigned vector);
