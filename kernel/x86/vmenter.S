@@ -80,4 +80,34 @@ exit_interrupted:
     cli
     jmp exit_slow
 
+/* ---- VT-x: vmx_run(thread, launched) ---------------------------------------------------- */
+/* HOST_RSP is the end of the thread's rdi too, and the CPU has loaded the kernel's GS after
+ * an exit. Interrupts stay off: in guest mode the host's end it whatever RFLAGS.IF is. */
+    .global vmx_run
+vmx_run:
+    test %esi, %esi
+    mov %rdi, %rsp
+    .irp reg, r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi
+    pop %\reg
+    .endr
+    jz 1f
+    vmresume
+    jmp 2f
+1:  vmlaunch
+2:  SAVE_GUEST
+    mov %rsp, %rdi
+    mov %gs:PC_STACK, %rsp
+    call vmx_failed
+    jmp exit_user
+
+    .global vmx_exited
+vmx_exited:
+    SAVE_GUEST
+    mov %rsp, %rdi
+    mov %gs:PC_STACK, %rsp
+    call vmx_exit
+    test %al, %al
+    jnz exit_user
+    jmp exit_interrupted
+
     .section .note.GNU-stack, "", @progbits

@@ -50,84 +50,37 @@
 #define ENTRY_LONG 0x200u
 #define EXCEPTIONS ((1u << 1) | (1u << 17) | (1u << 18)) /* #DB, #AC, #MC */
 
-/* Fields: appendix B. Those of segments stand for ES, then CS, SS, DS, FS, GS, LDTR, TR follow,
- * two apart. */
+/* Fields: appendix B. Those of segments stand for ES; CS, SS, DS, FS, GS, LDTR, TR follow, two
+ * apart. A line, or a few, for each width and kind. */
+/* clang-format off */
 enum field {
     VPID = 0x0000,
     GUEST_SELECTOR = 0x0800,
-    HOST_CS = 0x0c02,
-    HOST_SS = 0x0c04,
-    HOST_TR = 0x0c0c,
-    IO_BITMAP_A = 0x2000,
-    IO_BITMAP_B = 0x2002,
-    MSR_BITMAP = 0x2004,
-    EXIT_STORE = 0x2006,
-    EXIT_LOAD = 0x2008,
-    ENTRY_LOAD = 0x200a,
-    TSC_OFFSET = 0x2010,
-    EPTP = 0x201a,
+    HOST_CS = 0x0c02, HOST_SS = 0x0c04, HOST_TR = 0x0c0c,
+    IO_BITMAP_A = 0x2000, IO_BITMAP_B = 0x2002, MSR_BITMAP = 0x2004, EXIT_STORE = 0x2006,
+    EXIT_LOAD = 0x2008, ENTRY_LOAD = 0x200a, TSC_OFFSET = 0x2010, EPTP = 0x201a,
     GUEST_PHYSICAL = 0x2400,
-    LINK = 0x2800,
-    GUEST_PAT = 0x2804,
-    GUEST_EFER = 0x2806,
-    GUEST_PDPTE = 0x280a,
-    HOST_PAT = 0x2c00,
-    HOST_EFER = 0x2c02,
-    PIN = 0x4000,
-    PRIMARY = 0x4002,
-    EXCEPTION_BITMAP = 0x4004,
-    EXIT_CONTROLS = 0x400c,
-    EXIT_STORE_COUNT = 0x400e,
-    EXIT_LOAD_COUNT = 0x4010,
-    ENTRY_CONTROLS = 0x4012,
-    ENTRY_LOAD_COUNT = 0x4014,
-    ENTRY_EVENT = 0x4016,
-    ENTRY_ERROR = 0x4018,
-    ENTRY_LENGTH = 0x401a,
+    LINK = 0x2800, GUEST_PAT = 0x2804, GUEST_EFER = 0x2806, GUEST_PDPTE = 0x280a,
+    HOST_PAT = 0x2c00, HOST_EFER = 0x2c02,
+    PIN = 0x4000, PRIMARY = 0x4002, EXCEPTION_BITMAP = 0x4004, EXIT_CONTROLS = 0x400c,
+    EXIT_STORE_COUNT = 0x400e, EXIT_LOAD_COUNT = 0x4010, ENTRY_CONTROLS = 0x4012,
+    ENTRY_LOAD_COUNT = 0x4014, ENTRY_EVENT = 0x4016, ENTRY_ERROR = 0x4018, ENTRY_LENGTH = 0x401a,
     SECONDARY = 0x401e,
-    INSTRUCTION_ERROR = 0x4400,
-    EXIT_REASON = 0x4402,
-    EXIT_EVENT = 0x4404,
-    EXIT_ERROR = 0x4406,
-    VECTORING_EVENT = 0x4408,
-    VECTORING_ERROR = 0x440a,
-    EXIT_LENGTH = 0x440c,
-    GUEST_LIMIT = 0x4800,
-    GDTR_LIMIT = 0x4810,
-    IDTR_LIMIT = 0x4812,
-    GUEST_RIGHTS = 0x4814,
-    INTERRUPTIBILITY = 0x4824,
-    PREEMPTION_TIMER = 0x482e,
-    GUEST_SYSENTER_CS = 0x482a,
-    CR0_MASK = 0x6000,
-    CR4_MASK = 0x6002,
-    CR0_SHADOW = 0x6004,
-    CR4_SHADOW = 0x6006,
-    QUALIFICATION = 0x6400,
-    GUEST_LINEAR = 0x640a,
-    GUEST_CR0 = 0x6800,
-    GUEST_CR3 = 0x6802,
-    GUEST_CR4 = 0x6804,
-    GUEST_BASE = 0x6806,
-    GDTR_BASE = 0x6816,
-    IDTR_BASE = 0x6818,
-    GUEST_DR7 = 0x681a,
-    GUEST_RSP = 0x681c,
-    GUEST_RIP = 0x681e,
-    GUEST_RFLAGS = 0x6820,
-    PENDING_DEBUG = 0x6822,
-    GUEST_SYSENTER_ESP = 0x6824,
+    INSTRUCTION_ERROR = 0x4400, EXIT_REASON = 0x4402, EXIT_EVENT = 0x4404, EXIT_ERROR = 0x4406,
+    VECTORING_EVENT = 0x4408, VECTORING_ERROR = 0x440a, EXIT_LENGTH = 0x440c,
+    GUEST_LIMIT = 0x4800, GDTR_LIMIT = 0x4810, IDTR_LIMIT = 0x4812, GUEST_RIGHTS = 0x4814,
+    INTERRUPTIBILITY = 0x4824, GUEST_SYSENTER_CS = 0x482a, PREEMPTION_TIMER = 0x482e,
+    CR0_MASK = 0x6000, CR4_MASK = 0x6002, CR0_SHADOW = 0x6004, CR4_SHADOW = 0x6006,
+    QUALIFICATION = 0x6400, GUEST_LINEAR = 0x640a,
+    GUEST_CR0 = 0x6800, GUEST_CR3 = 0x6802, GUEST_CR4 = 0x6804, GUEST_BASE = 0x6806,
+    GDTR_BASE = 0x6816, IDTR_BASE = 0x6818, GUEST_DR7 = 0x681a, GUEST_RSP = 0x681c,
+    GUEST_RIP = 0x681e, GUEST_RFLAGS = 0x6820, PENDING_DEBUG = 0x6822, GUEST_SYSENTER_ESP = 0x6824,
     GUEST_SYSENTER_EIP = 0x6826,
-    HOST_CR0 = 0x6c00,
-    HOST_CR3 = 0x6c02,
-    HOST_CR4 = 0x6c04,
-    HOST_GS_BASE = 0x6c08,
-    HOST_TR_BASE = 0x6c0a,
-    HOST_GDTR_BASE = 0x6c0c,
-    HOST_IDTR_BASE = 0x6c0e,
-    HOST_RSP = 0x6c14,
-    HOST_RIP = 0x6c16
+    HOST_CR0 = 0x6c00, HOST_CR3 = 0x6c02, HOST_CR4 = 0x6c04, HOST_GS_BASE = 0x6c08,
+    HOST_TR_BASE = 0x6c0a, HOST_GDTR_BASE = 0x6c0c, HOST_IDTR_BASE = 0x6c0e, HOST_RSP = 0x6c14,
+    HOST_RIP = 0x6c16,
 };
+/* clang-format on */
 
 /* Bits of INTERRUPTIBILITY and PENDING_DEBUG. */
 #define BLOCKED_STI 1u
@@ -188,7 +141,7 @@ static struct {
 } controls;
 static const struct thread *loaded[EXO_MAX_CPUS]; /* whose VMCS is current */
 
-/* vmx_enter.S */
+/* vmenter.S */
 void vmx_run(struct thread *t, uint32_t launched) __attribute__((noreturn));
 void vmx_exited(void);
 /* ... calls these, on the kernel stack */
@@ -320,8 +273,8 @@ struct table_pointer {
     uint64_t base;
 } __attribute__((packed));
 
-/* What the CPU finds after an exit. CR3 is written when it is another one; CR0.TS is set
- * whenever a guest has run. */
+/* What the CPU finds after an exit. CR3 is written when it is another one; CR0.TS as trap.c
+ * has it after a guest. */
 static void host_write(const struct thread *t)
 {
     struct percpu *p = percpu();
@@ -332,7 +285,7 @@ static void host_write(const struct thread *t)
     vmwrite(HOST_TR, SEL_TSS);
     vmwrite(HOST_PAT, msr_read(MSR_PAT));
     vmwrite(HOST_EFER, msr_read(MSR_EFER));
-    vmwrite(HOST_CR0, cr0_read() | CR0_TS);
+    vmwrite(HOST_CR0, cr0_read() | (fpu_eager ? 0 : CR0_TS));
     vmwrite(HOST_CR4, cr4_read());
     vmwrite(HOST_GS_BASE, (uint64_t)p);
     vmwrite(HOST_TR_BASE, (uint64_t)&p->tss);
