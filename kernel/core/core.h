@@ -386,6 +386,9 @@ static inline uint32_t env_extra(uint32_t flags)
 }
 #define ENV_VECTOR 2 /* which of an env's frames is registered, and stays plain */
 #define THREAD_PAGE 1 /* ... and of a thread's */
+/* Types and clears the `frames` frames of an env with n table frames, or of a thread (n 0):
+ * all of them, or an error of word_type, word_bind. */
+long object_type(frame_t f, uint32_t frames, frame_t owner, uint32_t n);
 /* Takes back the typing of the first n frames of an object. */
 void object_untype(frame_t f, uint32_t n, uint32_t registered);
 /* Gives a detached thread's or a reaped env's frames back, after the round (pend). */

@@ -42,8 +42,7 @@ static unsigned thread_frame_type(uint32_t i)
     return i == 0 ? EXO_FT_THREAD : i == 2 ? EXO_FT_VCPU : EXO_FT_VM;
 }
 
-/* Types and clears the `frames` frames of an env with n table frames, or of a thread (n 0). */
-static long object_type(frame_t f, uint32_t frames, frame_t owner, uint32_t n)
+long object_type(frame_t f, uint32_t frames, frame_t owner, uint32_t n)
 {
     uint32_t registered = n != 0 ? ENV_VECTOR : THREAD_PAGE;
     for (uint32_t i = 0; i < frames; i++) {

@@ -58,8 +58,9 @@ HOT void xcr0_leave(struct vcpu *v, bool look)
     if (look || v->xcr0 != xcr0) xcr0_load(xcr0);
 }
 
-/* In the tables of exits that say it all: a reason below 32, for EXO_VX_INSTR which. */
-#define INSTR(which) (EXO_VX_INSTR | (which) << 5)
+/* In the tables of exits that say it all: the reason, and detail 0 in the upper bits. */
+#define DETAIL 5
+#define INSTR(which) (EXO_VX_INSTR | EXO_IX_##which << DETAIL)
 /* The MSRs behind each bit of EXO_VP_*. */
 #define PASSABLES 11
 struct passable {

@@ -69,11 +69,6 @@ static void idt_fill(void)
     }
 }
 
-struct table_pointer {
-    uint16_t limit;
-    uint64_t base;
-} __attribute__((packed));
-
 static void segments_load(struct percpu *p)
 {
     uint64_t tss = (uint64_t)&p->tss;

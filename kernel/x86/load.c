@@ -169,20 +169,10 @@ static void cap_object(unsigned sel, unsigned kind, frame_t object)
 
 static void objects_make(uint64_t frames)
 {
-    bool good = true;
     frame_t e = root.env = frames_take(ENV_FRAMES);
     frame_t t = root.thread = frames_take(THREAD_FRAMES);
-    for (frame_t f = e; f < e + ENV_FRAMES; f++)
-        if (f == e + 2)
-            good &= word_bind(f, true) == 0;
-        else
-            good &= word_type(f,
-                              f == e       ? EXO_FT_ENV
-                              : f == e + 1 ? EXO_FT_PT4
-                                           : EXO_FT_CAPS,
-                              e) == 0;
-    good &= word_type(t, EXO_FT_THREAD, e) == 0 && word_bind(t + 1, true) == 0;
-    if (!good) panic("root's objects cannot be made");
+    if (object_type(e, ENV_FRAMES, e, ROOT_TABLES) != 0 || object_type(t, THREAD_FRAMES, e, 0) != 0)
+        panic("root's objects cannot be made");
     env_init(e, ROOT_TABLES, 0, env_caps(e) + EXO_ROOT_ENV);
     cap_root(EXO_ROOT_MEMORY, EXO_FRAMES, EXO_RIGHTS_ALL, e, frames, CACHE_WB);
     cap_object(EXO_ROOT_ENV, EXO_ENV, e);
