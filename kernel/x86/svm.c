@@ -316,22 +316,13 @@ static void event_keep(struct thread *t, struct vcpu *v, const struct vmcb *b)
 }
 
 /* Exits whose code says it all (APM vol. 2, appendix C), from X_INTR on. */
-static const uint8_t simple[] = {[0x04] = EXO_VX_WINDOW,
-                                 [0x0f] = INSTR(EXO_IX_RDPMC),
-                                 [0x12] = EXO_VX_CPUID,
-                                 [0x14] = EXO_VX_NMI_WINDOW,
-                                 [0x16] = INSTR(EXO_IX_INVD),
-                                 [0x18] = EXO_VX_HLT,
-                                 [0x1a] = INSTR(EXO_IX_VIRT),
-                                 [0x1d] = EXO_VX_TASK,
-                                 [0x1f] = EXO_VX_SHUTDOWN,
-                                 [0x20] = INSTR(EXO_IX_VIRT),
-                                 [0x21] = EXO_VX_HYPERCALL,
-                                 [0x22 ... 0x26] = INSTR(EXO_IX_VIRT),
-                                 [0x29] = INSTR(EXO_IX_WBINVD),
-                                 [0x2a] = INSTR(EXO_IX_MONITOR),
-                                 [0x2b ... 0x2c] = INSTR(EXO_IX_MWAIT),
-                                 [0x2d] = EXO_VX_XSETBV};
+static const uint8_t simple[] = {
+    [0x04] = EXO_VX_WINDOW,     [0x0f] = INSTR(RDPMC),     [0x12] = EXO_VX_CPUID,
+    [0x14] = EXO_VX_NMI_WINDOW, [0x16] = INSTR(INVD),      [0x18] = EXO_VX_HLT,
+    [0x1a] = INSTR(VIRT),       [0x1d] = EXO_VX_TASK,      [0x1f] = EXO_VX_SHUTDOWN,
+    [0x20] = INSTR(VIRT),       [0x21] = EXO_VX_HYPERCALL, [0x22 ... 0x26] = INSTR(VIRT),
+    [0x29] = INSTR(WBINVD),     [0x2a] = INSTR(MONITOR),   [0x2b ... 0x2c] = INSTR(MWAIT),
+    [0x2d] = EXO_VX_XSETBV};
 
 /* APM vol. 2, 15.10.2. */
 static void decode_io(const struct vmcb *b, struct exo_vm_exit *exit)
