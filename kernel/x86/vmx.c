@@ -268,11 +268,6 @@ static void controls_write(const struct thread *t)
     vmwrite(EXIT_LOAD_COUNT, HOST_MSRS);
 }
 
-struct table_pointer {
-    uint16_t limit;
-    uint64_t base;
-} __attribute__((packed));
-
 /* What the CPU finds after an exit. CR3 is written when it is another one; CR0.TS as trap.c
  * has it after a guest. */
 static void host_write(const struct thread *t)
@@ -591,14 +586,13 @@ void vmx_failed(struct thread *t)
 }
 
 /* Exits whose number says it all: appendix C. */
-static const uint8_t simple[] = {[2] = EXO_VX_SHUTDOWN,       [7] = EXO_VX_WINDOW,
-                                 [8] = EXO_VX_NMI_WINDOW,     [9] = EXO_VX_TASK,
-                                 [10] = EXO_VX_CPUID,         [12] = EXO_VX_HLT,
-                                 [13] = INSTR(EXO_IX_INVD),   [15] = INSTR(EXO_IX_RDPMC),
-                                 [18] = EXO_VX_HYPERCALL,     [19 ... 27] = INSTR(EXO_IX_VIRT),
-                                 [36] = INSTR(EXO_IX_MWAIT),  [39] = INSTR(EXO_IX_MONITOR),
-                                 [50] = INSTR(EXO_IX_VIRT),   [53] = INSTR(EXO_IX_VIRT),
-                                 [54] = INSTR(EXO_IX_WBINVD), [55] = EXO_VX_XSETBV};
+static const uint8_t simple[] = {
+    [2] = EXO_VX_SHUTDOWN,     [7] = EXO_VX_WINDOW, [8] = EXO_VX_NMI_WINDOW,
+    [9] = EXO_VX_TASK,         [10] = EXO_VX_CPUID, [12] = EXO_VX_HLT,
+    [13] = INSTR(INVD),        [15] = INSTR(RDPMC), [18] = EXO_VX_HYPERCALL,
+    [19 ... 27] = INSTR(VIRT), [36] = INSTR(MWAIT), [39] = INSTR(MONITOR),
+    [50] = INSTR(VIRT),        [53] = INSTR(VIRT),  [54] = INSTR(WBINVD),
+    [55] = EXO_VX_XSETBV};
 
 /* Table 28-5. */
 static uint32_t decode_io(const struct thread *t, uint64_t q, struct exo_vm_exit *exit)
@@ -653,7 +647,7 @@ static uint32_t decode(const struct thread *t, struct vmx *x, struct exo_vm_exit
         return x->reason == X_MSR_READ ? EXO_VX_MSR_READ : EXO_VX_MSR_WRITE;
     }
     if (x->reason < sizeof simple / sizeof *simple && simple[x->reason] != 0) {
-        exit->detail[0] = simple[x->reason] >> 5;
+        exit->detail[0] = simple[x->reason] >> DETAIL;
         return simple[x->reason] & 31;
     }
     exit->detail[0] = x->reason;
