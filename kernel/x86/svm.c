@@ -276,7 +276,7 @@ static void special_place(struct thread *t, struct vcpu *v, struct vmcb *b, bool
 /* v->machine[0]: the last entry had something special, which is in the VMCB yet. */
 static void svm_enter(struct thread *t, struct vcpu *v, bool flush)
 {
-    struct vmcb *b = control_block(t);
+    struct vmcb *b = BEHIND(t, WINDOW_TABLES, 3);
     uint32_t special = flush | v->shadow | v->window | v->inject.event | v->nmi_blocked;
     b->asid = v->asid;
     b->tsc_offset = v->tsc_offset;
@@ -290,7 +290,7 @@ static void svm_enter(struct thread *t, struct vcpu *v, bool flush)
     }
     if ((b->dr7 & 0xff) != 0) dr_load(v);
     cr2_write(b->cr2); /* Bochs 2.7's VMRUN does not */
-    svm_run(t, control_block_phys(t));
+    svm_run(t, (uint64_t)b - WINDOW_TABLES);
 }
 
 /* ---- exit ------------------------------------------------------------------------------------------ */
