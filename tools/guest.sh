@@ -7,6 +7,7 @@
 #                     build/guest/initrd    busybox, virtio's drivers, our init
 #                     build/guest/disk.img  a small ext4 disk
 #   guest.sh disk-64  build/guest/disk-64.img  64 MiB of data, with their checksums
+#   guest.sh vmlinux  build/guest/vmlinux  the kernel unpacked, for its PVH entry
 #
 # The packages are downloaded by apt-get and unpacked in build/guest; nothing is
 # installed. What is there already is kept; the same packages give the same files.
@@ -122,7 +123,10 @@ case ${1-} in
 disk-64)
     [ -e $out/disk-64.img ] || make_disk disk-64 64 80
     ;;
+vmlinux)
+    [ $out/vmlinux -nt $out/vmlinuz ] || tools/vmlinux.py $out/vmlinuz $out/vmlinux
+    ;;
 *)
-    fail "what is '$1'? nothing, or disk-64"
+    fail "what is '$1'? nothing, disk-64, or vmlinux"
     ;;
 esac

@@ -4,6 +4,7 @@
 
     guests.py bare            the guest's files on the emulator itself, without exovisor
     guests.py two [options]   two guests of exovisor, a disk each, on one switch
+    guests.py pvh [options]   one with two virtual CPUs, whose kernel is entered by PVH
     guests.py firmware [opt.] SeaBIOS in exovisor, its boot menu, and a boot sector of ours
 
 Prints a line "PASS name: what" or "FAIL name: what" for each check. Options are those of
@@ -21,6 +22,9 @@ FILES = "build/guest/"
 WAIT = 120  # seconds for any answer: an emulated machine in an emulated machine
 ESCAPE = "\x1d"
 ARCHIVE = "build/guest-two.cpio"
+PVH_ARCHIVE = "build/guest-pvh.cpio"
+PVH = ["--kernel", "build/release/kernel.elf", "--archive", PVH_ARCHIVE, "--memory", "1G",
+       "--cpus", "2"]
 TWO = ["--kernel", "build/release/kernel.elf", "--archive", ARCHIVE, "--memory", "2G"]
 FIRMWARE_ARCHIVE = "build/firmware.cpio"
 WITH_FIRMWARE = ["--kernel", "build/release/kernel.elf", "--archive", FIRMWARE_ARCHIVE,
@@ -70,6 +74,30 @@ def two(machine, check):
     check("nothing leaked", "LEAK" not in machine.text and "PANIC" not in machine.text)
 
 
+def pvh(machine, check):
+    check("prompt", machine.until("pvh:/root#", 0) >= 0)
+    check("two CPUs", machine.answers("nproc; echo n''p\r", "2\nnp"))
+    check("work on both", machine.answers(
+        "for i in 0 1; do taskset $((i + 1)) md5sum /bin/busybox & done; wait; echo do''ne\r",
+        "\ndone"))
+    check("they call each other", machine.answers(
+        "grep -E 'RES|CAL' /proc/interrupts; echo i''pi\r", "\nipi"))
+    check("reboot", machine.answers("reboot\r", "This is a shell of busybox"))
+    check("both again", machine.answers("\r", "pvh:/root#")
+          and machine.answers("nproc; echo n''p\r", "2\nnp"))
+    check("poweroff", machine.answers("poweroff\r", "[guest has ended]"))
+    machine.send(ESCAPE + "q")
+    check("the machine powers off", machine.ends())
+    check("nothing leaked", "LEAK" not in machine.text and "PANIC" not in machine.text)
+
+
+def make_pvh():
+    subprocess.run(["tools/guest.sh", "vmlinux"], check=True)
+    subprocess.run(["tools/run.sh", PVH_ARCHIVE], check=True, env=dict(
+        os.environ, GUEST=f"{FILES}vmlinux,{FILES}initrd,console=ttyS0 hostname=pvh",
+        GUEST_CPUS="2"))
+
+
 BIOS = "/usr/share/seabios/bios-256k.bin"  # Debian's package, which QEMU depends on
 FIRMWARE = "build/firmware/"
 FIRMWARE_CONFIG = '''name = "guest"
@@ -113,7 +141,8 @@ def make_archive():
                    env=dict(os.environ, GUESTS="2", DISK=FILES + "disk-64.img"))
 
 
-SESSIONS = {"bare": (bare, BARE), "two": (two, TWO), "firmware": (firmware, WITH_FIRMWARE)}
+SESSIONS = {"bare": (bare, BARE), "two": (two, TWO), "pvh": (pvh, PVH),
+            "firmware": (firmware, WITH_FIRMWARE)}
 
 
 def run(name, options=()):
@@ -128,6 +157,8 @@ def run(name, options=()):
         subprocess.run(["tools/guest.sh"] + what, check=True)
     if session is two:
         make_archive()
+    if session is pvh:
+        make_pvh()
     if session is firmware:
         make_firmware()
     with tempfile.TemporaryDirectory(prefix="guests.") as directory:
