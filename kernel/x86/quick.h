@@ -31,7 +31,7 @@ struct quick {
 
 /* What belongs to a virtual CPU lies in the frames behind its thread's, seen in other windows. */
 #define BEHIND(t, window, frames)                                                                  \
-    ((void *)((uint64_t)(t)-WINDOW_THREADS + (window) + (frames)*EXO_PAGE))
+    ((void *)((uint64_t)(t)-WINDOW_THREADS + (window) + (frames) * (uint64_t)EXO_PAGE))
 HOT struct vcpu *quick_vcpu(const struct thread *t) { return BEHIND(t, WINDOW_VCPUS, 2); }
 HOT struct exo_vcpu_page *quick_page(const struct thread *t)
 {

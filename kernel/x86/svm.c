@@ -132,7 +132,7 @@ static void svm_init(struct thread *t, struct vcpu *v)
         .exceptions = I_EXCEPTIONS,
         .intercept4 = I4_ALWAYS,
         .iopm = maps,
-        .msrpm = maps + 3 * EXO_PAGE,
+        .msrpm = maps + 3ul * EXO_PAGE,
         .nested = 1,
         .nested_root = (uint64_t)e->root * EXO_PAGE,
     };
