@@ -6,11 +6,14 @@
     guests.py two [options]   two guests of exovisor, a disk each, on one switch
     guests.py pvh [options]   one with two virtual CPUs, whose kernel is entered by PVH
     guests.py firmware [opt.] SeaBIOS in exovisor, its boot menu, and a boot sector of ours
+    guests.py hostile [opt.]  guests that wish their monitors ill: tests/hostile
 
 Prints a line "PASS name: what" or "FAIL name: what" for each check. Options are those of
 emu.py. Makes the guest's files; the others need what `make` makes.
 """
+import glob
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -29,6 +32,9 @@ TWO = ["--kernel", "build/release/kernel.elf", "--archive", ARCHIVE, "--memory",
 FIRMWARE_ARCHIVE = "build/firmware.cpio"
 WITH_FIRMWARE = ["--kernel", "build/release/kernel.elf", "--archive", FIRMWARE_ARCHIVE,
                  "--memory", "512M"]
+HOSTILE_ARCHIVE = "build/hostile.cpio"
+WITH_HOSTILE = ["--kernel", "build/debug/kernel.elf", "--archive", HOSTILE_ARCHIVE,
+                "--memory", "1G"]
 BARE = ["--kernel", FILES + "vmlinuz", "--archive", FILES + "initrd", "--memory", "256M",
         "--append", "console=ttyS0 quiet hostname=bare"]
 for argument in ("-drive", f"if=none,id=disk,file={FILES}disk-64.img,format=raw,snapshot=on",
@@ -136,13 +142,76 @@ def make_firmware():
                             DISK=FIRMWARE + "disk.img", GUEST_MEMORY="32"))
 
 
+HOSTILE = "build/hostile/"
+DEADLY = [  # what tests/hostile/die.c knows, and what the monitor must say of it
+    ("triple", "virtual CPU 0: triple fault"),
+    ("run", "instructions at e8000000, where there is no memory"),
+    ("walk", "page tables at e8000000, where there is no memory"),
+    ("stack", "the guest is ended"),
+    ("access", "an instruction that is not emulated"),
+]
+
+
+def hostile(machine, check):
+    check("they are there", machine.until("Ctrl-] 8  halts", 0) >= 0)
+    for number, (name, words) in enumerate(DEADLY, 2):
+        ended = f"[{name} has ended]" in machine.text or machine.until(f"[{name} has ended]", 0) >= 0
+        start = len(machine.text)
+        said = machine.answers(f"{ESCAPE}{number}", words)
+        said = said and machine.until("  code ", start) >= 0  # its registers, too
+        check(f"ends, with a report: {name}", ended and said)
+    for number, name in ((7, "loops"), (8, "halts")):
+        check(f"goes on: {name}", machine.answers(f"{ESCAPE}{number}", "hostile: begins"))
+    start = len(machine.text)
+    check("tests end", machine.answers(ESCAPE + "1", "[all has ended]"))
+    verdicts = re.findall(r"^(PASS|FAIL) hostile: (.*)$", machine.text[start:], re.MULTILINE)
+    for verdict, what in verdicts:
+        check(what, verdict == "PASS")
+    check("no test is missing", len(verdicts) >= 18 and "hostile: 0 failed" in machine.text)
+    check("the console goes on", machine.answers(ESCAPE + "0help\r", "exo> "))
+    machine.send(ESCAPE + "q")
+    check("the machine powers off", machine.ends())
+    check("nothing leaked", "LEAK" not in machine.text and "PANIC" not in machine.text)
+
+
+def make_hostile():
+    os.makedirs(HOSTILE, exist_ok=True)
+    elf = HOSTILE + "guest.elf"
+    subprocess.run(["gcc", "-m32", "-std=gnu11", "-O2", "-ffreestanding", "-nostdlib", "-static",
+                    "-fno-pie", "-no-pie", "-fno-stack-protector", "-fcf-protection=none",
+                    "-fno-asynchronous-unwind-tables", "-fno-strict-aliasing",
+                    "-mgeneral-regs-only", "-Wall", "-Wextra", "-Werror",
+                    "-Wl,-Ttext=0x100000,--build-id=none,-z,noexecstack", "-o", elf,
+                    "tests/hostile/start.S"]
+                   + sorted(glob.glob("tests/hostile/*.c")), check=True)
+    config = ["program console memory=8M slots=4 console=yes tables=yes irqs=yes wait=yes"]
+    pack = ["guest.elf=" + elf]
+    for name in ["all"] + [name for name, _ in DEADLY] + ["loops", "halts"]:
+        text = [f'name = "{name}"', 'kernel = "guest.elf"', "memory = 16", 'on_reboot = "destroy"',
+                'disk = [ "ram:1M,raw,vda,rw" ]']
+        text.append("vcpus = 2" if name == "all" else f'extra = "die={name}"')
+        with open(f"{HOSTILE}{name}.cfg", "w", encoding="ascii") as file:
+            file.write("\n".join(text) + "\n")
+        pack.append(f"{name}.cfg={HOSTILE}{name}.cfg")
+        slots = 16 if name == "all" else 4
+        config += [f"program {name} file=vmm memory=64M slots={slots} slots-other={slots} "
+                   f"selectors=512 archive=yes args={name}.cfg",
+                   f"channel console {name} tag=console"]
+    with open(HOSTILE + "config", "w", encoding="ascii") as file:
+        file.write("\n".join(config + ["shutdown 604 2000 2"]) + "\n")
+    subprocess.run(["tools/archive.sh", HOSTILE_ARCHIVE, "root=build/user/root.image",
+                    f"config={HOSTILE}config", "console=build/user/apps/console.elf",
+                    "vmm=build/user/vmm.elf"] + pack, check=True)
+
+
 def make_archive():
     subprocess.run(["tools/run.sh", ARCHIVE], check=True,
                    env=dict(os.environ, GUESTS="2", DISK=FILES + "disk-64.img"))
 
 
 SESSIONS = {"bare": (bare, BARE), "two": (two, TWO), "pvh": (pvh, PVH),
-            "firmware": (firmware, WITH_FIRMWARE)}
+            "firmware": (firmware, WITH_FIRMWARE),
+            "hostile": (hostile, WITH_HOSTILE)}
 
 
 def run(name, options=()):
@@ -153,7 +222,7 @@ def run(name, options=()):
         verdicts.append(f"{'PASS' if good else 'FAIL'} {name}: {what}")
 
     session, defaults = SESSIONS[name]
-    for what in ([], ["disk-64"]) if session is not firmware else ():
+    for what in ([], ["disk-64"]) if session in (bare, two) else ():
         subprocess.run(["tools/guest.sh"] + what, check=True)
     if session is two:
         make_archive()
@@ -161,6 +230,8 @@ def run(name, options=()):
         make_pvh()
     if session is firmware:
         make_firmware()
+    if session is hostile:
+        make_hostile()
     with tempfile.TemporaryDirectory(prefix="guests.") as directory:
         machine = console.Console(emu.arguments(defaults + list(options)), directory, WAIT)
         try:
