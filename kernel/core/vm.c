@@ -160,7 +160,7 @@ static int rip_set(struct thread *t, const struct exo_vcpu_page *page)
 static int inject_set(struct thread *t, const struct exo_vcpu_page *page)
 {
     struct vcpu *v = vcpu_of(t);
-    struct exo_vm_inject inject;
+    struct exo_vm_inject inject = {0};
     uint64_t cr0, cr4, efer;
     copy_in(&inject, &page->inject, sizeof inject);
     vcpu_modes(t, &cr0, &cr4, &efer);
@@ -209,7 +209,7 @@ static const struct {
 
 static int machine_set(struct thread *t, const struct exo_vcpu_page *page, uint32_t group)
 {
-    union vcpu_group value;
+    union vcpu_group value = {0};
     unsigned bit = (unsigned)__builtin_ctz(group);
     copy_in(&value, (const uint8_t *)page + places[bit].at, places[bit].bytes);
     int field = group_check(group, &value);
