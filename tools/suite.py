@@ -117,9 +117,9 @@ def host_tests(count, directory, *settings):
     count.run(directory, result.stdout, reason, time.monotonic() - start)
 
 
-def boot_tests(count, name, options, timeout):
+def boot_tests(count, name, options, timeout, until=DONE):
     start = time.monotonic()
-    arguments = emu.arguments(options + ["--until", DONE, "--timeout", str(timeout), "--quiet",
+    arguments = emu.arguments(options + ["--until", until, "--timeout", str(timeout), "--quiet",
                                          "--output", f"build/test-{name}.txt"])
     reason = None
     try:
@@ -201,6 +201,16 @@ def guest_tests(count, name):
     count.run(f"guests-{name}", "\n".join(verdicts), reason, time.monotonic() - start)
 
 
+def bochs_guests(count):
+    """Debian's kernel comes to its shell and to its disk, by both vendors' hardware."""
+    archive, iso = "build/guest-bochs.cpio", "build/guest-bochs.iso"
+    for command in (["tools/run.sh", archive],
+                    ["tools/iso.sh", iso, "build/release/kernel.elf", archive]):
+        subprocess.run(command, check=True, env=dict(os.environ, GUEST_MEMORY="128"))
+    for name, model in (("guest-bochs-intel", "corei7_icelake_u"), ("guest-bochs-amd", "ryzen")):
+        boot_tests(count, name, ["--iso", iso, "--memory", "512M", "--bochs", model], 500, "root#")
+
+
 def main(argv):
     count = Count()
     host_tests(count, "tests/unit")
@@ -221,8 +231,10 @@ def main(argv):
         count.failed += 1
     console_test(count)
     guest_tests(count, "bare")
-    guest_tests(count, "firmware")
+    for session in ("firmware", "pvh", "two"):
+        guest_tests(count, session)
     if "--long" in argv:
+        bochs_guests(count)
         host_tests(count, "tests/proof")
     print(f"{count.passed} passed, {count.failed} failed")
     return 1 if count.failed or not count.passed else 0
