@@ -160,9 +160,10 @@ static int rip_set(struct thread *t, const struct exo_vcpu_page *page)
 static int inject_set(struct thread *t, const struct exo_vcpu_page *page)
 {
     struct vcpu *v = vcpu_of(t);
-    struct exo_vm_inject inject = {0};
+    const struct exo_vm_inject *from = &page->inject;
+    struct exo_vm_inject inject = {fetch32(&from->event), fetch32(&from->error),
+                                   fetch32(&from->length), fetch32(&from->window)};
     uint64_t cr0, cr4, efer;
-    copy_in(&inject, &page->inject, sizeof inject);
     vcpu_modes(t, &cr0, &cr4, &efer);
     int field = inject_check(&inject, flags_now(t), cr0);
     if (field != VM_FINE) return field;
