@@ -63,6 +63,8 @@ MORE_FUZZERS = [
     ("fuzz-4-long", FUZZ + ["--cpus", "4", "--append", "check=20 ms=60000 seed=14"], 200),
     ("fuzz-bochs", ["--iso", "build/fuzz.iso", "--bochs", "ryzen", "--memory", "128M",
                     "--cpus", "2"], 400),
+    ("fuzz-bochs-intel", ["--iso", "build/fuzz.iso", "--bochs", "corei7_icelake_u",
+                          "--memory", "128M", "--cpus", "2"], 400),
 ]
 PATHS = ["--kernel", "build/debug/kernel.elf", "--archive", "build/paths.cpio", "--memory", "64M"]
 DONE = "TESTS DONE"
