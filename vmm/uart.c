@@ -4,6 +4,10 @@
  * goes into a buffer of ours, which is handed on when a line ends, when it is full, and a
  * moment after its first character. What is received waits in a ring longer than the
  * FIFO, whose fill the guest sees as data that keeps coming. Under the device lock.
+ *
+ * A handler that was told "sent" and sends on looks for more causes before it ends, and
+ * finds "sent" again. Until then (`serving`), or until the timer finds that it did not,
+ * the line stays low: no interrupt waits for one that is being handled.
  */
 #include "vmm.h"
 
@@ -35,6 +39,7 @@ static struct {
     uint8_t ier, fcr, lcr, mcr, scratch;
     uint16_t divisor;
     bool sent; /* the "transmitter empty" interrupt is pending */
+    bool serving; /* it was told to the guest, which has not looked again */
     bool line;
     unsigned irq;
     uint8_t send[SEND];
@@ -60,7 +65,9 @@ static uint8_t cause(void)
 
 static void update(void)
 {
-    bool wanted = uart.mcr & MCR_OUT2 && !(uart.mcr & MCR_LOOP) && cause() != IIR_NONE;
+    uint8_t now = cause();
+    bool wanted = uart.mcr & MCR_OUT2 && !(uart.mcr & MCR_LOOP) && now != IIR_NONE &&
+                  !(now == IIR_SENT && uart.serving);
     if (wanted == uart.line) return;
     uart.line = wanted;
     irq_set(uart.irq, wanted);
@@ -70,7 +77,7 @@ static void update(void)
 
 void uart_flush(void)
 {
-    if (uart.timer.at) timer_cancel(&uart.timer);
+    if (uart.timer.at && !uart.serving) timer_cancel(&uart.timer);
     if (uart.sending) console_write(uart.send, uart.sending);
     uart.sending = 0;
 }
@@ -78,7 +85,9 @@ void uart_flush(void)
 static void timer_fire(void *argument)
 {
     (void)argument;
+    uart.serving = false;
     uart_flush();
+    update();
 }
 
 size_t uart_room(void) { return RECEIVE - uart.count; }
@@ -98,10 +107,10 @@ static void character_send(uint8_t c)
         uart_receive(&c, 1);
         return;
     }
-    if (!uart.sending) timer_arm(&uart.timer, vm_now() + SEND_DELAY);
+    if (!uart.timer.at) timer_arm(&uart.timer, vm_now() + SEND_DELAY);
     uart.send[uart.sending++] = c;
     if (c == '\n' || uart.sending == SEND) uart_flush();
-    if (uart.ier & IER_SENT) update();
+    if (uart.ier & IER_SENT && !uart.serving) update();
 }
 
 static uint8_t character_receive(void)
@@ -119,10 +128,9 @@ static uint8_t character_receive(void)
 static uint8_t cause_read(void)
 {
     uint8_t now = cause();
-    if (now == IIR_SENT) { /* reading tells it: cleared */
-        uart.sent = false;
-        update();
-    }
+    uart.serving = now == IIR_SENT;
+    if (now == IIR_SENT) uart.sent = false; /* reading tells it: cleared */
+    update();
     return now | (uart.fcr & FCR_ENABLE ? IIR_FIFO : 0);
 }
 
@@ -160,7 +168,10 @@ static uint64_t uart_read(void *device, uint64_t offset, unsigned size)
 static void enable_write(uint8_t value)
 {
     /* Newly enabled while the transmitter is empty: the interrupt comes at once. */
-    if (value & ~uart.ier & IER_SENT) uart.sent = true;
+    if (value & ~uart.ier & IER_SENT) {
+        uart.sent = true;
+        uart.serving = false;
+    }
     uart.ier = value & 0x0f;
     update();
 }
