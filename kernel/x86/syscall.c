@@ -95,15 +95,20 @@ static struct thread *choose(struct percpu *p)
     return &threads[c->cur];
 }
 
+#define TURNS_MAX 16
+
 /* A virtual CPU does not come back from here, but by an exit. One that must not run has
- * called its monitor instead: each turn one thread less of them is READY. */
+ * called its monitor, or stopped: each turn one thread less of them is READY. After some
+ * turns interrupts get in, as from idle, before it goes on. */
 struct thread *exit_prepare(void)
 {
     struct percpu *p = percpu();
     struct thread *t = choose(p);
-    for (; (t->slow & SLOW_VM) != 0; t = choose(p)) {
-        if (!vm_enter_check(t)) continue;
-        vm_enter(p, t);
+    for (unsigned turns = 0; (t->slow & SLOW_VM) != 0; t = choose(p)) {
+        if (vm_enter_check(t)) vm_enter(p, t);
+        if (++turns < TURNS_MAX) continue;
+        ipi_cpu(p->id);
+        cpu_idle(p);
     }
     if (t->slow != 0) event_deliver(t);
     if (t != p->cur) thread_switch(p, t);
