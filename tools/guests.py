@@ -34,7 +34,7 @@ WITH_FIRMWARE = ["--kernel", "build/release/kernel.elf", "--archive", FIRMWARE_A
                  "--memory", "512M"]
 HOSTILE_ARCHIVE = "build/hostile.cpio"
 WITH_HOSTILE = ["--kernel", "build/debug/kernel.elf", "--archive", HOSTILE_ARCHIVE,
-                "--memory", "1G"]
+                "--memory", "1G", "--cpus", "2"]
 BARE = ["--kernel", FILES + "vmlinuz", "--archive", FILES + "initrd", "--memory", "256M",
         "--append", "console=ttyS0 quiet hostname=bare"]
 for argument in ("-drive", f"if=none,id=disk,file={FILES}disk-64.img,format=raw,snapshot=on",

@@ -84,18 +84,29 @@ static void exception(struct frame *frame, int vector, uint32_t error)
 }
 
 #define PLAIN(n)                                                                                   \
-    __attribute__((interrupt)) static void exception_##n(struct frame *f) { exception(f, n, 0); }
+    __attribute__((interrupt)) static void exception_##n(struct frame *f) { exception(f, n, 0); }  \
+    struct frame
 #define CODED(n)                                                                                   \
     __attribute__((interrupt)) static void exception_##n(struct frame *f, uint32_t error)          \
     {                                                                                              \
         exception(f, n, error);                                                                    \
-    }
-PLAIN(0)
-PLAIN(1)
-PLAIN(3) PLAIN(4) PLAIN(5) PLAIN(6) PLAIN(7) CODED(8) CODED(10) CODED(11) CODED(12) CODED(13)
-    CODED(14)
+    }                                                                                              \
+    struct frame
+PLAIN(0);
+PLAIN(1);
+PLAIN(3);
+PLAIN(4);
+PLAIN(5);
+PLAIN(6);
+PLAIN(7);
+CODED(8);
+CODED(10);
+CODED(11);
+CODED(12);
+CODED(13);
+CODED(14);
 
-        __attribute__((interrupt)) static void nmi(struct frame *frame)
+__attribute__((interrupt)) static void nmi(struct frame *frame)
 {
     static uint32_t depth;
     (void)frame;
@@ -114,7 +125,8 @@ static void interrupt(unsigned vector)
 {
     interrupts[vector]++;
     if (interrupt_hook) interrupt_hook(vector);
-    interrupt_order[interrupt_orders++ & 255] = (uint8_t)vector;
+    if (!interrupt_orders || interrupt_order[(interrupt_orders - 1) & 255] != vector)
+        interrupt_order[interrupt_orders++ & 255] = (uint8_t)vector;
     if (use_x2apic)
         __asm__ volatile("wrmsr" ::"c"(0x80b), "a"(0), "d"(0));
     else

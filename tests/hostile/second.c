@@ -37,7 +37,7 @@ static void send(uint32_t command)
 static bool wait_for(volatile uint32_t *what, uint32_t value)
 {
     for (uint32_t then = pm_now(); pm_since(then) < WAIT_MS;)
-        if (*what == value) return true;
+        if ((int32_t)(*what - value) >= 0) return true;
     return false;
 }
 
