@@ -218,6 +218,14 @@ static const struct leaf *leaf_guest(uint32_t number, uint32_t subleaf)
     return l ? last = l : &nothing;
 }
 
+static inline void leaf_give(struct exo_vm_a *a, const struct leaf *l)
+{
+    a->rax = l->reg[0];
+    a->rbx = l->reg[1];
+    a->rcx = l->reg[2];
+    a->rdx = l->reg[3];
+}
+
 void cpuid_exit(struct vcpu *v)
 {
     struct exo_vm_a *a = &v->page->a;
@@ -225,12 +233,13 @@ void cpuid_exit(struct vcpu *v)
     uint32_t bit = number < 32 ? 1u << number : 0;
     uint32_t subleaf = bit & SUBLEAVES ? (uint32_t)a->rcx : 0;
     const struct leaf *l = leaf_guest(number, subleaf);
-    uint32_t reg[4] = {l->reg[0], l->reg[1], l->reg[2], l->reg[3]};
-    if (bit & OWN) leaf_own(v, number, subleaf, reg);
-    a->rax = reg[0];
-    a->rbx = reg[1];
-    a->rcx = reg[2];
-    a->rdx = reg[3];
+    if (bit & OWN) {
+        struct leaf own = *l;
+        leaf_own(v, number, subleaf, own.reg);
+        leaf_give(a, &own);
+    } else {
+        leaf_give(a, l);
+    }
     v->set |= EXO_VG_A;
     vcpu_skip(v, 2);
 }
