@@ -91,6 +91,7 @@ guest() {
         echo "program $2 file=vmm memory=$((extra + 32))M block=${block}M slots=12 slots-other=12" \
             "selectors=512 archive=yes args=$2.cfg"
         echo "channel console $2 tag=console"
+        echo "channel console $2 tag=control size=4K"
         echo "channel $2 switch tag=net0 size=1M"
     } >>$files/config
 }

@@ -20,6 +20,7 @@ static struct vm_config config;
 static struct disk disks[VM_DISKS];
 static struct exo_channel console;
 static bool has_console;
+static uint64_t control; /* event of the control channel */
 
 /* ---- output and input ------------------------------------------------------------------ */
 
@@ -193,10 +194,11 @@ static void cpus_make(void)
 /* Until the guest ends; true: it is to start again. */
 static bool serve(void)
 {
-    uint64_t events = EV_MAIN | net_events() | (has_console ? console.event : 0);
+    uint64_t events = EV_MAIN | net_events() | control | (has_console ? console.event : 0);
     for (;;) {
         vm_lock();
         bool full = console_read();
+        control_look();
         vm_unlock();
         if (vm_end() != VM_RUNS && vcpus_parked()) break;
         long got = exo_event_wait(events, full ? exo_in_us(CONSOLE_RETRY_US) : 0);
@@ -214,6 +216,7 @@ int main(struct exo_startup *start)
 {
     struct vm_start first;
     console_open();
+    control = control_open();
     struct vm_image text = file_open(start->args, "configuration");
     if (!text.data) {
         exo_printf("%s: no configuration: args=FILE of the boot archive\n", start->name);

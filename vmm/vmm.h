@@ -211,6 +211,10 @@ void virtio_console_receive(const void *data, size_t n);
 void virtio_balloon_add(void);
 void balloon_target(uint64_t pages); /* pages the guest is asked to give up */
 uint64_t balloon_pages(void); /* given up now */
+/* control.c: orders through a channel. The event of our first thread that says look (0: there
+ * is no such channel); look with the device lock held. */
+uint64_t control_open(void);
+void control_look(void);
 void guest_page_give(uint64_t page); /* memory.c: the guest does not need this one */
 
 /* ---- loaders: fill guest memory and the first CPU's registers ------------------------------------------------- */

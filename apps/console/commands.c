@@ -20,20 +20,22 @@ struct command {
     const char *name;
     void (*run)(void);
     const char *help;
+    void (*order)(char *arguments); /* instead of run: what takes arguments */
 };
 
 static void help(void);
 
 static const struct command commands[] = {
-    {"help", help, "this list"},
-    {"mem", show_memory, "what each frame of RAM is, and whose page tables and objects"},
-    {"slots", show_slots, "who owns which time slots"},
-    {"irqs", show_irqs, "who is told of which interrupts, and how many there were"},
-    {"cpus", show_cpus, "what runs, and how many slices began with nobody to run"},
-    {"caps", show_caps, "the capabilities of this console itself"},
-    {"bench-null", time_null, "times a system call that does nothing"},
-    {"fault", fault_in_child, "makes a child env, which faults; nothing else is hurt"},
-    {"quit", NULL, "ends this console, and with it the emulator"},
+    {"help", help, "this list", NULL},
+    {"mem", show_memory, "what each frame of RAM is, and whose page tables and objects", NULL},
+    {"slots", show_slots, "who owns which time slots", NULL},
+    {"irqs", show_irqs, "who is told of which interrupts, and how many there were", NULL},
+    {"cpus", show_cpus, "what runs, and how many slices began with nobody to run", NULL},
+    {"caps", show_caps, "the capabilities of this console itself", NULL},
+    {"bench-null", time_null, "times a system call that does nothing", NULL},
+    {"vm", NULL, "NAME info | mem-set MIB | shutdown | reboot | destroy", vm_order},
+    {"fault", fault_in_child, "makes a child env, which faults; nothing else is hurt", NULL},
+    {"quit", NULL, "ends this console, and with it the emulator", NULL},
 };
 
 static void help(void)
@@ -42,25 +44,29 @@ static void help(void)
         exo_printf("  %-10s  %s\n", commands[i].name, commands[i].help);
 }
 
-/* The first word alone: no command takes an argument. */
-static char *first_word(char *line)
+/* The line's first word; *rest is what follows it. */
+static char *first_word(char *line, char **rest)
 {
     while (*line == ' ')
         line++;
     char *end = strchr(line, ' ');
+    *rest = end ? end + 1 : line + strlen(line);
     if (end) *end = 0;
     return line;
 }
 
 /* False: it was quit. */
-static bool obey(const char *name)
+static bool obey(char *line)
 {
+    char *rest, *name = first_word(line, &rest);
     if (!*name) return true;
     for (size_t i = 0; i < EXO_COUNT(commands); i++) {
         if (strcmp(commands[i].name, name)) continue;
-        if (!commands[i].run) return false;
-        commands[i].run();
-        return true;
+        if (commands[i].order)
+            commands[i].order(rest);
+        else if (commands[i].run)
+            commands[i].run();
+        return commands[i].order || commands[i].run;
     }
     exo_printf("there is no command '%s'; 'help' lists what there is\n", name);
     return true;
@@ -76,6 +82,6 @@ void commands_run(void)
             exo.start.cpus, exo.start.cpus == 1 ? "" : "s");
     do
         line_read("exo> ", line, sizeof(line));
-    while (obey(first_word(line)));
+    while (obey(line));
     exo_printf("bye\n");
 }

@@ -32,6 +32,9 @@ void line_read(const char *prompt, char *line, size_t size);
 /* commands.c: reads and obeys commands until quit. */
 void commands_run(void);
 
+/* control.c: an order to a virtual machine's monitor, and its answer. */
+void vm_order(char *arguments);
+
 /* tables.c: what the exposed tables say. */
 void show_memory(void);
 void show_slots(void);
