@@ -87,7 +87,7 @@ void vcpu_sipi(unsigned cpu, unsigned vector)
 void vcpu_timer_changed(unsigned cpu)
 {
     struct vcpu *v = &vcpus[cpu];
-    v->attention = true;
+    __atomic_store_n(&v->attention, true, __ATOMIC_SEQ_CST);
     if (v != vcpu_current() && v->state != VCPU_MONITOR) exo_event_signal(v->wake_event);
 }
 
@@ -108,7 +108,9 @@ enum vm_end vm_end(void) { return end; }
 
 static void wait_failed(long error)
 {
-    if (error < 0) vm_fail("waiting for an exit: %s", exo_strerror(error));
+    if (error >= 0) return;
+    vm_note("waiting for an exit: %s", exo_strerror(error)); /* a report would wait as well */
+    vm_ended(VM_FAILED);
 }
 
 void vcpu_need(struct vcpu *v, uint32_t groups)
@@ -257,13 +259,20 @@ enter:
     goto again;
 }
 
-/* Something came for this thread while its guest runs. */
+/* Something came for this thread while its guest runs. Timers that were armed have left
+ * attention set, for which no kick was given: looked at anew. */
 static void outside(struct vcpu *v, long events)
 {
+    bool pic;
     vm_lock();
     if (events & EV_TIMER) v->armed = 0;
     timers_run(v->index);
     timer_program(v);
+    v->attention = false;
+    if (v->nmi || v->init || stopping)
+        wake(v, true);
+    else if (interrupt_pending(v, &pic) >= 0)
+        wake(v, false);
     vm_unlock();
 }
 
