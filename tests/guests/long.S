@@ -150,6 +150,12 @@
     ud2
     END exits
 
+    GUEST xget
+    xor %ecx, %ecx
+    xgetbv
+    hlt
+    END xget
+
     GUEST xcr
     xor %ecx, %ecx
     xor %edx, %edx

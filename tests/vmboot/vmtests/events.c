@@ -131,6 +131,11 @@ static void test_sleep(void)
         CHECK((g.page->exit.flags & (EXO_XF_IF | EXO_XF_SHADOW)) == (EXO_XF_IF | EXO_XF_SHADOW));
         g.page->inject = (struct exo_vm_inject){.event = TICK};
         EXPECT(guest_run(&g, EXO_VG_INJECT, 0), EXO_VX_REFUSED); /* in the shadow */
+        g.page->inject = (struct exo_vm_inject){.window = EXO_WINDOW_INTERRUPT};
+        EXPECT(guest_run(&g, EXO_VG_INJECT, 0), EXO_VX_HLT); /* still in it: HLT again */
+        g.page->inject = (struct exo_vm_inject){.event = 0};
+        EXPECT(guest_run(&g, EXO_VG_INJECT, EXO_VG_RIP), EXO_VX_MORE);
+        g.page->inject = (struct exo_vm_inject){.event = TICK};
         guest_skip(&g, 1);
         EXPECT(guest_run(&g, EXO_VG_RIP, EXO_VG_RIP), EXO_VX_MORE);
         EXPECT(guest_run(&g, EXO_VG_INJECT, 0), EXO_VX_HLT);
@@ -211,6 +216,22 @@ static void test_interrupted(void)
     EXPECT(guest_end(&g), 0);
 }
 
+/* Bits that are there when the monitor replies: its own end its wait, the guest's its run. */
+static void test_before_reply(void)
+{
+    EXPECT(guest_make(&g, 0, &halt, true), 0);
+    EXPECT(guest_run(&g, GROUPS_START, 0), EXO_VX_HLT);
+    g.page->event_mask |= 4;
+    __atomic_fetch_or(&g.page->events, 4, __ATOMIC_SEQ_CST);
+    EXPECT(guest_run(&g, EXO_VG_RIP, 0), EXO_VX_FORCED);
+    EXPECT(g.w.detail[0], 4);
+    EXPECT(guest_run(&g, 0, 0), EXO_VX_HLT);
+    __atomic_fetch_or(&exo_page()->events, 8, __ATOMIC_SEQ_CST);
+    EXPECT(exo_vm_wait(8, EXO_VG_RIP, 0, &g.w), 8);
+    EXPECT(guest_run(&g, 0, 0), EXO_VX_HLT);
+    EXPECT(guest_end(&g), 0);
+}
+
 /* An exit that is forced before the guest is entered hands back what was to be injected. */
 static void test_handed_back(void)
 {
@@ -241,5 +262,6 @@ const struct test event_tests[] = {
     {"exceptions are injected", test_exception},
     {"an interrupted delivery", test_interrupted},
     {"what was not injected is handed back", test_handed_back},
+    {"events that are there at the reply", test_before_reply},
     {NULL, NULL},
 };

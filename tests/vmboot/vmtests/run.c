@@ -142,7 +142,13 @@ static void test_no_gate(void)
 {
     EXPECT(guest_make(&g, 0, &halt, false), 0);
     EXPECT(exo_thread_set(g.cpu.thread, EXO_SET_FAULT, 0, 0), 0);
-    EXPECT(guest_run(&g, GROUPS_START, 0), TIMED_OUT);
+    EXPECT(guest_run_for(&g, GROUPS_START, 0, 10000), TIMED_OUT);
+    EXPECT(exo_thread_info(g.cpu.thread), EXO_T_FAULTED);
+    uint32_t mute = g.vm.sel_free; /* the gate without the right to call it */
+    EXPECT(exo_cap_derive(EXO_REF(g.vm.env, g.cpu.gate), EXO_REF(g.vm.env, mute), 0, 0, 1), 0);
+    EXPECT(exo_thread_set(g.cpu.thread, EXO_SET_FAULT, mute, 0), 0);
+    EXPECT(exo_thread_start(g.cpu.thread, 0, 0, 0), 0);
+    EXPECT(guest_run_for(&g, 0, 0, 10000), TIMED_OUT);
     EXPECT(exo_thread_info(g.cpu.thread), EXO_T_FAULTED);
     EXPECT(exo_thread_set(g.cpu.thread, EXO_SET_FAULT, g.cpu.gate, 0), 0);
     EXPECT(exo_thread_start(g.cpu.thread, 0, 0, 0), 0);

@@ -9,6 +9,7 @@ GUEST(vector);
 GUEST(msrs);
 GUEST(clock);
 GUEST(xcr);
+GUEST(xget);
 GUEST(port);
 
 static struct guest g, h;
@@ -66,6 +67,20 @@ static void test_groups(void)
     CHECK(p->cr.cr2 == 0xffff800000001234 && p->segs.seg[EXO_FS].base == 0xffff888000000000);
     CHECK(p->msr.lstar == 0xffff800000000002 && p->dr.dr3 == 4 && p->msr.kernel_gs == 0x5000);
     EXPECT(guest_run(&g, EXO_VG_ALL & ~(EXO_VG_PDPTE | EXO_VG_TIME), 0), EXO_VX_HLT);
+    EXPECT(guest_end(&g), 0);
+}
+
+/* Flags that do not exist stay 0, whichever way the reply takes. */
+static void test_flags(void)
+{
+    EXPECT(guest_make(&g, 0, &halt, true), 0);
+    EXPECT(guest_run(&g, GROUPS_START, 0), EXO_VX_HLT);
+    for (unsigned i = 0; i < 2; i++) {
+        g.page->rip.rflags = 0xffffffffffc08028;
+        if (i == 0) EXPECT(guest_run(&g, EXO_VG_RIP, EXO_VG_RIP), EXO_VX_MORE);
+        if (i == 1) EXPECT(guest_run(&g, EXO_VG_RIP, 0), EXO_VX_HLT);
+        EXPECT(g.page->rip.rflags & 0xffffffffffc0802a, 2);
+    }
     EXPECT(guest_end(&g), 0);
 }
 
@@ -166,6 +181,29 @@ static uint64_t native_vector(void)
     uint64_t value;
     __asm__ volatile("movq %%xmm1, %0" : "=r"(value));
     return value;
+}
+
+static void gs_set(uint64_t base) { __asm__ volatile("wrgsbase %0" : : "r"(base)); }
+
+static uint64_t gs_get(void)
+{
+    uint64_t base;
+    __asm__ volatile("rdgsbase %0" : "=r"(base));
+    return base;
+}
+
+/* A monitor's own segment base, changed between exits. */
+static void test_bases(void)
+{
+    EXPECT(guest_make(&g, 0, &halt, true), 0);
+    EXPECT(guest_run(&g, GROUPS_START, 0), EXO_VX_HLT);
+    for (uint64_t i = 1; i < 10; i++) {
+        gs_set(i * 0x1000);
+        EXPECT(guest_run(&g, EXO_VG_A, 0), EXO_VX_HLT);
+        EXPECT(gs_get(), i * 0x1000);
+    }
+    gs_set(0);
+    EXPECT(guest_end(&g), 0);
 }
 
 /* Two guests and we have the same register, each its own. */
@@ -295,6 +333,19 @@ static void test_xcr0(void)
     EXPECT(guest_end(&g), 0);
 }
 
+static void test_xcr0_group(void)
+{
+    EXPECT(guest_make(&g, 0, &xget, true), 0);
+    g.page->cr.cr4 |= 1ul << 18;
+    for (uint64_t value = 1; value <= 3; value += 2) {
+        g.page->cr.xcr0 = value;
+        EXPECT(guest_run(&g, GROUPS_START, 0), EXO_VX_HLT);
+        EXPECT(g.page->a.rax, value);
+        g.page->rip.rip = GUEST_CODE;
+    }
+    EXPECT(guest_end(&g), 0);
+}
+
 static void test_calls(void)
 {
     EXPECT(guest_make(&g, 0, &halt, false), 0);
@@ -315,13 +366,16 @@ static void test_calls(void)
 const struct test state_tests[] = {
     {"all general registers go in and out", test_registers},
     {"all groups are read back as set", test_groups},
+    {"flags that do not exist", test_flags},
     {"what is not allowed is refused", test_refused},
+    {"a monitor keeps its segment base", test_bases},
     {"each guest has its own FPU", test_fpu},
     {"a guest's FPU in its page", test_fpu_group},
     {"MSRs passed and taken back", test_msrs},
     {"ports passed and taken back", test_ports},
     {"a guest's clock has its offset", test_time},
     {"each guest has its own XCR0", test_xcr0},
+    {"XCR0 as its monitor set it", test_xcr0_group},
     {"calls that virtual CPUs refuse", test_calls},
     {NULL, NULL},
 };
