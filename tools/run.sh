@@ -99,7 +99,8 @@ guest() {
 {
     echo "# Made by tools/run.sh: see root/config.c for the form of these lines."
     echo "program console memory=8M slots=8 console=yes tables=yes irqs=yes wait=yes"
-    echo "program switch memory=4M slots=4 console=yes"
+    echo "program switch memory=4M slots=4"
+    echo "channel switch console tag=log"
     echo "shutdown 604 2000 2"
 } >$files/config
 guest 1 $name

@@ -4,6 +4,9 @@
  * KEPT bytes of it, and printed when it is selected; nobody waits for being selected. Keys
  * go to the selected one. Ctrl-] is ours: what follows it says what to do.
  *
+ * Programs that only have something to say now and then have a channel with the tag log:
+ * they come last, and are never shown unasked.
+ *
  * A guest is not trusted: it can write what it likes to the terminal while it is
  * selected, and nothing else. */
 #include "console.h"
@@ -21,14 +24,14 @@ struct guest {
     bool gone; /* it has ended, and that was said */
 };
 static struct guest guests[EXO_CHANNELS];
-static int count, selected = COMMANDS;
+static int count, machines, selected = COMMANDS;
 static uint64_t events = EV_INPUT;
 
-void guests_open(void)
+static void channels_open(const char *tag)
 {
     while (count < EXO_CHANNELS) {
         struct guest *g = &guests[count];
-        if (exo_channel_find(&g->channel, NULL, "console") < 0) return;
+        if (exo_channel_find(&g->channel, NULL, tag) < 0) return;
         g->kept = malloc(KEPT);
         if (!g->kept) {
             exo_printf("console: no memory to keep what %s writes\n", g->channel.peer);
@@ -37,6 +40,13 @@ void guests_open(void)
         events |= g->channel.event;
         count++;
     }
+}
+
+void guests_open(void)
+{
+    channels_open("console");
+    machines = count;
+    channels_open("log");
 }
 
 bool commands_shown(void) { return selected == COMMANDS; }
@@ -184,5 +194,5 @@ void guests_start(void)
 {
     if (!count) return;
     show_keys();
-    if (count == 1) select_guest(0);
+    if (machines == 1) select_guest(0);
 }

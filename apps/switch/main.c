@@ -9,20 +9,28 @@
 static struct ethernet_switch ethernet;
 static struct exo_channel channel[SWITCH_PORTS];
 static bool open[SWITCH_PORTS];
+static struct exo_channel log; /* to the console, where the configuration gives one */
 
 union packet_memory {
     struct exo_packet packet;
     uint8_t bytes[EXO_PACKET_MAX];
 };
 
+static void log_write(const char *text, size_t n)
+{
+    exo_channel_write(&log, text, n); /* what does not fit is lost */
+}
+
+/* The events of all ports. */
 static uint64_t ports_open(void)
 {
     uint64_t events = 0;
+    if (exo_channel_find(&log, NULL, "log") == 0) exo_writer = log_write;
     for (unsigned i = 0; i < SWITCH_PORTS; i++) {
         long r = exo_channel_open(&channel[i], i);
         open[i] = r == 0;
         if (r == 0) events |= channel[i].event;
-        if (r < 0 && r != -EXO_E_NONE)
+        if (r < 0 && r != -EXO_E_NONE && r != -EXO_E_BOUND)
             exo_printf("switch: channel %u cannot be opened: %s\n", i, exo_strerror(r));
     }
     return events;

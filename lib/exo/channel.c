@@ -19,7 +19,8 @@ static void wake(struct exo_channel *c, volatile uint32_t *waits)
     fence();
     if (!*waits) return;
     *waits = 0;
-    exo_event_signal(c->signal);
+    while (exo_event_signal(c->signal) == -EXO_E_AGAIN)
+        ; /* another CPU is changing capabilities near it */
 }
 
 static size_t broken(struct exo_channel *c)

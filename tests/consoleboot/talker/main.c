@@ -36,7 +36,7 @@ static void flood(void)
 
 int main(struct exo_startup *start)
 {
-    long r = exo_channel_find(&channel, "console", "console");
+    long r = exo_channel_find(&channel, "console", NULL);
     if (r < 0) return 1;
     exo_writer = say;
     exo_printf("talker %s is here\r\n", start->args);
