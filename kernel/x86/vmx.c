@@ -252,7 +252,7 @@ static void controls_write(const struct thread *t)
     vmwrite(EXCEPTION_BITMAP, EXCEPTIONS);
     vmwrite(IO_BITMAP_A, maps);
     vmwrite(IO_BITMAP_B, maps + EXO_PAGE);
-    vmwrite(MSR_BITMAP, maps + 3 * EXO_PAGE);
+    vmwrite(MSR_BITMAP, maps + 3ul * EXO_PAGE);
     vmwrite(EPTP, (uint64_t)e->root * EXO_PAGE | controls.eptp);
     vmwrite(LINK, UINT64_MAX);
     if ((controls.word[PIN_WORD] & PIN_OPTIONAL) != 0)
@@ -355,7 +355,7 @@ static void dr_set(struct vmx *x, const struct exo_vm_dr *dr)
     vmwrite(GUEST_DR7, dr->dr7);
 }
 
-_Static_assert(offsetof(struct exo_vm_msr, sysenter_cs) == GUEST_MSRS * 8, "as switched_msrs");
+_Static_assert(offsetof(struct exo_vm_msr, sysenter_cs) == GUEST_MSRS * 8ul, "as switched_msrs");
 
 static void msr_get(const struct vmx *x, struct exo_vm_msr *msr)
 {
