@@ -4,6 +4,7 @@
 
     guests.py bare            the guest's files on the emulator itself, without exovisor
     guests.py two [options]   two guests of exovisor, a disk each, on one switch
+    guests.py three           three guests and a native program; orders to their monitors
     guests.py pvh [options]   one with two virtual CPUs, whose kernel is entered by PVH
     guests.py firmware [opt.] SeaBIOS in exovisor, its boot menu, and a boot sector of ours
     guests.py hostile [opt.]  guests that wish their monitors ill: tests/hostile
@@ -17,6 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 
 import console
 import emu
@@ -29,6 +31,9 @@ PVH_ARCHIVE = "build/guest-pvh.cpio"
 PVH = ["--kernel", "build/release/kernel.elf", "--archive", PVH_ARCHIVE, "--memory", "1G",
        "--cpus", "2"]
 TWO = ["--kernel", "build/release/kernel.elf", "--archive", ARCHIVE, "--memory", "2G"]
+THREE_ARCHIVE = "build/guest-three.cpio"
+THREE = ["--kernel", "build/release/kernel.elf", "--archive", THREE_ARCHIVE, "--memory", "2G",
+         "--icount"]  # time is counted in instructions: shares do not depend on the host's load
 FIRMWARE_ARCHIVE = "build/firmware.cpio"
 WITH_FIRMWARE = ["--kernel", "build/release/kernel.elf", "--archive", FIRMWARE_ARCHIVE,
                  "--memory", "512M"]
@@ -82,6 +87,49 @@ def two(machine, check):
     machine.send(ESCAPE + "q")
     check("the machine powers off", machine.ends())
     check("nothing leaked", "LEAK" not in machine.text and "PANIC" not in machine.text)
+
+
+def three(machine, check):
+    """All of them busy, and a native program with a quarter of the time slots."""
+    check("they are there", machine.until("Ctrl-] 4  share", 0) >= 0)
+    for i, name in enumerate(("debian", "debian2", "debian3"), 1):
+        check(f"prompt of {name}", machine.answers(f"{ESCAPE}{i}\r", f"{name}:/root#"))
+        check(f"{name} is busy", machine.answers(
+            "while :; do :; done & echo b''usy\r", "\nbusy"))
+    start = len(machine.text)
+    machine.send(ESCAPE + "4")
+    for _ in range(4):
+        machine.until("permille\n", start)
+        start = len(machine.text)
+    shares = [int(n) for n in re.findall(r"share: (\d+) permille", machine.text)]
+    check(f"a quarter is guaranteed: {shares[-2:]} permille",
+          len(shares) > 2 and all(245 <= share <= 400 for share in shares[-2:]))
+    check("orders: memory", machine.answers(ESCAPE + "0vm debian2 mem-set 192\r", "asked to keep 192"))
+    check("the balloon inflates", balloon(machine, 65536))
+    check("orders: memory back", machine.answers("vm debian2 mem-set 256\r", "asked to keep 256"))
+    check("the balloon deflates", balloon(machine, 0))
+    check("orders: nonsense", machine.answers("vm debian2 mem-set much\r", "mem-set takes MiB"))
+    check("orders: the end", machine.answers("vm debian3 destroy\r", "[debian3 has ended]"))
+    check("the others go on", machine.answers(ESCAPE + "1echo $((6 * 7))z\r", "42z"))
+    machine.send(ESCAPE + "q")
+    check("the machine powers off", machine.ends())
+    check("nothing leaked", "LEAK" not in machine.text and "PANIC" not in machine.text)
+
+
+def balloon(machine, kib):
+    """Does it come to have so much?"""
+    for _ in range(60):
+        machine.answers("vm debian2 info\r", "virtual CPU")
+        if f"the balloon has {kib} KiB" in machine.text[-400:]:
+            return True
+        time.sleep(1)
+    return False
+
+
+def make_three():
+    subprocess.run(["tools/run.sh", THREE_ARCHIVE], check=True,
+                   env=dict(os.environ, GUESTS="3", GUEST_MEMORY="256",
+                            PROGRAM="build/user/tests/consoleboot/share.elf"))
 
 
 def pvh(machine, check):
@@ -213,7 +261,8 @@ def make_archive():
                    env=dict(os.environ, GUESTS="2", DISK=FILES + "disk-64.img"))
 
 
-SESSIONS = {"bare": (bare, BARE), "two": (two, TWO), "pvh": (pvh, PVH),
+SESSIONS = {"bare": (bare, BARE), "two": (two, TWO), "three": (three, THREE),
+            "pvh": (pvh, PVH),
             "firmware": (firmware, WITH_FIRMWARE),
             "hostile": (hostile, WITH_HOSTILE)}
 
@@ -230,6 +279,9 @@ def run(name, options=()):
         subprocess.run(["tools/guest.sh"] + what, check=True)
     if session is two:
         make_archive()
+    if session is three:
+        subprocess.run(["tools/guest.sh"], check=True)
+        make_three()
     if session is pvh:
         make_pvh()
     if session is firmware:

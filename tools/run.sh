@@ -10,6 +10,8 @@
 #   GUEST_CPUS=N       its virtual CPUs (1)
 #   GUESTS=N           so many of them (1 to 3), on one switch
 #   DISK=FILE          its disk instead of build/guest/disk.img
+#   PROGRAM=FILE       a program of ours (ELF) beside them, with 16 of a CPU's 64 time slots
+#                      and a channel to the console
 #
 # The programs must be in build/user.
 set -eu
@@ -107,6 +109,12 @@ guest 1 $name
 for i in 2 3; do
     [ "$i" -gt "$guests" ] || guest "$i" "$name$i"
 done
+if [ -n "${PROGRAM-}" ]; then
+    program=$(basename "$PROGRAM" .elf)
+    pack="$pack $program=$PROGRAM"
+    echo "program $program memory=2M slots=16" >>$files/config
+    echo "channel console $program tag=console" >>$files/config
+fi
 # shellcheck disable=SC2086
 tools/archive.sh "$output" root=build/user/root.image config=$files/config \
     console=build/user/apps/console.elf switch=build/user/apps/switch.elf vmm=build/user/vmm.elf \
