@@ -233,7 +233,7 @@ def main(argv):
         count.failed += 1
     console_test(count)
     guest_tests(count, "bare")
-    for session in ("firmware", "hostile", "pvh", "two"):
+    for session in ("firmware", "hostile", "pvh", "two") + (("hundred", "three") if long else ()):
         guest_tests(count, session)
     if "--long" in argv:
         bochs_guests(count)
