@@ -192,6 +192,11 @@ static void test_exception(void)
     g.page->inject = (struct exo_vm_inject){.event = EXO_VE_VALID | EXO_VE_SOFT | 3, .length = 2};
     EXPECT(guest_run(&g, EXO_VG_INJECT | EXO_VG_RIP, 0), EXO_VX_HLT);
     EXPECT(*guest_word(&g, GUEST_DATA), GUEST_CODE + 2);
+    g.page->rip.rip = GUEST_CODE; /* a break point, at its instruction or behind it */
+    g.page->inject =
+        (struct exo_vm_inject){.event = EXO_VE_VALID | EXO_VE_EXCEPTION | 3, .length = 1};
+    EXPECT(guest_run(&g, EXO_VG_INJECT | EXO_VG_RIP, 0), EXO_VX_HLT);
+    CHECK(*guest_word(&g, GUEST_DATA) - GUEST_CODE <= 1);
     EXPECT(guest_end(&g), 0);
 }
 
