@@ -11,6 +11,7 @@
 
 enum { /* registers; as MSR: MSR_X2APIC + (register >> 4) */
        LAPIC_ID = 0x20,
+       LAPIC_TPR = 0x80,
        LAPIC_EOI = 0xb0,
        LAPIC_LDR = 0xd0,
        LAPIC_SPURIOUS = 0xf0,
@@ -77,6 +78,7 @@ static void lapic_write(unsigned reg, uint32_t value)
 uint32_t lapic_id(void) { return lapic ? lapic_read(LAPIC_ID) >> 24 : lapic_read(LAPIC_ID); }
 
 void lapic_eoi(void) { lapic_write(LAPIC_EOI, 0); }
+void lapic_look(void) { lapic_write(LAPIC_TPR, 0); }
 
 static void icr_write(uint32_t apic_id, uint32_t command)
 {

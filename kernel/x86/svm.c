@@ -420,6 +420,7 @@ static uint32_t svm_reason(struct thread *t, struct vcpu *v, struct exo_vm_exit 
 /* Core's decision, after an exit that is not a plain one. */
 static struct quick exit_slowly(struct thread *t, struct vcpu *v, struct vmcb *b)
 {
+    if ((v->window & EXO_WINDOW_INTERRUPT) != 0) lapic_look();
     if (b->exit_code != X_INVALID) {
         event_keep(t, v, b);
         if ((v->inject.event & 0x700) == EXO_VE_SOFT) t->regs.rip -= v->inject.length;

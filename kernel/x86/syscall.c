@@ -76,6 +76,7 @@ static void __attribute__((noreturn)) cpu_idle(struct percpu *p)
     if (p->cur != NULL) bases_save(p->cur);
     p->cur = NULL;
     cr3_follow(p, kernel_cr3);
+    lapic_look();
     for (;;)
         __asm__ volatile("sti\n\thlt" : : : "memory");
 }

@@ -192,6 +192,9 @@ void apic_init(void); /* once: 8259 off, I/O APICs, TSC and timer measured */
 void lapic_init(void); /* each CPU */
 uint32_t lapic_id(void);
 void lapic_eoi(void);
+/* Has what is pending looked at again. QEMU can lose, when VMRUN asks for an interrupt window
+ * (helper_vmrun changes interrupt_request without a lock), that an interrupt just came. */
+void lapic_look(void);
 /* One interrupt VECTOR_TIMER at about the TSC value; it may come early when that is
  * far away. A time that has passed: at once. 0: none. */
 void lapic_timer_set(uint64_t deadline);
