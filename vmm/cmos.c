@@ -13,6 +13,7 @@
 #define NS 1000000000ull
 #define DAY 86400
 #define BYTES 128u
+#define PERIOD_LEAST (NS / 1024) /* a guest cannot ask for a storm */
 
 /* Registers: data sheet, "Address Map". */
 enum {
@@ -156,7 +157,8 @@ static uint64_t period(void)
     unsigned rate = bytes[REG_A] & A_RATE;
     if (!(bytes[REG_B] & B_PERIODIC) || !rate) return 0;
     if (rate < 3) rate += 7; /* 1 and 2 are 256 and 128 Hz */
-    return (NS << (rate - 1)) / 32768;
+    uint64_t every = (NS << (rate - 1)) / 32768;
+    return every < PERIOD_LEAST ? PERIOD_LEAST : every;
 }
 
 static void timer_set(void)

@@ -71,7 +71,7 @@ enum { MODE_FIXED, MODE_LOWEST, MODE_SMI, MODE_NMI = 4, MODE_INIT, MODE_SIPI, MO
 
 #define BROADCAST 0xffffffffu
 #define XAPIC_BROADCAST 0xffu
-#define PERIOD_LEAST 200000 /* nanoseconds: a guest cannot ask for a storm */
+#define PERIOD_LEAST 500000 /* nanoseconds: a guest cannot ask for a storm */
 #define FAR (1ull << 62)
 
 struct lapic {

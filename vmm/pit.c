@@ -11,7 +11,7 @@
 
 #define HZ 1193182ull
 #define NS 1000000000ull
-#define PERIOD_LEAST 200 /* ticks: a guest cannot ask for a storm */
+#define PERIOD_LEAST 596 /* ticks: a guest cannot ask for a storm */
 
 /* The control word: data sheet, "Control Word Format". */
 #define CONTROL_COUNTER(word) ((word) >> 6)
