@@ -31,11 +31,15 @@ static uint64_t sel_bits(uint32_t sel)
     return (uint64_t)(sel & 7) << PTE_SOFT_LOW | (uint64_t)(sel >> 3) << PTE_SOFT_HIGH;
 }
 
+/*@ assigns \nothing;
+    ensures \result == p_ept_sel_bits(sel); */
 static uint64_t ept_sel_bits(uint32_t sel)
 {
     return (uint64_t)(sel & 3) << EPT_SOFT_LOW | (uint64_t)(sel >> 2) << PTE_SOFT_HIGH;
 }
 
+/*@ assigns \nothing;
+    ensures \result == p_ept_leaf(f, rights, sel, level, cache); */
 static __attribute__((noinline)) uint64_t ept_leaf(frame_t f, unsigned rights, uint32_t sel,
                                                    unsigned level, uint64_t cache)
 {
@@ -142,7 +146,7 @@ struct span { /* what a bind call asks for, checked */
 
 /*@ predicate span_ok(struct span *s) = 1 <= s->level <= 3 && s->sel < 16384 &&
       (s->cache == 0 || s->cache == CACHE_UC) &&
-      s->bits == p_leaf(0, s->rights, s->sel, s->level, s->cache) &&
+      s->bits == p_leaf(e_format(s->env), 0, s->rights, s->sel, s->level, s->cache) &&
       (s->rights == 1 || s->rights == 3 || s->rights == 5 || s->rights == 7); */
 
 /*@ requires \valid(level);
@@ -167,7 +171,7 @@ static long size_level(uint64_t rights, unsigned *level)
     ensures \result == 0 ==> *out == cap_at(s->env, s->sel) && s->sel < envs[s->env].nsel &&
             caps[*out].kind == EXO_FRAMES && SUBSET(s->rights, caps[*out].rights) &&
             s->cache == caps[*out].badge && (s->cache == 0 || s->cache == CACHE_UC) &&
-            s->bits == p_leaf(0, s->rights, s->sel, s->level, s->cache);
+            s->bits == p_leaf(e_format(s->env), 0, s->rights, s->sel, s->level, s->cache);
     ensures alive: \result == 0 ==> (caps[*out].flags & CAP_DYING) == 0 &&
             (envs[s->env].flags & ENV_DYING) == 0; */
 HOT long bind_check(struct span *s, cref_t *out)
@@ -201,8 +205,8 @@ HOT bool cap_covers(const struct cap *c, uint64_t first, uint64_t n)
             (f < nframes ==> words[f] == \old(words[f]));
     ensures empty: \result == 0 ==> !p_present(\old(tables[t].e[i]));
     ensures bound: \result == 0 ==> p_present(tables[t].e[i]) &&
-            p_frame(tables[t].e[i]) == f && p_sel(tables[t].e[i]) == s->sel &&
-            p_rights(tables[t].e[i]) == s->rights;
+            p_frame(tables[t].e[i]) == f && e_sel(s->env, tables[t].e[i]) == s->sel &&
+            p_rights(e_format(s->env), tables[t].e[i]) == s->rights;
     ensures safe: \result == 0 && s->level == 1 && counted(f) ==>
             bindable(words[f], (s->rights & EXO_W) != 0 ? 1 : 0);
     ensures exact: s->level == 1 && \old(counted(f)) ==>

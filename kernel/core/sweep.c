@@ -16,14 +16,50 @@
 #define KERNEL_SLOTS 16
 #define SWEEP_HOPS 64 /* tables looked at in one step, as long as nothing was taken */
 
+/*@ requires e < PROOF_FRAMES - 3;
+    assigns \nothing;
+    ensures \result != 0 <==> dying(e, sel); */
 static bool sel_dying(frame_t e, uint32_t sel)
 {
     return (caps[env_caps(e) + sel].flags & CAP_DYING) != 0;
 }
 
 /* Unbinds the entries of a leaf table, all or only the dying ones. va: of its first page. */
+/*@ requires invariants && env_ok(e) && is_table(t, 1, e) && the_cpu.pend_count == 0;
+    assigns tables[t].e[0 .. 511], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
+    ensures invariants;
+    ensures bounded: the_cpu.pend_count <= 512;
+    ensures gone: \forall integer i; 0 <= i < 512 && p_present(tables[t].e[i]) ==>
+            all == 0 && !dying(e, e_sel(e, tables[t].e[i]));
+    ensures kept: \forall integer i; 0 <= i < 512 && all == 0 &&
+            !(p_present(\old(tables[t].e[i])) && dying(e, e_sel(e, \old(tables[t].e[i])))) ==>
+            tables[t].e[i] == \old(tables[t].e[i]);
+    ensures cleared: \forall integer i; 0 <= i < 512 ==> tables[t].e[i] == 0 ||
+            tables[t].e[i] == \old(tables[t].e[i]);
+    ensures recorded: \forall integer i; 0 <= i < 512 &&
+            tables[t].e[i] != \old(tables[t].e[i]) ==> \exists integer k;
+            0 <= k < the_cpu.pend_count && the_cpu.pend[k].entry == \old(tables[t].e[i]);
+    ensures taken: \forall integer k; 0 <= k < the_cpu.pend_count ==>
+            the_cpu.pend[k].env == e && the_cpu.pend[k].level == 1; */
 static void leaf_sweep(frame_t e, frame_t t, uint64_t va, bool all)
 {
+    /*@ loop invariant 0 <= i <= 512 && the_cpu.pend_count <= i && invariants;
+        loop invariant \forall integer j; 0 <= j < i && p_present(tables[t].e[j]) ==>
+            all == 0 && !dying(e, e_sel(e, tables[t].e[j]));
+        loop invariant \forall integer j; 0 <= j < i && all == 0 &&
+            !(p_present(\at(tables[t].e[j], Pre)) && dying(e, e_sel(e, \at(tables[t].e[j], Pre)))) ==>
+            tables[t].e[j] == \at(tables[t].e[j], Pre);
+        loop invariant \forall integer j; 0 <= j < i ==> tables[t].e[j] == 0 ||
+            tables[t].e[j] == \at(tables[t].e[j], Pre);
+        loop invariant \forall integer j; 0 <= j < i &&
+            tables[t].e[j] != \at(tables[t].e[j], Pre) ==> \exists integer k;
+            0 <= k < the_cpu.pend_count && the_cpu.pend[k].entry == \at(tables[t].e[j], Pre);
+        loop invariant \forall integer j; i <= j < 512 ==>
+            tables[t].e[j] == \at(tables[t].e[j], Pre);
+        loop invariant \forall integer k; 0 <= k < the_cpu.pend_count ==>
+            the_cpu.pend[k].env == e && the_cpu.pend[k].level == 1;
+        loop assigns i, tables[t].e[0 .. 511], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
+        loop variant 512 - i; */
     for (unsigned i = 0; i < 512; i++) {
         uint64_t *entry = &tables[t].e[i];
         if ((*entry & PTE_P) != 0 && (all || sel_dying(e, pte_sel(pte_format(e), *entry))))
@@ -32,6 +68,9 @@ static void leaf_sweep(frame_t e, frame_t t, uint64_t va, bool all)
 }
 
 /* Where va's neighbour at `level` begins; past the end of a half, the other one. */
+/*@ requires 1 <= level <= 4;
+    assigns \nothing;
+    ensures \result == v_next(va, level); */
 static uint64_t va_after(uint64_t va, unsigned level)
 {
     uint64_t step = 1ull << (12 + 9 * (level - 1));
@@ -40,92 +79,202 @@ static uint64_t va_after(uint64_t va, unsigned level)
     return va;
 }
 
+/* Takes away one entry of a subtree that is being drained. */
+/*@ requires invariants && env_ok(e) && 0 < t < nframes && i < 512 && the_cpu.pend_count == 0;
+    assigns tables[t].e[i], the_cpu.pend_count, the_cpu.pend[0];
+    ensures invariants;
+    ensures tables[t].e[i] == 0 && the_cpu.pend_count == 1;
+    ensures the_cpu.pend[0].env == e && the_cpu.pend[0].level == level &&
+            the_cpu.pend[0].entry == \old(tables[t].e[i]); */
+static void entry_take(frame_t e, frame_t t, unsigned i, unsigned level)
+{
+    pend_add(e, PEND_ANYWHERE, entry_swap(&tables[t].e[i], 0), level);
+}
+
 /* One step down a detached subtree: the deepest first table is emptied and given back.
  * True when the table `top` itself has become empty. va is unknown by now: the round
  * flushes everything when a table is among what was taken. */
-static bool drain_step(frame_t e, frame_t top, unsigned level, bool user_only)
+/*@ requires invariants && env_ok(e) && is_table(top, level, e) && 1 <= level <= 4;
+    requires the_cpu.pend_count == 0;
+    assigns tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count,
+            the_cpu.pend[0 .. PEND_MAX - 1];
+    ensures invariants;
+    ensures only_cleared: \forall integer t, i; 0 <= t < nframes && 0 <= i < 512 ==>
+            tables[t].e[i] == 0 || tables[t].e[i] == \old(tables[t].e[i]);
+    ensures empty: \result != 0 ==> the_cpu.pend_count == 0 && table_empty(top, level);
+    ensures progress: \result == 0 ==> the_cpu.pend_count > 0;
+    ensures returned: the_cpu.pend_count > 0 && the_cpu.pend[0].level >= PEND_TABLE ==>
+            the_cpu.pend_count == 1 && the_cpu.pend[0].level < PEND_TABLE + level &&
+            is_table(p_frame(the_cpu.pend[0].entry), the_cpu.pend[0].level - PEND_TABLE, e) &&
+            table_empty(p_frame(the_cpu.pend[0].entry), the_cpu.pend[0].level - PEND_TABLE); */
+static bool drain_step(frame_t e, frame_t top, unsigned level)
 {
-    frame_t t = top;
-    uint64_t *up = NULL;
+    frame_t t = top, above = 0; /* the entry that leads to t: `at` of `above`, 0 none */
+    unsigned at = 0;
+    /*@ loop invariant 1 <= l <= level && is_table(t, l, e);
+        loop invariant l == level ==> above == 0 && t == top;
+        loop invariant l < level ==> at < 512 && is_table(above, l + 1, e) &&
+            p_present(tables[above].e[at]) && p_frame(tables[above].e[at]) == t;
+        loop assigns l, t, above, at;
+        loop variant l; */
     for (unsigned l = level; l > 1; l--) {
-        unsigned end = l == 4 && user_only ? USER_TOP : 512;
-        unsigned i = table_next(t, end);
-        if (i == end && end == USER_TOP) {
+        unsigned i = table_next(t, l == 4 ? USER_TOP : 512);
+        if (l == 4 && i == USER_TOP) {
             i = USER_TOP + KERNEL_SLOTS;
+            /*@ loop invariant 272 <= i <= 512;
+                loop invariant \forall integer j; 272 <= j < i ==> !p_present(tables[t].e[j]);
+                loop assigns i;
+                loop variant 512 - i; */
             while (i < 512 && (tables[t].e[i] & PTE_P) == 0)
                 i++;
-            end = 512;
         }
-        if (i == end) {
-            if (up == NULL) return true;
-            pend_add(e, PEND_ANYWHERE, entry_swap(up, 0), l | PEND_TABLE);
+        if (i == 512) {
+            /*@ assert empty: table_empty(t, l); */
+            if (above == 0) return true;
+            entry_take(e, above, at, l | PEND_TABLE);
+            /*@ assert still: table_empty(t, l) && is_table(t, l, e); */
             return false;
         }
-        uint64_t *entry = &tables[t].e[i];
-        if (l < 4 && (*entry & PTE_PS) != 0) {
-            pend_add(e, PEND_ANYWHERE, entry_swap(entry, 0), l);
+        if (l < 4 && (tables[t].e[i] & PTE_PS) != 0) {
+            entry_take(e, t, i, l);
             return false;
         }
-        up = entry;
-        t = pte_frame(*entry);
+        above = t;
+        at = i;
+        t = pte_frame(tables[t].e[i]);
     }
     if (table_next(t, 512) != 512) {
         leaf_sweep(e, t, PEND_ANYWHERE, true);
         return false;
     }
-    if (up == NULL) return true;
-    pend_add(e, PEND_ANYWHERE, entry_swap(up, 0), 1 | PEND_TABLE);
+    /*@ assert bottom: table_empty(t, 1); */
+    if (above == 0) return true;
+    entry_take(e, above, at, 1 | PEND_TABLE);
+    /*@ assert rest: table_empty(t, 1) && is_table(t, 1, e); */
     return false;
 }
 
 /* Goes on with the detached subtree; gives its root back when it is empty. */
+/*@ requires invariants && env_ok(e) && sweep_ok(e) && envs[e].doomed != 0;
+    requires the_cpu.pend_count == 0;
+    assigns envs[e].doomed, tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count,
+            the_cpu.pend[0 .. PEND_MAX - 1];
+    ensures invariants;
+    ensures env: env_ok(e);
+    ensures walk: sweep_ok(e);
+    ensures only_cleared: \forall integer t, i; 0 <= t < nframes && 0 <= i < 512 ==>
+            tables[t].e[i] == 0 || tables[t].e[i] == \old(tables[t].e[i]);
+    ensures progress: the_cpu.pend_count > 0;
+    ensures over: envs[e].doomed == 0 || envs[e].doomed == \old(envs[e].doomed);
+    ensures empty: envs[e].doomed == 0 ==> the_cpu.pend_count == 1 &&
+            table_empty(\old(envs[e].doomed), envs[e].doomed_level) &&
+            the_cpu.pend[0].level == PEND_TABLE + envs[e].doomed_level &&
+            p_frame(the_cpu.pend[0].entry) == \old(envs[e].doomed) &&
+            e_sel(e, the_cpu.pend[0].entry) == envs[e].doomed_sel; */
 static void doomed_step(frame_t e)
 {
     struct env *v = &envs[e];
-    if (!drain_step(e, v->doomed, v->doomed_level, false)) return;
+    if (!drain_step(e, v->doomed, v->doomed_level)) return;
     pend_add(e, PEND_ANYWHERE, pte_table(pte_format(e), v->doomed, v->doomed_sel),
              v->doomed_level | PEND_TABLE);
     v->doomed = 0;
+    /*@ assert envs: \forall integer x; 0 <= x < PROOF_FRAMES && \at(env_ok(x), Pre) ==> env_ok(x); */
 }
 
-/* Moves the walk on by one table, present or not. */
-static void sweep_hop(frame_t e)
+/* The walk of sweep_va came to an entry of table t, at level l, that leads no further, or
+ * not for long: moves it on behind what that entry maps, or detaches the table below. */
+/*@ requires invariants && env_ok(e) && sweep_ok(e) && the_cpu.pend_count == 0;
+    requires envs[e].doomed == 0 && 2 <= l <= 4 && is_table(t, l, e);
+    requires path(e, envs[e].sweep_va, l, t);
+    requires stops(e, tables[t].e[v_index(envs[e].sweep_va, l)], l);
+    assigns envs[e].sweep_va, envs[e].doomed, envs[e].doomed_sel, envs[e].doomed_level,
+            tables[t].e[v_index(envs[e].sweep_va, l)], the_cpu.pend_count, the_cpu.pend[0];
+    ensures invariants;
+    ensures env: env_ok(e);
+    ensures walk: sweep_ok(e);
+    ensures only_cleared: tables[t].e[v_index(\old(envs[e].sweep_va), l)] == 0 ||
+            tables[t].e[v_index(\old(envs[e].sweep_va), l)] ==
+            \old(tables[t].e[v_index(envs[e].sweep_va, l)]);
+    ensures behind: envs[e].doomed == 0 ==>
+            envs[e].sweep_va == v_next(\old(envs[e].sweep_va), l) &&
+            part_clean(e, \old(envs[e].sweep_va), l); */
+static void entry_sweep(frame_t e, frame_t t, unsigned l)
 {
     struct env *v = &envs[e];
-    if (v->doomed != 0) {
-        doomed_step(e);
-        return;
-    }
-    frame_t t = v->root;
-    uint64_t va = v->sweep_va;
-    for (unsigned l = 4; l > 1; l--) {
-        uint64_t *entry = &tables[t].e[va_index(va, l)];
-        if ((*entry & PTE_P) == 0) {
-            v->sweep_va = va_after(va, l);
-            return;
-        }
-        bool dying = sel_dying(e, pte_sel(pte_format(e), *entry));
-        if (l < 4 && (*entry & PTE_PS) != 0) {
-            if (dying) pend_add(e, va, entry_swap(entry, 0), l);
-            v->sweep_va = va_after(va, l);
-            return;
-        }
-        if (dying) {
+    uint64_t *entry = &tables[t].e[va_index(v->sweep_va, l)];
+    if ((*entry & PTE_P) != 0 && sel_dying(e, pte_sel(pte_format(e), *entry))) {
+        if (l == 4 || (*entry & PTE_PS) == 0) {
             v->doomed_sel = pte_sel(pte_format(e), *entry);
             v->doomed_level = l - 1;
             v->doomed = pte_frame(entry_swap(entry, 0));
+            /*@ assert tree: tree; */
+            /*@ assert envs: \forall integer x; 0 <= x < PROOF_FRAMES && \at(env_ok(x), Pre) ==>
+                env_ok(x); */
             return;
         }
-        t = pte_frame(*entry);
+        pend_add(e, v->sweep_va, entry_swap(entry, 0), l);
+    }
+    v->sweep_va = va_after(v->sweep_va, l);
+    /*@ assert tree: tree; */
+    /*@ assert envs: \forall integer x; 0 <= x < PROOF_FRAMES && \at(env_ok(x), Pre) ==> env_ok(x); */
+}
+
+/* Moves the walk on by one table, present or not. */
+/*@ requires invariants && env_ok(e) && sweep_ok(e) && the_cpu.pend_count == 0;
+    requires envs[e].doomed == 0;
+    assigns envs[e].sweep_va, envs[e].doomed, envs[e].doomed_sel, envs[e].doomed_level,
+            tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
+    ensures invariants;
+    ensures env: env_ok(e);
+    ensures walk: sweep_ok(e);
+    ensures only_cleared: \forall integer t, i; 0 <= t < nframes && 0 <= i < 512 ==>
+            tables[t].e[i] == 0 || tables[t].e[i] == \old(tables[t].e[i]);
+    ensures behind: envs[e].doomed == 0 ==>
+            (envs[e].sweep_va == v_next(\old(envs[e].sweep_va), 4) &&
+             part_clean(e, \old(envs[e].sweep_va), 4)) ||
+            (envs[e].sweep_va == v_next(\old(envs[e].sweep_va), 3) &&
+             part_clean(e, \old(envs[e].sweep_va), 3)) ||
+            (envs[e].sweep_va == v_next(\old(envs[e].sweep_va), 2) &&
+             part_clean(e, \old(envs[e].sweep_va), 2)); */
+static void sweep_hop(frame_t e)
+{
+    struct env *v = &envs[e];
+    frame_t t = v->root;
+    uint64_t va = v->sweep_va;
+    /*@ loop invariant 1 <= l <= 4 && is_table(t, l, e) && path(e, va, l, t);
+        loop assigns l, t;
+        loop variant l; */
+    for (unsigned l = 4; l > 1; l--) {
+        uint64_t entry = tables[t].e[va_index(va, l)];
+        if ((entry & PTE_P) == 0 || (l < 4 && (entry & PTE_PS) != 0) ||
+            sel_dying(e, pte_sel(pte_format(e), entry))) {
+            entry_sweep(e, t, l);
+            return;
+        }
+        t = pte_frame(entry);
     }
     leaf_sweep(e, t, va & ~0x1fffffull, false);
+    /*@ assert still: path(e, va, 1, t); */
+    /*@ assert leaf: \forall integer i; 0 <= i < 512 ==> clean(e, tables[t].e[i]); */
+    /*@ assert leaf_clean: part_clean(e, va, 2); */
     v->sweep_va = va_after(va, 2);
 }
 
 void sweep_step(frame_t e)
 {
+    /*@ loop invariant 0 <= i <= SWEEP_HOPS && invariants;
+        loop invariant env_ok(e);
+        loop invariant sweep_ok(e);
+        loop invariant \forall integer t, k; 0 <= t < nframes && 0 <= k < 512 ==>
+            tables[t].e[k] == 0 || tables[t].e[k] == \at(tables[t].e[k], Pre);
+        loop assigns i, envs[e].sweep_va, envs[e].doomed, envs[e].doomed_sel, envs[e].doomed_level,
+            tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
+        loop variant SWEEP_HOPS - i; */
     for (unsigned i = 0; i < SWEEP_HOPS && this_cpu()->pend_count == 0; i++)
-        sweep_hop(e);
+        if (envs[e].doomed != 0)
+            doomed_step(e);
+        else
+            sweep_hop(e);
 }
 
 bool sweep_all_step(frame_t e)
@@ -134,11 +283,23 @@ bool sweep_all_step(frame_t e)
         doomed_step(e);
         return false;
     }
-    return drain_step(e, envs[e].root, 4, true);
+    return drain_step(e, envs[e].root, 4);
 }
 
 /* ---- the second phase ------------------------------------------------------------------------ */
 
+/*@ requires invariants && \valid_read(p) && \separated(p, &caps[0 .. 0xffffffff], &words[0 .. PROOF_FRAMES - 1]);
+    requires p->env < PROOF_FRAMES - 3 && 0 < (p->level & 7) < 4;
+    requires ready: pend_ok(p->entry, p->level);
+    assigns words[p_frame(p->entry)], blocks2m[p_frame(p->entry) >> 9],
+            blocks1g[p_frame(p->entry) >> 18], caps[entry_cap(p->env, p->entry)].bindings;
+    ensures counted_back: \old(caps[entry_cap(p->env, p->entry)].bindings) != 0 ==>
+            caps[entry_cap(p->env, p->entry)].bindings ==
+            \old(caps[entry_cap(p->env, p->entry)].bindings) - 1;
+    ensures page: p->level == 1 && \old(counted(p_frame(p->entry))) ==>
+            words[p_frame(p->entry)] == \old(words[p_frame(p->entry)]) - 1;
+    ensures table: p->level > PEND_TABLE ==> w_type(words[p_frame(p->entry)]) == EXO_FT_PLAIN &&
+            w_bindings(words[p_frame(p->entry)]) == w_bindings(\old(words[p_frame(p->entry)])); */
 void commit_entry(const struct pend *p)
 {
     frame_t f = pte_frame(p->entry);

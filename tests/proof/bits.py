@@ -32,26 +32,42 @@ DEFINITIONS = [  # name, parameters, kind, body; those of kind "int" are opaque 
     ("p_large", "e", "bool", "(e & 0x80) != 0"),
     ("p_writable", "e", "bool", "(e & 2) != 0"),
     ("p_frame", "e", "int", f"u32((e & {ADDR}) >> 12)"),
-    ("p_sel", "e", "int", "u32((e >> 9) & 7) | u32(u32((e >> 52) & 0x7ff) << 3)"),
+    # m: 0 native format, else EPT's
+    ("p_sel", "m, e", "int",
+     "where(m != 0, u32((e >> 10) & 3) | u32(u32(e >> 52) << 2),"
+     " u32((e >> 9) & 7) | u32(u32((e >> 52) & 0x7ff) << 3))"),
     ("p_sel_bits", "s", "int", "u64((s & 7) << 9) | u64((s >> 3) << 52)"),
-    ("p_rights", "e", "int",
-     "where((e & 4) == 0, 0, 1 | where((e & 2) != 0, 2, 0) | where((e & (1 << 63)) == 0, 4, 0))"),
-    ("p_leaf", "f, r, s, l, c", "int",
-     "u64(f << 12) | 1 | p_sel_bits(s) | c | where(r != 0, 4, 0) | (r & 2)"
-     " | where((r & 4) == 0, 1 << 63, 0) | where(l > 1, 0x80, 0)"),
+    ("p_ept_sel_bits", "s", "int", "u64((s & 3) << 10) | u64((s >> 2) << 52)"),
+    ("p_rights", "m, e", "int",
+     "where(m != 0, u32(e & 7), where((e & 4) == 0, 0, 1 | where((e & 2) != 0, 2, 0)"
+     " | where((e & (1 << 63)) == 0, 4, 0)))"),
+    ("p_ept_leaf", "f, r, s, l, c", "int",
+     "u64(f << 12) | (r & 7) | p_ept_sel_bits(s) | 0x40 | where(c == 0, 0x30, 0)"
+     " | where(l > 1, 0x80, 0)"),
+    ("p_leaf", "m, f, r, s, l, c", "int",
+     "where(m != 0, p_ept_leaf(f, r, s, l, c), u64(f << 12) | 1 | p_sel_bits(s) | c"
+     " | where(r != 0, 4, 0) | (r & 2) | where((r & 4) == 0, 1 << 63, 0)"
+     " | where(l > 1, 0x80, 0))"),
     ("p_at", "b, f", "int", "b | u64(f << 12)"),
-    ("p_marked", "e, x", "int", "e | (x & 0x60)"),  # takes over accessed and dirty
     ("v_pages", "l", "int", "u64(1 << u32(9 * u32(l - 1)))"),  # frames of a leaf
     ("v_index", "v, l", "int", "u32(v >> u32(12 + 9 * u32(l - 1))) & 511"),
-    ("p_table", "f, s", "int", "u64(f << 12) | 1 | 2 | 4 | p_sel_bits(s)"),
+    ("v_shift", "v, l", "int", "v >> u32(12 + 9 * u32(l - 1))"),
+    ("v_swept", "v", "bool", "v < 0x800000000000 or 0xffff880000000000 <= v"),
+    ("v_next", "v, l", "int",
+     "where(u64((v & u64(~u64(u64(1 << u32(12 + 9 * u32(l - 1))) - 1)))"
+     " + u64(1 << u32(12 + 9 * u32(l - 1)))) == 0x800000000000, 0xffff880000000000,"
+     " u64((v & u64(~u64(u64(1 << u32(12 + 9 * u32(l - 1))) - 1)))"
+     " + u64(1 << u32(12 + 9 * u32(l - 1)))))"),
+    ("p_table", "m, f, s", "int",
+     "where(m != 0, u64(f << 12) | 7 | p_ept_sel_bits(s), u64(f << 12) | 1 | 2 | 4 | p_sel_bits(s))"),
 ]
 
 U64 = "{0} < (1 << 64)"
 U32 = "{0} < (1 << 32)"
-LEAF = ("f < (1 << 32) and s < (1 << 14) and (c == 0 or c == 0x18) and l <= 3 and "
-        "(r == 0 or r == 1 or r == 3 or r == 5 or r == 7)")
-LEAF_TERM = "p_leaf(f, r, s, l, c)"
-TABLE = "f < (1 << 32) and s < (1 << 14)"
+LEAF = ("m < (1 << 32) and f < (1 << 32) and s < (1 << 14) and (c == 0 or c == 0x18) and l <= 3 "
+        "and (r == 1 or r == 3 or r == 5 or r == 7)")
+LEAF_TERM = "p_leaf(m, f, r, s, l, c)"
+TABLE = "m < (1 << 32) and f < (1 << 32) and s < (1 << 14)"
 
 FACTS = [  # name, variables, hypothesis, conclusion
     ("count", "w, v", "w < (1 << 64) and v == w + 1 and w_bindings(w) != 0xffffffff",
@@ -73,32 +89,36 @@ FACTS = [  # name, variables, hypothesis, conclusion
     ("pages_2", "l", "l == 2", "v_pages(l) == 512"),
     ("pages_3", "l", "l == 3", "v_pages(l) == 262144"),
     ("complement", "x", "x < (1 << 64)", "u64(~x) + x == (1 << 64) - 1"),
+    ("or_table", "l", "l < 8", "(l | 8) == l + 8 and (l & 8) == 0 and (l & 7) == l"),
+    ("is_table", "l", "8 <= l and l < 16", "(l & 8) != 0 and (l & 7) + 8 == l"),
     ("block_2m", "f", "f < (1 << 26)", "(f >> 9) < (1 << 17)"),
     ("block_1g", "f", "f < (1 << 26)", "(f >> 18) < (1 << 8)"),
     ("untyped", "w, v", "w < (1 << 64) and v + w_high(w) == w",
      "w_type(v) == 0 and w_bindings(v) == w_bindings(w)"),
-    ("leaf", "f, r, s, l, c", LEAF,
-     f"p_present({LEAF_TERM}) and p_frame({LEAF_TERM}) == f and p_sel({LEAF_TERM}) == s and "
-     f"p_rights({LEAF_TERM}) == r and {LEAF_TERM} < (1 << 64)"),
-    ("leaf_at", "f, r, s, l, c", LEAF, f"p_at(p_leaf(0, r, s, l, c), f) == {LEAF_TERM}"),
-    ("leaf_large", "f, r, s, l, c", LEAF,
+    ("leaf", "m, f, r, s, l, c", LEAF,
+     f"p_present({LEAF_TERM}) and p_frame({LEAF_TERM}) == f and p_sel(m, {LEAF_TERM}) == s and "
+     f"p_rights(m, {LEAF_TERM}) == r and {LEAF_TERM} < (1 << 64)"),
+    ("leaf_at", "m, f, r, s, l, c", LEAF, f"p_at(p_leaf(m, 0, r, s, l, c), f) == {LEAF_TERM}"),
+    ("leaf_large", "m, f, r, s, l, c", LEAF,
      f"(l > 1) == p_large({LEAF_TERM}) and (r == 3 or r == 7) == p_writable({LEAF_TERM})"),
-    ("marked", "e, x", "e < (1 << 64) and x < (1 << 64)",
-     "p_frame(p_marked(e, x)) == p_frame(e) and p_sel(p_marked(e, x)) == p_sel(e) and "
-     "p_rights(p_marked(e, x)) == p_rights(e) and p_present(p_marked(e, x)) == p_present(e) and "
-     "p_large(p_marked(e, x)) == p_large(e) and p_marked(e, x) < (1 << 64)"),
-    ("table", "f, s", TABLE,
-     "p_present(p_table(f, s)) and p_frame(p_table(f, s)) == f and p_sel(p_table(f, s)) == s "
-     "and not p_large(p_table(f, s)) and p_table(f, s) < (1 << 64)"),
+    ("table", "m, f, s", TABLE,
+     "p_present(p_table(m, f, s)) and p_frame(p_table(m, f, s)) == f and p_sel(m, p_table(m, f, s)) == s "
+     "and not p_large(p_table(m, f, s)) and p_table(m, f, s) < (1 << 64)"),
     ("index", "v, l", "v < (1 << 64) and 1 <= l and l <= 4", "v_index(v, l) <= 511"),
     ("index_top", "v", "v < 0x7ffffffff000 or (v < (1 << 64) and v >= 0xffff880000000000)",
      "v_index(v, 4) < 256 or v_index(v, 4) >= 272"),
+    ("index_swept", "v", "v < (1 << 64) and v_swept(v)",
+     "v_index(v, 4) < 256 or v_index(v, 4) >= 272"),
+    ("next_swept", "v, l", "v < (1 << 64) and v_swept(v) and 1 <= l and l <= 4",
+     "v_swept(v_next(v, l)) and v_next(v, l) < (1 << 64)"),
+    ("next_one", "v, l", "v < (1 << 64) and v_swept(v) and 1 <= l and l <= 4",
+     "v_shift(v_next(v, l), l) == v_shift(v, l) + 1 or v_next(v, l) == 0xffff880000000000"
+     " or v_next(v, l) == 0"),
     ("frame_range", "e", U64.format("e"), "p_frame(e) < (1 << 32)"),
-    ("sel_range", "e", U64.format("e"), "p_sel(e) < (1 << 14)"),
-    ("rights_range", "e", U64.format("e"), "p_rights(e) == 0 or p_rights(e) == 1 or "
-     "p_rights(e) == 3 or p_rights(e) == 5 or p_rights(e) == 7"),
+    ("sel_range", "m, e", U64.format("e"), "p_sel(m, e) < (1 << 14)"),
+    ("rights_range", "m, e", U64.format("e"), "p_rights(m, e) <= 7"),
     ("walk", "e", U64.format("e"), "((e & 0x81) == 1) == (p_present(e) and not p_large(e))"),
-    ("nothing", "e", "e == 0", "not p_present(e) and p_frame(e) == 0 and p_sel(e) == 0"),
+    ("nothing", "m, e", "e == 0", "not p_present(e) and p_frame(e) == 0 and p_sel(m, e) == 0"),
 ]
 
 BINARY = {ast.BitAnd: ("&", "bvand"), ast.BitOr: ("|", "bvor"), ast.LShift: ("<<", "bvshl"),

@@ -89,13 +89,63 @@ struct thread *this_thread(void);
     logic integer level_bytes(integer l) = v_pages(l) * 4096;
     predicate pend_room = the_cpu.pend_count < PEND_MAX; */
 
+/* What an entry of env e's tables remembers; is that capability marked by a revocation? */
+/*@ logic integer e_format(integer e) = envs[e].flags & ENV_EPT;
+    logic integer e_sel(integer e, integer x) = p_sel(e_format(e), x);
+    predicate dying(integer e, integer sel) =
+      (caps[(uint32_t)((e + 3) * 64 + sel)].flags & CAP_DYING) != 0;
+    predicate table_empty(integer t, integer level) = \forall integer i; 0 <= i < 512 &&
+      (level == 4 ==> user_slot(i)) ==> !p_present(tables[t].e[i]);
+    predicate sweep_ok(integer e) = v_swept(envs[e].sweep_va) &&
+      (envs[e].doomed != 0 ==> 1 <= envs[e].doomed_level <= 3 && envs[e].doomed_sel < 16384 &&
+       is_table(envs[e].doomed, envs[e].doomed_level, e)); */
+
+/* The walk of va from e's top table came to table t of level l, through nothing dying. */
+/*@ predicate step(integer e, integer x) = p_present(x) && !dying(e, e_sel(e, x));
+    logic integer entry4(integer e, integer va) = tables[e + 1].e[v_index(va, 4)];
+    logic integer entry3(integer e, integer va) =
+      tables[p_frame(entry4(e, va))].e[v_index(va, 3)];
+    logic integer entry2(integer e, integer va) =
+      tables[p_frame(entry3(e, va))].e[v_index(va, 2)];
+    logic integer entry1(integer e, integer va) =
+      tables[p_frame(entry2(e, va))].e[v_index(va, 1)];
+    predicate path(integer e, integer va, integer l, integer t) =
+      (l == 4 ==> t == e + 1) &&
+      (l <= 3 ==> step(e, entry4(e, va)) && is_table(p_frame(entry4(e, va)), 3, e)) &&
+      (l == 3 ==> t == p_frame(entry4(e, va))) &&
+      (l <= 2 ==> step(e, entry3(e, va)) && !p_large(entry3(e, va)) &&
+                  is_table(p_frame(entry3(e, va)), 2, e)) &&
+      (l == 2 ==> t == p_frame(entry3(e, va))) &&
+      (l == 1 ==> step(e, entry2(e, va)) && !p_large(entry2(e, va)) &&
+                  is_table(p_frame(entry2(e, va)), 1, e) && t == p_frame(entry2(e, va))); */
+/*@ predicate stops(integer e, integer x, integer l) = !p_present(x) ||
+      (l < 4 && p_large(x)) || dying(e, e_sel(e, x)); */
+/* Nothing is bound at va through a dying capability, nor a table on its way. */
+/*@ predicate clean(integer e, integer x) = !p_present(x) || !dying(e, e_sel(e, x));
+    predicate walk_clean(integer e, integer va) = clean(e, entry4(e, va)) &&
+      (p_present(entry4(e, va)) ==> clean(e, entry3(e, va)) &&
+       (p_present(entry3(e, va)) && !p_large(entry3(e, va)) ==> clean(e, entry2(e, va)) &&
+        (p_present(entry2(e, va)) && !p_large(entry2(e, va)) ==> clean(e, entry1(e, va)))));
+    predicate part_clean(integer e, integer va, integer l) = \forall integer x;
+      0 <= x < 0x10000000000000000 && v_index(x, 4) == v_index(va, 4) &&
+      (l <= 3 ==> v_index(x, 3) == v_index(va, 3)) &&
+      (l <= 2 ==> v_index(x, 2) == v_index(va, 2)) ==> walk_clean(e, x); */
+/* What the second phase gives back, as pend_add recorded it: counts that are there. */
+/*@ logic integer entry_cap(integer e, integer x) = (uint32_t)((e + 3) * 64 + e_sel(e, x));
+    predicate pend_ok(integer x, integer level) =
+      (level > PEND_TABLE ==> p_frame(x) < nframes && w_type(words[p_frame(x)]) >= EXO_FT_PT1 &&
+        blocks2m[p_frame(x) >> 9] >= 0x100000000 && blocks1g[p_frame(x) >> 18] >= 0x100000000) &&
+      (level == 1 && counted(p_frame(x)) ==> w_bindings(words[p_frame(x)]) != 0) &&
+      (level == 2 && p_frame(x) < nframes ==> w_bindings(blocks2m[p_frame(x) >> 9]) != 0) &&
+      (level == 3 && p_frame(x) < nframes ==> w_bindings(blocks1g[p_frame(x) >> 18]) != 0); */
+
 /* The entries of e's tables name frames capabilities of e. That they go on doing so is
  * exactness of counts over whole histories: shown by the fuzzers (kernel/core/invariants.c,
  * 2 and 3), assumed here where an entry's capability is looked at again. */
 /*@ predicate bound_ok(integer e) = \forall integer t, i; 0 <= t < nframes && 0 <= i < 512 &&
       EXO_FT_PT1 <= w_type(words[t]) <= EXO_FT_PT4 && w_owner(words[t]) == e &&
-      p_present(tables[t].e[i]) ==> p_sel(tables[t].e[i]) < envs[e].nsel &&
-      caps[cap_at(e, p_sel(tables[t].e[i]))].kind == EXO_FRAMES; */
+      p_present(tables[t].e[i]) ==> e_sel(e, tables[t].e[i]) < envs[e].nsel &&
+      caps[cap_at(e, e_sel(e, tables[t].e[i]))].kind == EXO_FRAMES; */
 
 /* ---- what the machine layer does ---- */
 
@@ -269,25 +319,27 @@ void cap_remove(cref_t c);
 /* ---- page.c ---- */
 
 /*@ assigns \nothing;
-    ensures \result == p_leaf(f, rights, sel, level, cache); */
-uint64_t pte_leaf(frame_t f, unsigned rights, uint32_t sel, unsigned level, uint64_t cache);
+    ensures \result == p_leaf(format, f, rights, sel, level, cache); */
+uint64_t pte_leaf(uint32_t format, frame_t f, unsigned rights, uint32_t sel, unsigned level,
+                  uint64_t cache);
 /*@ assigns \nothing;
-    ensures \result == p_table(f, sel); */
-uint64_t pte_table(frame_t f, uint32_t sel);
+    ensures \result == p_table(format, f, sel); */
+uint64_t pte_table(uint32_t format, frame_t f, uint32_t sel);
 /*@ assigns \nothing;
     ensures \result == p_frame(e); */
 frame_t pte_frame(uint64_t e);
 /*@ assigns \nothing;
-    ensures \result == p_sel(e); */
-uint32_t pte_sel(uint64_t e);
+    ensures \result == p_sel(format, e); */
+uint32_t pte_sel(uint32_t format, uint64_t e);
 /*@ assigns \nothing;
-    ensures \result == p_rights(e); */
-unsigned pte_rights(uint64_t e);
+    ensures \result == p_rights(format, e); */
+unsigned pte_rights(uint32_t format, uint64_t e);
 
-/*@ requires bytes > 0;
+/*@ requires bytes > 0 && e < PROOF_FRAMES;
     assigns \nothing;
-    ensures \result != 0 <==> va_range(va, bytes); */
-bool va_user(uint64_t va, uint64_t bytes);
+    ensures \result != 0 <==> va_range(va, bytes) &&
+            ((envs[e].flags & ENV_VM) == 0 || va < EXO_VA_END); */
+bool va_user(frame_t e, uint64_t va, uint64_t bytes);
 
 /*@ requires pend_room;
     assigns the_cpu.pend_count, the_cpu.pend[the_cpu.pend_count];
@@ -304,4 +356,27 @@ void pend_add(frame_t env, uint64_t va, uint64_t entry, unsigned level);
     ensures \forall integer i; 0 <= i < \result ==> !p_present(tables[t].e[i]);
     ensures \result < end ==> p_present(tables[t].e[\result]); */
 unsigned table_next(frame_t t, unsigned end);
+
+/* ---- sweep.c ---- */
+
+/*@ requires invariants && env_ok(e) && sweep_ok(e) && the_cpu.pend_count == 0;
+    assigns envs[e].sweep_va, envs[e].doomed, envs[e].doomed_sel, envs[e].doomed_level,
+            tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
+    ensures invariants;
+    ensures env: env_ok(e);
+    ensures walk: sweep_ok(e);
+    ensures only_cleared: \forall integer t, i; 0 <= t < nframes && 0 <= i < 512 ==>
+            tables[t].e[i] == 0 || tables[t].e[i] == \old(tables[t].e[i]); */
+void sweep_step(frame_t e);
+
+/*@ requires invariants && env_ok(e) && sweep_ok(e) && the_cpu.pend_count == 0;
+    assigns envs[e].doomed, tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count,
+            the_cpu.pend[0 .. PEND_MAX - 1];
+    ensures invariants;
+    ensures env: env_ok(e);
+    ensures walk: sweep_ok(e);
+    ensures nothing_left: \result != 0 ==> table_empty(e + 1, 4) && envs[e].doomed == 0 &&
+            the_cpu.pend_count == 0;
+    ensures progress: \result == 0 ==> the_cpu.pend_count > 0; */
+bool sweep_all_step(frame_t e);
 #endif

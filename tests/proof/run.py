@@ -22,7 +22,7 @@ CONTRACTS = "-I{source}/kernel/core -include tests/proof/contracts.h"
 
 # The C functions that compute what bits.py defines; they are proved against the
 # definitions, and with every conditional as a goal of its own.
-BITS = "pte_leaf,pte_table,pte_frame,pte_sel,pte_rights,pte_at,sel_bits,level_frames"
+BITS = "pte_leaf,pte_table,pte_frame,pte_sel,pte_rights,pte_at,sel_bits,ept_leaf,ept_sel_bits,level_frames"
 PAGE = ("va_user,table_find,table_next,leaf_find,leaf_any,pend_add,pend_flush,bind_check,"
         "cap_covers,bind_one,entry_unbind,env_find")
 CAP = ("cur_env,cap_find,cap_read,env_find_cap,thread_find,cap_has_children,link_between,"
