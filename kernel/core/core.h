@@ -251,6 +251,10 @@ struct cpu {
  *   KASSERT(cond)                   debug builds only
  */
 
+#ifdef PLATFORM_TABLES /* declarations of a platform that need the types above */
+PLATFORM_TABLES
+#endif
+
 /* The first capability of an env's table, and a selector's capability. */
 /*@ requires env < PROOF_FRAMES - 3;
     assigns \nothing;

@@ -18,12 +18,15 @@
  */
 #include "thread.h"
 
+/*@ requires \valid_read(page);
+    assigns \nothing; */
 static uint64_t pending(const struct exo_upcall_page *page)
 {
     return fetch(&page->events) & fetch(&page->event_mask);
 }
 
 /* Ends t's wait with `events`. */
+/*@ requires a_thread(t); KEEPS */
 static void wait_end(struct thread *t, uint64_t events)
 {
     if (t->state == EXO_T_EVENT)
@@ -35,6 +38,7 @@ static void wait_end(struct thread *t, uint64_t events)
     sched_wake(t);
 }
 
+/*@ requires a_thread(t) && a_page(page); KEEPS */
 static inline void check(struct thread *t, struct exo_upcall_page *page)
 {
     bool waits = t->state == EXO_T_EVENT || t->state == EXO_T_WAIT;
@@ -55,6 +59,7 @@ static inline void check(struct thread *t, struct exo_upcall_page *page)
 
 void event_check(struct thread *t) { check(t, &upcalls[t->upcall]); }
 
+/*@ requires f < OBJECT_END; KEEPS */
 static inline void raise(frame_t f, uint64_t bits)
 {
     struct thread *t = &threads[f];
@@ -99,6 +104,7 @@ void event_deliver(struct thread *t)
     if (!upcall_enter(t, EXO_UP_EVENT, 0, got)) or_shared(&page->events, got);
 }
 
+/*@ KEEPS */
 long sys_event_signal(uint64_t sel)
 {
     const struct thread *t = this_thread();
@@ -113,6 +119,7 @@ long sys_event_signal(uint64_t sel)
     return 0;
 }
 
+/*@ requires a_thread(t); KEEPS */
 void sys_event_wait(struct thread *t)
 {
     uint64_t mask = t->regs.rdi, deadline = t->regs.rsi;
@@ -134,6 +141,7 @@ void sys_event_wait(struct thread *t)
 }
 
 /* Leaving the handler, when the assembly did not: something is pending or wrong. */
+/*@ requires a_thread(t); KEEPS */
 void sys_upcall_return(struct thread *t)
 {
     const struct exo_upcall_page *page = &upcalls[t->upcall];
@@ -152,6 +160,7 @@ void sys_upcall_return(struct thread *t)
     if (pending(page) != 0) t->slow |= SLOW_EVENT;
 }
 
+/*@ KEEPS */
 long sys_upcall_done(void)
 {
     struct thread *t = this_thread();

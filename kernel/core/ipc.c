@@ -24,10 +24,14 @@
 
 #include "vm.h"
 
+/*@ requires f < PROOF_FRAMES;
+    assigns \nothing;
+    ensures \result == &threads[f]; */
 static struct thread *at(frame_t f) { return &threads[f]; }
 
 /* ---- words --------------------------------------------------------------------------- */
 
+/*@ requires (\exists integer x; 0 <= x < OBJECT_END && to == &threads[x].regs) && \valid_read(from); KEEPS */
 static void words_copy(struct kregs *to, const struct kregs *from)
 {
     to->rsi = from->rsi;
@@ -44,6 +48,7 @@ static void words_copy(struct kregs *to, const struct kregs *from)
 }
 
 /* What a server finds, or a client gets: its own words if it sent an item are fewer. */
+/*@ requires a_thread(to) && a_thread(from); KEEPS */
 static void words_send(struct thread *to, const struct thread *from, bool item)
 {
     if ((from->slow & SLOW_FAULT) != 0 && (from->slow & SLOW_VM) != 0) {
@@ -63,6 +68,7 @@ static void words_send(struct thread *to, const struct thread *from, bool item)
     if (item) to->regs.r14 = to->regs.r15 = 0;
 }
 
+/*@ requires a_thread(t); KEEPS */
 static void words_clear(struct thread *t)
 {
     words_copy(&t->regs, &(const struct kregs){0});
@@ -78,6 +84,7 @@ void wait_leave(struct thread *s, uint64_t events)
 }
 
 /* Hands over what `from` named as its item: 1 if `to` got it. */
+/*@ requires a_thread(to) && a_thread(from); KEEPS_ALL */
 static long item_send(struct thread *to, struct thread *from)
 {
     uint32_t item = from->item;
@@ -90,6 +97,7 @@ static long item_send(struct thread *to, struct thread *from)
 
 /* ---- the queue of a busy server ---------------------------------------------------------- */
 
+/*@ requires a_thread(s) && a_thread(t); KEEPS */
 static void queue_append(struct thread *s, struct thread *t)
 {
     t->queue_next = 0;
@@ -101,6 +109,7 @@ static void queue_append(struct thread *s, struct thread *t)
     s->queue_tail = t->self;
 }
 
+/*@ requires a_thread(s) && a_thread(t); KEEPS */
 static void queue_remove(struct thread *s, struct thread *t)
 {
     if (t->queue_prev != 0)
@@ -117,6 +126,7 @@ static void queue_remove(struct thread *s, struct thread *t)
 /* ---- call -------------------------------------------------------------------------------- */
 
 /* s, which waits, begins to serve t's call. */
+/*@ requires a_thread(s) && a_thread(t); KEEPS_ALL */
 static void call_enter(struct thread *t, struct thread *s)
 {
     t->state = EXO_T_CALLING;
@@ -131,12 +141,16 @@ static void call_enter(struct thread *t, struct thread *s)
 }
 
 /* 0 if t may call s now or queue for it. */
+/*@ requires a_thread(s) && a_thread(t); READS */
 static long call_check(const struct thread *t, const struct thread *s)
 {
     if (s->cpu != this_cpu()->id) return -EXO_E_CPU;
     if (s == t) return -EXO_E_LOOP;
     if (s->state == EXO_T_STOPPED || s->state == EXO_T_FAULTED) return -EXO_E_STATE;
     if (t->depth >= EXO_CHAIN_MAX) return -EXO_E_DEPTH;
+    /*@ loop invariant 0 <= i <= RESOLVE_MAX && a_thread(s);
+        loop assigns i, s;
+        loop variant RESOLVE_MAX - i; */
     for (unsigned i = 0; i < RESOLVE_MAX; i++) {
         if (s->state != EXO_T_CALLING && s->state != EXO_T_QUEUED) return 0;
         s = at(s->callee);
@@ -146,6 +160,7 @@ static long call_check(const struct thread *t, const struct thread *s)
 }
 
 /* t calls through the gate: it runs no more, or an error and nothing happened. */
+/*@ requires a_thread(t); KEEPS_ALL */
 static long call_make(struct thread *t, uint64_t sel, uint16_t slow, uint32_t item,
                       uint64_t deadline)
 {
@@ -173,12 +188,14 @@ static long call_make(struct thread *t, uint64_t sel, uint16_t slow, uint32_t it
     return 0;
 }
 
+/*@ requires a_thread(t); KEEPS_ALL */
 void sys_call(struct thread *t)
 {
     long r = call_make(t, t->regs.rdi, 0, 0, 0);
     if (r != 0) thread_result(t, r);
 }
 
+/*@ requires a_thread(t); KEEPS_ALL */
 void sys_call_x(struct thread *t)
 {
     uint32_t item = t->regs.r14 < t->nsel ? (uint32_t)t->regs.r14 : 0;
@@ -189,6 +206,7 @@ void sys_call_x(struct thread *t)
 /* ---- how a call ends ------------------------------------------------------------------------- */
 
 /* t, CALLING or QUEUED no longer, can run. */
+/*@ requires a_thread(t); KEEPS */
 static void call_end(struct thread *t)
 {
     t->slow &= (uint16_t) ~(SLOW_CALL | SLOW_FAULT);
@@ -231,6 +249,9 @@ bool callers_fail(struct thread *t, long error)
         t->caller = 0;
         call_fail(c, error);
     }
+    /*@ loop invariant 0 <= i <= EXO_LIST_MAX && sched_ok;
+        loop assigns i, c, STATE;
+        loop variant EXO_LIST_MAX - i; */
     for (unsigned i = 0; i < EXO_LIST_MAX && t->queue_head != 0; i++) {
         c = at(t->queue_head);
         queue_remove(t, c);
@@ -242,6 +263,7 @@ bool callers_fail(struct thread *t, long error)
 /* ---- reply -------------------------------------------------------------------------------- */
 
 /* s's caller gets its reply and runs on; or, a virtual CPU, it calls s again at once: false. */
+/*@ requires a_thread(s); KEEPS_ALL */
 static bool reply_send(struct thread *s, bool item)
 {
     struct thread *c = at(s->caller);
@@ -262,6 +284,7 @@ static bool reply_send(struct thread *s, bool item)
 }
 
 /* s has replied: the next caller, events, or it waits. */
+/*@ requires a_thread(s); KEEPS_ALL */
 static void reply_next(struct thread *s, uint64_t mask)
 {
     struct exo_upcall_page *page = &upcalls[s->upcall];
@@ -287,6 +310,7 @@ static void reply_next(struct thread *s, uint64_t mask)
     if (!replied) sched_block(s);
 }
 
+/*@ requires a_thread(s); KEEPS_ALL */
 static void reply_and_wait(struct thread *s, uint32_t item)
 {
     if (s->in_handler != 0) {
@@ -298,13 +322,16 @@ static void reply_and_wait(struct thread *s, uint32_t item)
     reply_next(s, s->regs.rdi);
 }
 
+/*@ requires a_thread(t); KEEPS_ALL */
 void sys_reply_wait(struct thread *t) { reply_and_wait(t, 0); }
 
+/*@ requires a_thread(t); KEEPS_ALL */
 void sys_reply_wait_x(struct thread *t)
 {
     reply_and_wait(t, t->regs.r14 < t->nsel ? (uint32_t)t->regs.r14 : 0);
 }
 
+/*@ requires a_thread(t); KEEPS */
 static long reply_give(struct thread *t, uint64_t sel)
 {
     frame_t f;
@@ -325,11 +352,13 @@ static long reply_give(struct thread *t, uint64_t sel)
     return 0;
 }
 
+/*@ requires a_thread(t); KEEPS */
 void sys_reply_give(struct thread *t) { thread_result(t, reply_give(t, t->regs.rdi)); }
 
 /* ---- faults ------------------------------------------------------------------------------------ */
 
 /* Tells the event that t's env named for it, if it did; t stays stopped. */
+/*@ requires a_thread(t); KEEPS */
 static void fault_stop(struct thread *t)
 {
     struct cap event;

@@ -30,12 +30,18 @@
 
 #define RING_STEPS 64 /* members looked at in one decision */
 
+/*@ requires f < PROOF_FRAMES;
+    assigns \nothing;
+    ensures \result == &threads[f]; */
 static struct thread *at(frame_t f) { return &threads[f]; }
 
 /* ---- chains and the ring ----------------------------------------------------------- */
 
 frame_t chain_base(frame_t f)
 {
+    /*@ loop invariant 0 <= i <= RESOLVE_MAX && f < OBJECT_END;
+        loop assigns i, f;
+        loop variant RESOLVE_MAX - i; */
     for (unsigned i = 0; i < RESOLVE_MAX && at(f)->caller != 0; i++)
         f = at(f)->caller;
     return f;
@@ -43,6 +49,9 @@ frame_t chain_base(frame_t f)
 
 frame_t chain_end(frame_t f)
 {
+    /*@ loop invariant 0 <= i <= RESOLVE_MAX + 1 && f < OBJECT_END;
+        loop assigns i, f;
+        loop variant RESOLVE_MAX + 1 - i; */
     for (unsigned i = 0; f != 0 && i <= RESOLVE_MAX; i++) {
         uint32_t state = at(f)->state;
         if (state == EXO_T_READY) return f;
@@ -82,8 +91,16 @@ void ring_remove(struct thread *t)
 }
 
 /* The next base of the ring, other than `not`, that can run; its turn is over then. */
+/*@ requires c == &the_cpu && \valid(run) && apart(run);
+    requires sched_ok;
+    assigns STATE, *run;
+    STILL_OK
+    ensures \result < OBJECT_END && *run < OBJECT_END; */
 static frame_t ring_turn(struct cpu *c, frame_t not, frame_t *run)
 {
+    /*@ loop invariant 0 <= i <= RING_STEPS && sched_ok;
+        loop assigns i, STATE, *run;
+        loop variant RING_STEPS - i; */
     for (unsigned i = 0; i < RING_STEPS && c->ring != 0; i++) {
         frame_t f = c->ring;
         *run = at(f)->caller == 0 ? chain_end(f) : 0;
@@ -101,23 +118,30 @@ static frame_t ring_turn(struct cpu *c, frame_t not, frame_t *run)
 
 /* ---- slots ------------------------------------------------------------------------------ */
 
+/*@ requires c == &the_cpu && pos < EXO_SLOTS_PER_CPU; READS
+    ensures \result == &slots[the_cpu.id * EXO_SLOTS_PER_CPU + pos]; */
 static const struct exo_slot *slot_at(const struct cpu *c, uint32_t pos)
 {
     return &slots[c->id * EXO_SLOTS_PER_CPU + pos];
 }
 
+/*@ requires c == &the_cpu && pos < EXO_SLOTS_PER_CPU; READS
+    ensures \result < OBJECT_END; */
 static frame_t slot_thread(const struct cpu *c, uint32_t pos)
 {
-    return fetch32(&slot_at(c, pos)->thread);
+    return __atomic_load_n(&slot_at(c, pos)->thread, __ATOMIC_RELAXED);
 }
 
 /* Who has this slot: its owner, or whom it owes. */
+/*@ requires c == &the_cpu; READS
+    ensures \result < OBJECT_END; */
 static frame_t slot_owner(const struct cpu *c, uint64_t time)
 {
     return c->part_to != 0 && time < c->part_end ? c->part_to : slot_thread(c, c->pos);
 }
 
 /* The urgent one has had what it had: its debt, if it ran on credit. */
+/*@ requires c == &the_cpu; KEEPS */
 static void urgent_end(struct cpu *c, uint64_t time)
 {
     uint32_t p = c->credit_pos;
@@ -133,6 +157,7 @@ static void urgent_end(struct cpu *c, uint64_t time)
 }
 
 /* The slot that holds `time` begins. */
+/*@ requires c == &the_cpu; KEEPS */
 static void slot_begin(struct cpu *c, uint64_t time)
 {
     uint64_t passed = 1;
@@ -154,12 +179,16 @@ static void slot_begin(struct cpu *c, uint64_t time)
 
 /* ---- the decision -------------------------------------------------------------------------- */
 
+/*@ assigns \nothing; */
 static uint64_t min(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 /* Whose slice it is now. */
+/*@ requires c == &the_cpu; READS
+    ensures \result < OBJECT_END; */
 static frame_t slice_base(const struct cpu *c) { return c->urgent != 0 ? c->urgent : c->base; }
 
 /* When the timer must interrupt next. */
+/*@ requires c == &the_cpu; READS */
 static uint64_t next_event(const struct cpu *c, uint64_t time)
 {
     uint64_t next = timers_first(c);
@@ -172,6 +201,11 @@ static uint64_t next_event(const struct cpu *c, uint64_t time)
     return next;
 }
 
+/*@ requires c == &the_cpu && \valid(base) && apart(base);
+    requires sched_ok;
+    assigns STATE, *base;
+    STILL_OK
+    ensures \result < OBJECT_END && *base < OBJECT_END; */
 static frame_t choose(struct cpu *c, uint64_t time, frame_t *base)
 {
     frame_t run = chain_end(c->urgent);
@@ -245,8 +279,13 @@ void timer_interrupt(void)
 /* ---- waking and blocking ---------------------------------------------------------------------- */
 
 /* b's next slot, that pays for the use of this one; EXO_SLOTS_PER_CPU: it has none. */
+/*@ requires c == &the_cpu; READS
+    ensures \result <= EXO_SLOTS_PER_CPU; */
 static uint32_t slot_next(const struct cpu *c, frame_t b)
 {
+    /*@ loop invariant 1 <= i <= EXO_SLOTS_PER_CPU;
+        loop assigns i;
+        loop variant EXO_SLOTS_PER_CPU - i; */
     for (uint32_t i = 1; i < EXO_SLOTS_PER_CPU; i++) {
         uint32_t p = (c->pos + i) % EXO_SLOTS_PER_CPU;
         if (slot_thread(c, p) == b && c->debt[p] == 0) return p;
@@ -255,6 +294,7 @@ static uint32_t slot_next(const struct cpu *c, frame_t b)
 }
 
 /* b, woken, wants a slot that `owner` has: may it? */
+/*@ requires c == &the_cpu && b < OBJECT_END && owner < OBJECT_END; KEEPS */
 static bool credit_take(struct cpu *c, frame_t b, frame_t owner, uint64_t time)
 {
     if (c->base != owner) return true;
@@ -303,6 +343,9 @@ void sched_forget(frame_t f)
     if (c->urgent == f) urgent_end(c, now());
     if (c->part_to == f) c->part_to = 0;
     if (c->base == f) c->base = 0;
+    /*@ loop invariant 0 <= i <= EXO_SLOTS_PER_CPU && sched_ok;
+        loop assigns i, STATE;
+        loop variant EXO_SLOTS_PER_CPU - i; */
     for (unsigned i = 0; i < EXO_SLOTS_PER_CPU; i++) {
         if (c->debt_to[i] == f) {
             if (c->debt[i] != 0 && c->debt_by[i] != 0) at(c->debt_by[i])->credit_slot = 0;
@@ -315,6 +358,7 @@ void sched_forget(frame_t f)
 /* ---- system calls ---------------------------------------------------------------------------------- */
 
 /* The rest of the slot is b's; on credit it is not the giver's, but its owner's again. */
+/*@ requires c == &the_cpu && b < OBJECT_END && run < OBJECT_END; KEEPS */
 static void slice_give(struct cpu *c, frame_t b, frame_t run)
 {
     if (c->credit_to != 0) {
@@ -326,6 +370,7 @@ static void slice_give(struct cpu *c, frame_t b, frame_t run)
     c->cur = run;
 }
 
+/*@ requires a_thread(t); KEEPS */
 void sys_yield(struct thread *t)
 {
     struct cpu *c = this_cpu();
@@ -335,6 +380,7 @@ void sys_yield(struct thread *t)
     if (next != 0) slice_give(c, next, run);
 }
 
+/*@ requires a_thread(t); KEEPS */
 static __attribute__((noinline, cold)) void yield_to(struct thread *t)
 {
     struct cpu *c = this_cpu();
@@ -348,6 +394,7 @@ static __attribute__((noinline, cold)) void yield_to(struct thread *t)
 }
 
 /* The common case: to a thread that could run itself. */
+/*@ requires a_thread(t); KEEPS */
 void sys_yield_to(struct thread *t)
 {
     struct cpu *c = this_cpu();

@@ -181,6 +181,28 @@ static void doomed_step(frame_t e)
     /*@ assert envs: \forall integer x; 0 <= x < PROOF_FRAMES && \at(env_ok(x), Pre) ==> env_ok(x); */
 }
 
+/* Detaches the table of level l - 1 that entry i of table t leads to: it is drained next. */
+/*@ requires invariants && env_ok(e) && sweep_ok(e) && envs[e].doomed == 0 && 2 <= l <= 4;
+    requires is_table(t, l, e) && i < 512 && (l == 4 ==> user_slot(i));
+    requires p_present(tables[t].e[i]) && (l < 4 ==> !p_large(tables[t].e[i]));
+    assigns envs[e].doomed, envs[e].doomed_sel, envs[e].doomed_level, tables[t].e[i];
+    ensures invariants;
+    ensures env: env_ok(e);
+    ensures walk: sweep_ok(e);
+    ensures tables[t].e[i] == 0 && envs[e].doomed != 0; */
+static void table_detach(frame_t e, frame_t t, unsigned i, unsigned l)
+{
+    struct env *v = &envs[e];
+    uint64_t entry = entry_swap(&tables[t].e[i], 0);
+    /*@ assert tree: invariants; */
+    v->doomed_sel = pte_sel(pte_format(e), entry);
+    /*@ assert envs: \forall integer x; 0 <= x < PROOF_FRAMES && \at(env_ok(x), Pre) ==> env_ok(x); */
+    v->doomed_level = l - 1;
+    /*@ assert envs: \forall integer x; 0 <= x < PROOF_FRAMES && \at(env_ok(x), Pre) ==> env_ok(x); */
+    v->doomed = pte_frame(entry);
+    /*@ assert envs: \forall integer x; 0 <= x < PROOF_FRAMES && \at(env_ok(x), Pre) ==> env_ok(x); */
+}
+
 /* The walk of sweep_va came to an entry of table t, at level l, that leads no further, or
  * not for long: moves it on behind what that entry maps, or detaches the table below. */
 /*@ requires invariants && env_ok(e) && sweep_ok(e) && the_cpu.pend_count == 0;
@@ -201,21 +223,18 @@ static void doomed_step(frame_t e)
 static void entry_sweep(frame_t e, frame_t t, unsigned l)
 {
     struct env *v = &envs[e];
-    uint64_t *entry = &tables[t].e[va_index(v->sweep_va, l)];
-    if ((*entry & PTE_P) != 0 && sel_dying(e, pte_sel(pte_format(e), *entry))) {
-        if (l == 4 || (*entry & PTE_PS) == 0) {
-            v->doomed_sel = pte_sel(pte_format(e), *entry);
-            v->doomed_level = l - 1;
-            v->doomed = pte_frame(entry_swap(entry, 0));
-            /*@ assert tree: tree; */
-            /*@ assert envs: \forall integer x; 0 <= x < PROOF_FRAMES && \at(env_ok(x), Pre) ==>
-                env_ok(x); */
+    unsigned i = va_index(v->sweep_va, l);
+    uint64_t entry = tables[t].e[i];
+    if ((entry & PTE_P) != 0 && sel_dying(e, pte_sel(pte_format(e), entry))) {
+        if (l == 4 || (entry & PTE_PS) == 0) {
+            table_detach(e, t, i, l);
             return;
         }
-        pend_add(e, v->sweep_va, entry_swap(entry, 0), l);
+        pend_add(e, v->sweep_va, entry_swap(&tables[t].e[i], 0), l);
     }
+    /*@ assert tree: invariants; */
+    /*@ assert still: path(e, envs[e].sweep_va, l, t); */
     v->sweep_va = va_after(v->sweep_va, l);
-    /*@ assert tree: tree; */
     /*@ assert envs: \forall integer x; 0 <= x < PROOF_FRAMES && \at(env_ok(x), Pre) ==> env_ok(x); */
 }
 
@@ -256,6 +275,11 @@ static void sweep_hop(frame_t e)
     leaf_sweep(e, t, va & ~0x1fffffull, false);
     /*@ assert still: path(e, va, 1, t); */
     /*@ assert leaf: \forall integer i; 0 <= i < 512 ==> clean(e, tables[t].e[i]); */
+    /*@ assert index: \forall integer x; 0 <= x < 0x10000000000000000 ==> 0 <= v_index(x, 1) < 512; */
+    /*@ assert same: \forall integer x; 0 <= x < 0x10000000000000000 && v_index(x, 4) == v_index(va, 4) &&
+        v_index(x, 3) == v_index(va, 3) && v_index(x, 2) == v_index(va, 2) ==>
+        entry4(e, x) == entry4(e, va) && entry3(e, x) == entry3(e, va) &&
+        entry2(e, x) == entry2(e, va) && clean(e, entry1(e, x)); */
     /*@ assert leaf_clean: part_clean(e, va, 2); */
     v->sweep_va = va_after(va, 2);
 }
@@ -288,8 +312,9 @@ bool sweep_all_step(frame_t e)
 
 /* ---- the second phase ------------------------------------------------------------------------ */
 
-/*@ requires invariants && \valid_read(p) && \separated(p, &caps[0 .. 0xffffffff], &words[0 .. PROOF_FRAMES - 1]);
-    requires p->env < PROOF_FRAMES - 3 && 0 < (p->level & 7) < 4;
+/*@ requires invariants && \valid_read(p) && apart(p);
+    requires p->env < PROOF_FRAMES - 3;
+    requires 1 <= p->level <= 3 || PEND_TABLE + 1 <= p->level <= PEND_TABLE + 3;
     requires ready: pend_ok(p->entry, p->level);
     assigns words[p_frame(p->entry)], blocks2m[p_frame(p->entry) >> 9],
             blocks1g[p_frame(p->entry) >> 18], caps[entry_cap(p->env, p->entry)].bindings;

@@ -41,18 +41,25 @@ void thread_init(frame_t f, frame_t env, unsigned cpu, cref_t owner)
 /* ---- requests of other CPUs --------------------------------------------------------- */
 
 /* Many push, one pops: a thread at the head can only be taken away by the popper. */
+/*@ requires (c == &the_cpu || \exists integer k; 0 <= k < EXO_MAX_CPUS && c == &cpus[k]) && a_thread(t); KEEPS */
 static void request_push(struct cpu *c, struct thread *t)
 {
     frame_t head = __atomic_load_n(&c->requests, __ATOMIC_RELAXED);
+    /*@ loop invariant head < OBJECT_END && sched_ok;
+        loop assigns head, STATE; */
     do
         t->request_next = head;
     while (!__atomic_compare_exchange_n(&c->requests, &head, t->self, false, __ATOMIC_SEQ_CST,
                                         __ATOMIC_RELAXED));
 }
 
+/*@ requires c == &the_cpu; KEEPS
+    ensures \result == \null || a_thread(\result); */
 static struct thread *request_pop(struct cpu *c)
 {
     frame_t head = __atomic_load_n(&c->requests, __ATOMIC_ACQUIRE);
+    /*@ loop invariant head < OBJECT_END && sched_ok;
+        loop assigns head, STATE; */
     do
         if (head == 0) return NULL;
     while (!__atomic_compare_exchange_n(&c->requests, &head, threads[head].request_next, false,
@@ -73,6 +80,8 @@ void requests_cancel(void)
 {
     struct cpu *c = this_cpu();
     frame_t kept = 0;
+    /*@ loop invariant (t == \null || a_thread(t)) && kept < OBJECT_END && sched_ok;
+        loop assigns t, kept, STATE; */
     for (struct thread *t = request_pop(c); t != NULL; t = request_pop(c)) {
         if (t->gone != 0) {
             __atomic_store_n(&t->requests, 0, __ATOMIC_RELEASE);
@@ -81,6 +90,8 @@ void requests_cancel(void)
         t->request_next = kept;
         kept = t->self;
     }
+    /*@ loop invariant kept < OBJECT_END && sched_ok;
+        loop assigns kept, STATE; */
     while (kept != 0) {
         struct thread *t = &threads[kept];
         kept = t->request_next;
@@ -89,6 +100,7 @@ void requests_cancel(void)
 }
 
 /* A step of making t unknown to this CPU. False: it has more callers than one step takes. */
+/*@ requires a_thread(t); KEEPS */
 static bool thread_forget(struct thread *t)
 {
     thread_halt(t);
@@ -101,6 +113,7 @@ static bool thread_forget(struct thread *t)
     return true;
 }
 
+/*@ requires a_thread(t); KEEPS */
 static void thread_resume(struct thread *t)
 {
     if (t->state != EXO_T_STOPPED && t->state != EXO_T_FAULTED) return;
@@ -110,6 +123,7 @@ static void thread_resume(struct thread *t)
 }
 
 /* START is seen until the state tells what it did: thread_is_still. */
+/*@ requires a_thread(t); KEEPS */
 static void request_serve(struct thread *t)
 {
     uint32_t requests = __atomic_fetch_and(&t->requests, THREAD_REQ_START, __ATOMIC_SEQ_CST);
@@ -127,6 +141,9 @@ static void request_serve(struct thread *t)
 void requests_serve(void)
 {
     struct cpu *c = this_cpu();
+    /*@ loop invariant 0 <= i <= REQUESTS_MAX && sched_ok;
+        loop assigns i, STATE;
+        loop variant REQUESTS_MAX - i; */
     for (unsigned i = 0; i < REQUESTS_MAX; i++) {
         struct thread *t = request_pop(c);
         if (t == NULL) return;
@@ -189,9 +206,11 @@ long thread_detach(frame_t f)
 
 /* ---- system calls --------------------------------------------------------------------------- */
 
+/*@ requires a_thread(t); READS */
 static bool thread_is_local(const struct thread *t) { return t->cpu == this_cpu()->id; }
 
 /* Stopped, and nothing on its way that would change that. */
+/*@ requires a_thread(t); READS */
 static bool thread_is_still(const struct thread *t)
 {
     uint32_t requests = __atomic_load_n(&t->requests, __ATOMIC_ACQUIRE);
@@ -208,6 +227,7 @@ long revoker_set(frame_t e, frame_t t)
     return alive ? 0 : -EXO_E_DYING;
 }
 
+/*@ requires a_thread(t); KEEPS_ENVS */
 static long thread_set(struct thread *t, uint64_t what, uint64_t a, uint64_t b)
 {
     bool vm = (t->slow & SLOW_VM) != 0;
@@ -238,6 +258,7 @@ static long thread_set(struct thread *t, uint64_t what, uint64_t a, uint64_t b)
     }
 }
 
+/*@ KEEPS_ENVS */
 long sys_thread_set(uint64_t sel, uint64_t what, uint64_t a, uint64_t b)
 {
     frame_t f;
@@ -249,6 +270,7 @@ long sys_thread_set(uint64_t sel, uint64_t what, uint64_t a, uint64_t b)
 }
 
 /* Registers of a thread that starts anew: nothing of its past but fs, gs and a caller. */
+/*@ requires a_thread(t); KEEPS */
 static void regs_begin(struct thread *t, uint64_t rip, uint64_t rsp, uint64_t word)
 {
     t->regs = (struct kregs){.rip = rip,
@@ -261,6 +283,7 @@ static void regs_begin(struct thread *t, uint64_t rip, uint64_t rsp, uint64_t wo
     t->in_handler = 0;
 }
 
+/*@ KEEPS */
 static long thread_start(uint64_t sel, uint64_t rip, uint64_t rsp, uint64_t word)
 {
     frame_t f;
@@ -283,11 +306,13 @@ static long thread_start(uint64_t sel, uint64_t rip, uint64_t rsp, uint64_t word
     return 0;
 }
 
+/*@ requires a_thread(t); KEEPS */
 void sys_thread_start(struct thread *t)
 {
     thread_result(t, thread_start(t->regs.rdi, t->regs.rsi, t->regs.rdx, t->regs.r10));
 }
 
+/*@ requires a_thread(t); KEEPS */
 void sys_thread_stop(struct thread *t)
 {
     frame_t f;
@@ -308,12 +333,18 @@ _Static_assert(offsetof(struct exo_regs, rdi) == (GENERAL - 1) * sizeof(uint64_t
 _Static_assert(offsetof(struct kregs, rdi) == (GENERAL - 1) * sizeof(uint64_t), "order");
 
 /* The target fetches each register once, so that what is checked is what is stored. */
+/*@ requires \valid(to + (0 .. n - 1)) && \valid_read(from + (0 .. n - 1)) && n <= 64;
+    assigns to[0 .. n - 1]; */
 static void regs_copy(uint64_t *to, const uint64_t *from, unsigned n)
 {
+    /*@ loop invariant 0 <= i <= n;
+        loop assigns i, to[0 .. n - 1];
+        loop variant n - i; */
     for (unsigned i = 0; i < n; i++)
         to[i] = fetch(&from[i]);
 }
 
+/*@ KEEPS */
 long sys_thread_read(uint64_t sel)
 {
     frame_t f;
@@ -337,6 +368,7 @@ long sys_thread_read(uint64_t sel)
     return t->state;
 }
 
+/*@ KEEPS */
 long sys_thread_write(uint64_t sel)
 {
     frame_t f;
@@ -362,6 +394,7 @@ long sys_thread_write(uint64_t sel)
     return still ? 0 : -EXO_E_STATE;
 }
 
+/*@ KEEPS */
 long sys_thread_info(uint64_t sel)
 {
     frame_t f;

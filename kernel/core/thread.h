@@ -34,6 +34,7 @@ void thread_halt(struct thread *t);
 /* t, in no wait or call, is STOPPED or FAULTED now: others may have its registers. */
 void thread_stopped(struct thread *t, uint32_t state);
 /* The result of a thread's call, and registers as SYSRET leaves them. */
+/*@ requires a_thread(t); KEEPS */
 static inline void thread_result(struct thread *t, long value)
 {
     t->regs.rax = (uint64_t)value;
@@ -48,6 +49,10 @@ static inline uint64_t user_flags(uint64_t flags) { return (flags & RFLAGS_USER)
 
 /* The object and count of t's capability sel in the common case: it is there, of that
  * kind, with that right, and does not change meanwhile. cap_read tells why not. */
+/*@ requires a_thread(t) && \valid(object) && \valid(count) && sched_ok && kind != EXO_NONE;
+    requires apart(object) && apart(count) && \separated(object, count);
+    assigns *object, *count;
+    ensures \result != 0 && EXO_THREAD <= kind <= EXO_EVENT ==> *object < OBJECT_END; */
 static inline bool cap_quick(const struct thread *t, uint64_t sel, unsigned kind, unsigned right,
                              frame_t *object, uint64_t *count)
 {

@@ -11,14 +11,23 @@
 
 #define EXPIRE_MAX 8
 
+/*@ requires f < PROOF_FRAMES;
+    assigns \nothing;
+    ensures \result == &threads[f]; */
 static struct thread *at(frame_t f) { return &threads[f]; }
 
 /* The link (of the CPU or of a thread) that holds place n's thread. */
+/*@ requires c == &the_cpu && \valid(up) && apart(up) && sched_ok;
+    assigns *up;
+    ensures a_link(\result) && *up < OBJECT_END; */
 static frame_t *heap_link(struct cpu *c, uint32_t n, frame_t *up)
 {
     frame_t *link = &c->heap;
     *up = 0;
     if (n <= 1) return link;
+    /*@ loop invariant -1 <= bit <= 30 && a_link(link) && *up < OBJECT_END;
+        loop assigns bit, link, *up;
+        loop variant bit; */
     for (int bit = 30 - __builtin_clz(n); bit >= 0; bit--) {
         *up = *link;
         link = (n >> bit & 1) != 0 ? &at(*link)->heap_right : &at(*link)->heap_left;
@@ -26,12 +35,15 @@ static frame_t *heap_link(struct cpu *c, uint32_t n, frame_t *up)
     return link;
 }
 
+/*@ requires f < OBJECT_END; KEEPS */
 static void children_adopt(frame_t f)
 {
     if (at(f)->heap_left != 0) at(at(f)->heap_left)->heap_up = f;
     if (at(f)->heap_right != 0) at(at(f)->heap_right)->heap_up = f;
 }
 
+/*@ requires c == &the_cpu && f < OBJECT_END; READS
+    ensures a_link(\result); */
 static frame_t *parent_link(struct cpu *c, frame_t f)
 {
     frame_t up = at(f)->heap_up;
@@ -40,6 +52,7 @@ static frame_t *parent_link(struct cpu *c, frame_t f)
 }
 
 /* Exchanges f with its parent. */
+/*@ requires c == &the_cpu && f < OBJECT_END; KEEPS */
 static void heap_rise(struct cpu *c, frame_t f)
 {
     frame_t p = at(f)->heap_up;
@@ -61,10 +74,15 @@ static void heap_rise(struct cpu *c, frame_t f)
 }
 
 /* Moves f, whose key changed, to where it belongs. */
+/*@ requires c == &the_cpu && f < OBJECT_END; KEEPS */
 static void heap_settle(struct cpu *c, frame_t f)
 {
+    /*@ loop invariant sched_ok;
+        loop assigns STATE; */
     while (at(f)->heap_up != 0 && at(at(f)->heap_up)->heap_key > at(f)->heap_key)
         heap_rise(c, f);
+    /*@ loop invariant sched_ok;
+        loop assigns STATE; */
     for (;;) {
         frame_t least = at(f)->heap_left, right = at(f)->heap_right;
         if (least == 0) return;
@@ -74,6 +92,7 @@ static void heap_settle(struct cpu *c, frame_t f)
     }
 }
 
+/*@ requires c == &the_cpu && f < OBJECT_END; KEEPS */
 static void heap_insert(struct cpu *c, frame_t f)
 {
     frame_t up;
@@ -85,6 +104,7 @@ static void heap_insert(struct cpu *c, frame_t f)
     heap_settle(c, f);
 }
 
+/*@ requires c == &the_cpu && f < OBJECT_END; KEEPS */
 static void heap_remove(struct cpu *c, frame_t f)
 {
     frame_t up;
@@ -101,9 +121,10 @@ static void heap_remove(struct cpu *c, frame_t f)
     heap_settle(c, last);
 }
 
+/*@ requires a_thread(t); KEEPS */
 static void heap_update(struct thread *t)
 {
-    struct cpu *c = &cpus[t->cpu];
+    struct cpu *c = this_cpu(); /* t's, too */
     uint64_t key = TIME_NONE;
     if (t->timer != 0) key = t->timer;
     if (t->timeout != 0 && t->timeout < key) key = t->timeout;
@@ -141,6 +162,7 @@ uint64_t timers_first(const struct cpu *c)
 }
 
 /* What t waited for did not come in time. */
+/*@ requires a_thread(t); KEEPS */
 static void timeout_passed(struct thread *t)
 {
     timeout_set(t, 0);
@@ -162,6 +184,9 @@ static void timeout_passed(struct thread *t)
 
 void timers_expire(struct cpu *c, uint64_t time)
 {
+    /*@ loop invariant 0 <= i <= EXPIRE_MAX && sched_ok;
+        loop assigns i, STATE;
+        loop variant EXPIRE_MAX - i; */
     for (unsigned i = 0; i < EXPIRE_MAX && c->heap != 0 && at(c->heap)->heap_key <= time; i++) {
         struct thread *t = at(c->heap);
         if (t->timeout != 0 && t->timeout <= time) timeout_passed(t);
@@ -173,6 +198,7 @@ void timers_expire(struct cpu *c, uint64_t time)
     }
 }
 
+/*@ KEEPS */
 long sys_timer_set(uint64_t deadline, uint64_t bits)
 {
     if ((bits & EXO_EVENT_KERNEL) != 0) return -EXO_E_ARG;

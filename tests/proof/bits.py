@@ -32,7 +32,7 @@ DEFINITIONS = [  # name, parameters, kind, body; those of kind "int" are opaque 
     ("p_large", "e", "bool", "(e & 0x80) != 0"),
     ("p_writable", "e", "bool", "(e & 2) != 0"),
     ("p_frame", "e", "int", f"u32((e & {ADDR}) >> 12)"),
-    # m: 0 native format, else EPT's
+    # m, of any value: 0 native format, else EPT's
     ("p_sel", "m, e", "int",
      "where(m != 0, u32((e >> 10) & 3) | u32(u32(e >> 52) << 2),"
      " u32((e >> 9) & 7) | u32(u32((e >> 52) & 0x7ff) << 3))"),
@@ -64,10 +64,10 @@ DEFINITIONS = [  # name, parameters, kind, body; those of kind "int" are opaque 
 
 U64 = "{0} < (1 << 64)"
 U32 = "{0} < (1 << 32)"
-LEAF = ("m < (1 << 32) and f < (1 << 32) and s < (1 << 14) and (c == 0 or c == 0x18) and l <= 3 "
+LEAF = ("f < (1 << 32) and s < (1 << 14) and (c == 0 or c == 0x18) and l <= 3 "
         "and (r == 1 or r == 3 or r == 5 or r == 7)")
 LEAF_TERM = "p_leaf(m, f, r, s, l, c)"
-TABLE = "m < (1 << 32) and f < (1 << 32) and s < (1 << 14)"
+TABLE = "f < (1 << 32) and s < (1 << 14)"
 
 FACTS = [  # name, variables, hypothesis, conclusion
     ("count", "w, v", "w < (1 << 64) and v == w + 1 and w_bindings(w) != 0xffffffff",
@@ -219,7 +219,7 @@ def facts_acsl():
                     about is None and prefixes:
                 continue
             typed = ", ".join(names(variables))
-            bounds = " && ".join(f"0 <= {v}" for v in names(variables))
+            bounds = " && ".join(f"0 <= {v}" for v in names(variables) if v != "m")
             lines.append(f"  axiom bits_{name}: \\forall integer {typed}; {bounds} && "
                          f"{acsl(parse(hypothesis))} ==> {acsl(parse(conclusion))};")
         lines.append("} */")

@@ -61,6 +61,9 @@ struct thread *this_thread(void);
       w_type(words[p_frame(tables[t].e[i])]) == w_type(words[t]) - 1 &&
       w_owner(words[p_frame(tables[t].e[i])]) == w_owner(words[t]); */
 
+#define OBJECT_END (PROOF_FRAMES - 3) /* an object's frame is below; others of it follow */
+/*@ predicate caps_in = \forall integer c; 0 <= c < 0x100000000 && (caps[c].kind == EXO_THREAD ||
+      caps[c].kind == EXO_GATE || caps[c].kind == EXO_EVENT) ==> caps[c].base < OBJECT_END; */
 /*@ logic integer cap_at(integer e, integer sel) = (e + 3) * 64 + sel;
     predicate covers(integer base, integer count, integer first, integer n) =
       base <= first < base + count && first + n <= base + count;
@@ -77,6 +80,11 @@ struct thread *this_thread(void);
     predicate objects = \forall integer c; 0 <= c < 0x100000000 ==> cap_ok(c);
     predicate invariants = machine && tree && objects && thread_ok(the_cpu.cur); */
 
+#define apart(p)                                                                                   \
+    \separated(p, &caps[0 .. 0xffffffff], &words[0 .. 0x3ffffff], &blocks2m[0 .. 0x1ffff],        \
+               &blocks1g[0 .. 0xff], &tables[0 .. 0x3ffffff], &envs[0 .. 0x3ffffff],               \
+               &threads[0 .. 0x3ffffff], &slots[0 .. 2047], &irqs[0 .. EXO_IRQ_COUNT - 1],         \
+               &upcalls[0 .. 0x3ffffff], &nframes, &the_cpu)
 /* Results that a caller keeps on its stack. */
 /*@ predicate local(uint32_t *p) = \separated(p, &words[0 .. PROOF_FRAMES - 1], &tables[0 .. PROOF_FRAMES - 1],
       &caps[0 .. 0xffffffff], &envs[0 .. PROOF_FRAMES - 1], &threads[0 .. PROOF_FRAMES - 1], &the_cpu, &nframes); */
@@ -256,21 +264,23 @@ long env_find_cap(uint64_t sel, unsigned rights, frame_t *out);
     ensures \result == 0 ==> env_ok(*out); */
 static inline long env_find(uint64_t sel, unsigned rights, frame_t *out);
 
-/*@ requires invariants && \valid(out) && local(out);
+/*@ requires the_cpu.cur < PROOF_FRAMES && threads[the_cpu.cur].env < PROOF_FRAMES - 3;
+    requires \valid(out) && local(out);
     assigns *out;
     ensures -EXO_E_NOVM <= \result <= 0;
-    ensures \result == 0 ==> thread_ok(*out); */
+    ensures invariants && \result == 0 ==> thread_ok(*out);
+    ensures in: caps_in && the_cpu.cur < OBJECT_END && \result == 0 ==> *out < OBJECT_END; */
 long thread_find(uint64_t sel, unsigned rights, frame_t *out);
 
 /* Whoever reads a capability without a lock gets something, which is then checked. */
-/*@ requires invariants && env_ok(e) && \valid(out);
-    requires \separated(out, &words[0 .. PROOF_FRAMES - 1], &tables[0 .. PROOF_FRAMES - 1], &caps[0 .. 0xffffffff],
-      &envs[0 .. PROOF_FRAMES - 1], &threads[0 .. PROOF_FRAMES - 1], &the_cpu, &nframes);
+/*@ requires e < PROOF_FRAMES - 3 && \valid(out) && apart(out);
     assigns *out;
     ensures -EXO_E_NOVM <= \result <= 0;
     ensures \result == 0 ==> sel < envs[e].nsel && out->kind == kind && kind != EXO_NONE &&
             SUBSET(rights, out->rights);
-    ensures copied: \result == 0 ==> out->base == caps[cap_at(e, sel)].base &&
+    ensures in: caps_in && \result == 0 && EXO_THREAD <= kind <= EXO_EVENT ==>
+            out->base < OBJECT_END;
+    ensures copied: env_ok(e) && \result == 0 ==> out->base == caps[cap_at(e, sel)].base &&
             kind == caps[cap_at(e, sel)].kind; */
 long cap_read(frame_t e, uint64_t sel, unsigned kind, unsigned rights, struct cap *out);
 

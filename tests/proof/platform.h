@@ -94,9 +94,37 @@ void fpu_init(uint32_t thread);
 /*@ assigns \nothing; */
 bool flush_alone(uint64_t va, uint64_t entry);
 
+/* Atomic accesses, of 32 bits all. Nothing changes between two of them; a
+ * compare-and-swap may fail at will. */
+#define __atomic_load_n(p, order) (*(p))
+#define __atomic_store_n(p, v, order) (*(p) = (v))
+#define __atomic_fetch_or(p, v, order) atomic_or(p, v)
+#define __atomic_fetch_and(p, v, order) atomic_and(p, v)
+#define __atomic_compare_exchange_n(p, e, d, weak, done, failed) atomic_cas(p, e, d)
+/*@ requires \valid(p);
+    assigns *p;
+    ensures \result == \old(*p) && *p == (\result | v); */
+uint32_t atomic_or(uint32_t *p, uint32_t v);
+/*@ requires \valid(p);
+    assigns *p;
+    ensures \result == \old(*p) && *p == (\result & v); */
+uint32_t atomic_and(uint32_t *p, uint32_t v);
+/*@ requires \valid(p) && \valid(expected) && \separated(p, expected);
+    assigns *p, *expected;
+    ensures \result != 0 ==> *p == desired && *expected == \old(*expected);
+    ensures \result == 0 ==> *p == \old(*p) && *expected == *p; */
+bool atomic_cas(uint32_t *p, uint32_t *expected, uint32_t desired);
+/*@ requires x != 0;
+    assigns \nothing;
+    ensures 0 <= \result <= 31 && (x > 1 ==> \result <= 30); */
+int leading_zeros(uint32_t x);
+#define __builtin_clz(x) leading_zeros(x)
+
 struct thread *this_thread(void);
 struct cpu *this_cpu(void);
-#define HOT static
+
+/* What inline functions of core.h look at. */
+#define PLATFORM_TABLES extern struct env envs[PROOF_FRAMES];
 
 extern uint32_t nframes, ncpus;
 extern uint64_t slot_ticks;
