@@ -17,9 +17,19 @@
  */
 #include "core.h"
 
+/*@ requires the_cpu.cur < PROOF_FRAMES;
+    assigns \nothing;
+    ensures \result == threads[the_cpu.cur].env; */
 static frame_t cur_env(void) { return threads[this_cpu()->cur].env; }
 
 /* Tree lock held: the caller's capability of a kind that covers one name, not dying. */
+/*@ requires invariants && \valid(out) && local(out) && kind != EXO_NONE;
+    assigns *out;
+    ensures -EXO_E_NOVM <= \result <= 0;
+    ensures found: \result == 0 ==> *out == cap_at(threads[the_cpu.cur].env, sel) &&
+            sel < envs[threads[the_cpu.cur].env].nsel && caps[*out].kind == kind &&
+            covers(caps[*out].base, caps[*out].count, name, n);
+    ensures alive: \result == 0 ==> (caps[*out].flags & CAP_DYING) == 0; */
 static long name_find(unsigned kind, uint64_t sel, uint64_t name, uint64_t n, cref_t *out)
 {
     long r = cap_find(cur_env(), sel, kind, EXO_USE, out);
@@ -32,6 +42,9 @@ static long name_find(unsigned kind, uint64_t sel, uint64_t name, uint64_t n, cr
     return 0;
 }
 
+/*@ requires caps[c].env < PROOF_FRAMES;
+    assigns caps[c].bindings;
+    ensures caps[c].bindings == (uint32_t)(\old(caps[c].bindings) + delta); */
 static void count_add(cref_t c, uint32_t delta)
 {
     frame_t e = caps[c].env;
@@ -42,6 +55,13 @@ static void count_add(cref_t c, uint32_t delta)
 
 /* ---- time slots ------------------------------------------------------------------------- */
 
+/*@ requires slots_ok;
+    requires \exists integer i; 0 <= i < EXO_MAX_CPUS * EXO_SLOTS_PER_CPU && s == &slots[i];
+    assigns *s, threads[s->thread].slots, caps[(uint32_t)((s->env + 3) * 64 + s->sel)].bindings;
+    ensures slots_ok;
+    ensures gone: s->thread == 0;
+    ensures exact: caps[\old((uint32_t)((s->env + 3) * 64 + s->sel))].bindings ==
+            (uint32_t)(\old(caps[(uint32_t)((s->env + 3) * 64 + s->sel)].bindings) - 1); */
 static void slot_clear(struct exo_slot *s)
 {
     frame_t t = s->thread;
@@ -52,6 +72,19 @@ static void slot_clear(struct exo_slot *s)
     count_add(c, UINT32_MAX);
 }
 
+/*@ requires invariants && slots_ok;
+    assigns slots[slot], threads[0 .. PROOF_FRAMES - 1].slots,
+            caps[cap_at(threads[the_cpu.cur].env, sel)].bindings;
+    ensures slots_ok;
+    ensures empty: \result == 0 ==> \old(slots[slot].thread) == 0;
+    ensures inside: \result == 0 ==> covers(caps[cap_at(threads[the_cpu.cur].env, sel)].base,
+            caps[cap_at(threads[the_cpu.cur].env, sel)].count, slot, 1);
+    ensures bound: \result == 0 ==> slots[slot].env == threads[the_cpu.cur].env &&
+            slots[slot].sel == sel && threads[slots[slot].thread].cpu == slot / EXO_SLOTS_PER_CPU;
+    ensures exact: \result == 0 ==> caps[cap_at(threads[the_cpu.cur].env, sel)].bindings ==
+            (uint32_t)(\old(caps[cap_at(threads[the_cpu.cur].env, sel)].bindings) + 1);
+    ensures refused: \result != 0 ==> caps[cap_at(threads[the_cpu.cur].env, sel)].bindings ==
+            \old(caps[cap_at(threads[the_cpu.cur].env, sel)].bindings); */
 static long slot_bind(uint64_t sel, uint64_t slot, uint64_t thread, uint32_t flags)
 {
     cref_t c, tc;
@@ -76,6 +109,9 @@ static long slot_bind(uint64_t sel, uint64_t slot, uint64_t thread, uint32_t fla
     return 0;
 }
 
+/*@ requires invariants && slots_ok;
+    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1].slots, irqs[0 .. EXO_IRQ_COUNT - 1],
+            caps[0 .. 0xffffffff].bindings; */
 long sys_slot_bind(uint64_t sel, uint64_t slot, uint64_t thread, uint64_t flags)
 {
     if ((flags & ~(uint64_t)EXO_SLOT_FIRM) != 0) return -EXO_E_ARG;
@@ -85,6 +121,9 @@ long sys_slot_bind(uint64_t sel, uint64_t slot, uint64_t thread, uint64_t flags)
     return r;
 }
 
+/*@ requires invariants && slots_ok;
+    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1].slots, irqs[0 .. EXO_IRQ_COUNT - 1],
+            caps[0 .. 0xffffffff].bindings; */
 long sys_slot_unbind(uint64_t sel, uint64_t slot)
 {
     cref_t c;
@@ -104,6 +143,11 @@ long sys_slot_unbind(uint64_t sel, uint64_t slot)
 void slots_forget(frame_t thread)
 {
     struct exo_slot *s = &slots[(uint64_t)threads[thread].cpu * EXO_SLOTS_PER_CPU];
+    /*@ loop invariant 0 <= i <= EXO_SLOTS_PER_CPU && slots_ok;
+        loop invariant thread != 0 ==> \forall integer j; 0 <= j < i ==> s[j].thread != thread;
+        loop assigns i, slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1].slots,
+            caps[0 .. 0xffffffff].bindings;
+        loop variant EXO_SLOTS_PER_CPU - i; */
     for (unsigned i = 0; i < EXO_SLOTS_PER_CPU; i++)
         if (s[i].thread == thread) slot_clear(&s[i]);
 }
@@ -111,6 +155,12 @@ void slots_forget(frame_t thread)
 void slots_forget_cap(cref_t c)
 {
     frame_t e = caps[c].env;
+    /*@ loop invariant 0 <= i <= ncpus * EXO_SLOTS_PER_CPU && slots_ok;
+        loop invariant \forall integer j; 0 <= j < i ==>
+            !(slots[j].thread != 0 && slots[j].env == e && slot_cap(j) == c);
+        loop assigns i, slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1].slots,
+            caps[0 .. 0xffffffff].bindings;
+        loop variant ncpus * EXO_SLOTS_PER_CPU - i; */
     for (unsigned i = 0; i < ncpus * EXO_SLOTS_PER_CPU; i++)
         if (slots[i].thread != 0 && slots[i].env == e && env_caps(e) + slots[i].sel == c)
             slot_clear(&slots[i]);
@@ -118,6 +168,12 @@ void slots_forget_cap(cref_t c)
 
 /* ---- interrupts --------------------------------------------------------------------------- */
 
+/*@ requires slots_ok && irq < EXO_IRQ_COUNT;
+    assigns irqs[irq], caps[irq_cap(irq)].bindings;
+    ensures slots_ok;
+    ensures gone: irqs[irq].thread == 0;
+    ensures exact: caps[\old(irq_cap(irq))].bindings ==
+            (uint32_t)(\old(caps[irq_cap(irq)].bindings) - 1); */
 static void irq_clear(unsigned irq)
 {
     struct exo_irq *i = &irqs[irq];
@@ -129,6 +185,17 @@ static void irq_clear(unsigned irq)
     count_add(c, UINT32_MAX);
 }
 
+/*@ requires invariants && slots_ok;
+    assigns irqs[irq], caps[cap_at(threads[the_cpu.cur].env, sel)].bindings;
+    ensures slots_ok;
+    ensures empty: \result == 0 ==> \old(irqs[irq].thread) == 0;
+    ensures inside: \result == 0 ==> covers(caps[cap_at(threads[the_cpu.cur].env, sel)].base,
+            caps[cap_at(threads[the_cpu.cur].env, sel)].count, irq, 1);
+    ensures own: \result == 0 ==> threads[irqs[irq].thread].env == threads[the_cpu.cur].env;
+    ensures exact: \result == 0 ==> caps[cap_at(threads[the_cpu.cur].env, sel)].bindings ==
+            (uint32_t)(\old(caps[cap_at(threads[the_cpu.cur].env, sel)].bindings) + 1);
+    ensures refused: \result != 0 ==> caps[cap_at(threads[the_cpu.cur].env, sel)].bindings ==
+            \old(caps[cap_at(threads[the_cpu.cur].env, sel)].bindings); */
 static long irq_bind(uint64_t sel, uint64_t irq, uint64_t event)
 {
     cref_t c, ev;
@@ -151,6 +218,9 @@ static long irq_bind(uint64_t sel, uint64_t irq, uint64_t event)
     return 0;
 }
 
+/*@ requires invariants && slots_ok;
+    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1].slots, irqs[0 .. EXO_IRQ_COUNT - 1],
+            caps[0 .. 0xffffffff].bindings; */
 long sys_irq_bind(uint64_t sel, uint64_t irq, uint64_t event)
 {
     lock_tree();
@@ -160,6 +230,11 @@ long sys_irq_bind(uint64_t sel, uint64_t irq, uint64_t event)
 }
 
 /* Is the line bound, by the caller's env through sel? */
+/*@ requires invariants && slots_ok;
+    assigns \nothing;
+    ensures -EXO_E_NOVM <= \result <= 0;
+    ensures \result == 0 ==> irq < EXO_IRQ_COUNT && irqs[irq].thread != 0 &&
+            irqs[irq].env == threads[the_cpu.cur].env && irqs[irq].sel == sel; */
 static long irq_find(uint64_t sel, uint64_t irq)
 {
     struct cap c;
@@ -170,6 +245,9 @@ static long irq_find(uint64_t sel, uint64_t irq)
     return i->thread != 0 && i->env == cur_env() && i->sel == sel ? 0 : -EXO_E_NONE;
 }
 
+/*@ requires invariants && slots_ok;
+    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1].slots, irqs[0 .. EXO_IRQ_COUNT - 1],
+            caps[0 .. 0xffffffff].bindings; */
 long sys_irq_unbind(uint64_t sel, uint64_t irq)
 {
     lock_tree();
@@ -181,6 +259,9 @@ long sys_irq_unbind(uint64_t sel, uint64_t irq)
 
 /* Without a lock: if the line is unbound at the same moment it stays unmasked with
  * nobody to tell, and the interrupt path masks it then. */
+/*@ requires invariants && slots_ok;
+    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1].slots, irqs[0 .. EXO_IRQ_COUNT - 1],
+            caps[0 .. 0xffffffff].bindings; */
 long sys_irq_ack(uint64_t sel, uint64_t irq)
 {
     long r = irq_find(sel, irq);
@@ -193,6 +274,10 @@ long sys_irq_ack(uint64_t sel, uint64_t irq)
 
 void irqs_forget(frame_t thread)
 {
+    /*@ loop invariant 0 <= i <= EXO_IRQ_COUNT && slots_ok;
+        loop invariant thread != 0 ==> \forall integer j; 0 <= j < i ==> irqs[j].thread != thread;
+        loop assigns i, irqs[0 .. EXO_IRQ_COUNT - 1], caps[0 .. 0xffffffff].bindings;
+        loop variant EXO_IRQ_COUNT - i; */
     for (unsigned i = 0; i < EXO_IRQ_COUNT; i++)
         if (irqs[i].thread == thread) irq_clear(i);
 }
@@ -200,12 +285,25 @@ void irqs_forget(frame_t thread)
 void irqs_forget_cap(cref_t c)
 {
     frame_t e = caps[c].env;
+    /*@ loop invariant 0 <= i <= EXO_IRQ_COUNT && slots_ok;
+        loop invariant \forall integer j; 0 <= j < i ==>
+            !(irqs[j].thread != 0 && irqs[j].env == e && irq_cap(j) == c);
+        loop assigns i, irqs[0 .. EXO_IRQ_COUNT - 1], caps[0 .. 0xffffffff].bindings;
+        loop variant EXO_IRQ_COUNT - i; */
     for (unsigned i = 0; i < EXO_IRQ_COUNT; i++)
         if (irqs[i].thread != 0 && irqs[i].env == e && env_caps(e) + irqs[i].sel == c) irq_clear(i);
 }
 
 /* ---- ports ------------------------------------------------------------------------------------- */
 
+/*@ requires invariants;
+    assigns \nothing;
+    ensures -EXO_E_NOVM <= \result <= 0;
+    ensures inside: \result == 0 ==> (size == 1 || size == 2 || size == 4) && port + size <= 65536 &&
+            sel < envs[threads[the_cpu.cur].env].nsel &&
+            covers(caps[cap_at(threads[the_cpu.cur].env, sel)].base,
+                   caps[cap_at(threads[the_cpu.cur].env, sel)].count, port, size) &&
+            caps[cap_at(threads[the_cpu.cur].env, sel)].kind == EXO_PORTS; */
 static long port_check(uint64_t sel, uint64_t port, uint64_t size)
 {
     struct cap c;
@@ -217,12 +315,16 @@ static long port_check(uint64_t sel, uint64_t port, uint64_t size)
     return 0;
 }
 
+/*@ requires invariants;
+    assigns \nothing; */
 long sys_port_in(uint64_t sel, uint64_t port, uint64_t size)
 {
     long r = port_check(sel, port, size);
     return r != 0 ? r : (long)port_read((unsigned)port, (unsigned)size);
 }
 
+/*@ requires invariants;
+    assigns \nothing; */
 long sys_port_out(uint64_t sel, uint64_t port, uint64_t size, uint64_t value)
 {
     long r = port_check(sel, port, size);

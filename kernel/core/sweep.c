@@ -319,7 +319,7 @@ bool sweep_all_step(frame_t e)
     assigns words[p_frame(p->entry)], blocks2m[p_frame(p->entry) >> 9],
             blocks1g[p_frame(p->entry) >> 18], caps[entry_cap(p->env, p->entry)].bindings;
     ensures counted_back: \old(caps[entry_cap(p->env, p->entry)].bindings) != 0 ==>
-            caps[entry_cap(p->env, p->entry)].bindings ==
+            caps[\old(entry_cap(p->env, p->entry))].bindings ==
             \old(caps[entry_cap(p->env, p->entry)].bindings) - 1;
     ensures page: p->level == 1 && \old(counted(p_frame(p->entry))) ==>
             words[p_frame(p->entry)] == \old(words[p_frame(p->entry)]) - 1;

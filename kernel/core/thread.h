@@ -57,7 +57,7 @@ static inline bool cap_quick(const struct thread *t, uint64_t sel, unsigned kind
                              frame_t *object, uint64_t *count)
 {
     if (sel >= t->nsel) return false;
-    const struct cap *c = &caps[t->cap_first + sel];
+    const struct cap *c = &caps[(cref_t)(t->cap_first + sel)];
     uint32_t seq = fetch32(&c->seq);
     barrier();
     if (c->kind != kind || (c->rights & right) == 0) return false;

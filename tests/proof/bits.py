@@ -89,6 +89,8 @@ FACTS = [  # name, variables, hypothesis, conclusion
     ("pages_2", "l", "l == 2", "v_pages(l) == 512"),
     ("pages_3", "l", "l == 3", "v_pages(l) == 262144"),
     ("complement", "x", "x < (1 << 64)", "u64(~x) + x == (1 << 64) - 1"),
+    ("small", "x, y", "x < 32 and y < 32", "(x | y) < 32 and (x & y) < 32"),
+    ("smaller", "x, y", "x < 32 and y < (1 << 32)", "(x & y) < 32 and 0 <= (x & y)"),
     ("or_table", "l", "l < 8", "(l | 8) == l + 8 and (l & 8) == 0 and (l & 7) == l"),
     ("is_table", "l", "8 <= l and l < 16", "(l & 8) != 0 and (l & 7) + 8 == l"),
     ("block_2m", "f", "f < (1 << 26)", "(f >> 9) < (1 << 17)"),
@@ -104,7 +106,7 @@ FACTS = [  # name, variables, hypothesis, conclusion
     ("table", "m, f, s", TABLE,
      "p_present(p_table(m, f, s)) and p_frame(p_table(m, f, s)) == f and p_sel(m, p_table(m, f, s)) == s "
      "and not p_large(p_table(m, f, s)) and p_table(m, f, s) < (1 << 64)"),
-    ("index", "v, l", "v < (1 << 64) and 1 <= l and l <= 4", "v_index(v, l) <= 511"),
+    ("index", "v, l", "v < (1 << 64) and 1 <= l and l <= 4", "0 <= v_index(v, l) and v_index(v, l) <= 511"),
     ("index_top", "v", "v < 0x7ffffffff000 or (v < (1 << 64) and v >= 0xffff880000000000)",
      "v_index(v, 4) < 256 or v_index(v, 4) >= 272"),
     ("index_swept", "v", "v < (1 << 64) and v_swept(v)",
@@ -114,8 +116,8 @@ FACTS = [  # name, variables, hypothesis, conclusion
     ("next_one", "v, l", "v < (1 << 64) and v_swept(v) and 1 <= l and l <= 4",
      "v_shift(v_next(v, l), l) == v_shift(v, l) + 1 or v_next(v, l) == 0xffff880000000000"
      " or v_next(v, l) == 0"),
-    ("frame_range", "e", U64.format("e"), "p_frame(e) < (1 << 32)"),
-    ("sel_range", "m, e", U64.format("e"), "p_sel(m, e) < (1 << 14)"),
+    ("frame_range", "e", U64.format("e"), "0 <= p_frame(e) and p_frame(e) < (1 << 32)"),
+    ("sel_range", "m, e", U64.format("e"), "0 <= p_sel(m, e) and p_sel(m, e) < (1 << 14)"),
     ("rights_range", "m, e", U64.format("e"), "p_rights(m, e) <= 7"),
     ("walk", "e", U64.format("e"), "((e & 0x81) == 1) == (p_present(e) and not p_large(e))"),
     ("nothing", "m, e", "e == 0", "not p_present(e) and p_frame(e) == 0 and p_sel(m, e) == 0"),

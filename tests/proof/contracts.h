@@ -72,7 +72,12 @@ struct thread *this_thread(void);
       envs[e].root == e + 1 && is_table(e + 1, 4, e);
     predicate thread_ok(integer t) = 0 < t < nframes && threads[t].env < PROOF_FRAMES && threads[t].upcall < nframes &&
       env_ok(threads[t].env);
-    predicate cap_ok(integer c) =
+    predicate cap_ok(integer c) = caps[c].env < PROOF_FRAMES - 3 &&
+      (caps[c].kind == EXO_SLOTS ==>
+       caps[c].base + caps[c].count <= EXO_MAX_CPUS * EXO_SLOTS_PER_CPU) &&
+      (caps[c].kind == EXO_IRQS ==> caps[c].base + caps[c].count <= EXO_IRQ_COUNT) &&
+      (caps[c].kind == EXO_PORTS ==> caps[c].base + caps[c].count <= 65536) &&
+      (caps[c].kind == EXO_GATE || caps[c].kind == EXO_EVENT ==> thread_ok(caps[c].base)) &&
       (caps[c].kind == EXO_FRAMES ==> (caps[c].badge == 0 || caps[c].badge == CACHE_UC) &&
        caps[c].base + caps[c].count <= 0x100000000) &&
       (caps[c].kind == EXO_ENV ==> env_ok(caps[c].base)) &&
@@ -246,7 +251,7 @@ void word_unbind_large(frame_t f, unsigned level);
 
 /* ---- cap.c ---- */
 
-/*@ requires invariants && env_ok(e) && \valid(out) && local(out);
+/*@ requires invariants && env_ok(e) && \valid(out) && local(out) && kind != EXO_NONE;
     assigns *out;
     ensures -EXO_E_NOVM <= \result <= 0;
     ensures \result == 0 ==> *out == cap_at(e, sel) && sel < envs[e].nsel &&
@@ -273,7 +278,7 @@ static inline long env_find(uint64_t sel, unsigned rights, frame_t *out);
 long thread_find(uint64_t sel, unsigned rights, frame_t *out);
 
 /* Whoever reads a capability without a lock gets something, which is then checked. */
-/*@ requires e < PROOF_FRAMES - 3 && \valid(out) && apart(out);
+/*@ requires e < PROOF_FRAMES - 3 && \valid(out) && apart(out) && kind != EXO_NONE;
     assigns *out;
     ensures -EXO_E_NOVM <= \result <= 0;
     ensures \result == 0 ==> sel < envs[e].nsel && out->kind == kind && kind != EXO_NONE &&
@@ -366,6 +371,46 @@ void pend_add(frame_t env, uint64_t va, uint64_t entry, unsigned level);
     ensures \forall integer i; 0 <= i < \result ==> !p_present(tables[t].e[i]);
     ensures \result < end ==> p_present(tables[t].e[\result]); */
 unsigned table_next(frame_t t, unsigned end);
+
+/* ---- bind.c ---- */
+
+/*@ logic integer slot_cap(integer i) = (uint32_t)((slots[i].env + 3) * 64 + slots[i].sel);
+    logic integer irq_cap(integer i) = (uint32_t)((irqs[i].env + 3) * 64 + irqs[i].sel);
+    predicate slots_ok = ncpus <= EXO_MAX_CPUS &&
+      (\forall integer i; 0 <= i < EXO_MAX_CPUS * EXO_SLOTS_PER_CPU ==>
+       slots[i].env < PROOF_FRAMES - 3 && slots[i].thread < PROOF_FRAMES) &&
+      (\forall integer i; 0 <= i < EXO_IRQ_COUNT ==>
+       irqs[i].env < PROOF_FRAMES - 3 && irqs[i].thread < PROOF_FRAMES) &&
+      (\forall integer t; 0 <= t < PROOF_FRAMES ==> threads[t].cpu < EXO_MAX_CPUS) &&
+      (\forall integer c; 0 <= c < 0x100000000 ==> caps[c].env < PROOF_FRAMES - 3); */
+
+/*@ requires slots_ok && thread < PROOF_FRAMES;
+    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1].slots, caps[0 .. 0xffffffff].bindings;
+    ensures slots_ok;
+    ensures gone: thread != 0 ==> \forall integer i; threads[thread].cpu * EXO_SLOTS_PER_CPU <= i <
+            (threads[thread].cpu + 1) * EXO_SLOTS_PER_CPU ==> slots[i].thread != thread; */
+void slots_forget(frame_t thread);
+
+/*@ requires slots_ok;
+    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1].slots, caps[0 .. 0xffffffff].bindings;
+    ensures slots_ok;
+    ensures gone: \forall integer i; 0 <= i < ncpus * EXO_SLOTS_PER_CPU ==>
+            !(slots[i].thread != 0 && slots[i].env == caps[c].env && slot_cap(i) == c); */
+void slots_forget_cap(cref_t c);
+
+/*@ requires slots_ok && thread < PROOF_FRAMES;
+    assigns irqs[0 .. EXO_IRQ_COUNT - 1], caps[0 .. 0xffffffff].bindings;
+    ensures slots_ok;
+    ensures gone: thread != 0 ==> \forall integer i; 0 <= i < EXO_IRQ_COUNT ==>
+            irqs[i].thread != thread; */
+void irqs_forget(frame_t thread);
+
+/*@ requires slots_ok;
+    assigns irqs[0 .. EXO_IRQ_COUNT - 1], caps[0 .. 0xffffffff].bindings;
+    ensures slots_ok;
+    ensures gone: \forall integer i; 0 <= i < EXO_IRQ_COUNT ==>
+            !(irqs[i].thread != 0 && irqs[i].env == caps[c].env && irq_cap(i) == c); */
+void irqs_forget_cap(cref_t c);
 
 /* ---- sweep.c ---- */
 

@@ -18,6 +18,8 @@
 #define HOT static
 #define FLATTEN
 #define NOINLINE
+#define FLATTEN
+#define NOINLINE
 #define KASSERT(cond) ((void)(cond))
 #define PROOF_FRAMES (1u << 26) /* what a frame word and a cref_t can name */
 
@@ -61,6 +63,8 @@ uint32_t fetch32(const uint32_t *p);
 
 /*@ assigns \nothing; */
 void barrier(void);
+/*@ assigns \nothing; */
+bool flush_alone(uint64_t va, uint64_t entry);
 /*@ assigns \nothing; */
 void lock_tree(void);
 /*@ assigns \nothing; */
