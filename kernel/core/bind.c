@@ -55,15 +55,15 @@ static void count_add(cref_t c, uint32_t delta)
 
 /* ---- time slots ------------------------------------------------------------------------- */
 
-/*@ requires slots_ok;
-    requires \exists integer i; 0 <= i < EXO_MAX_CPUS * EXO_SLOTS_PER_CPU && s == &slots[i];
-    assigns *s, threads[s->thread].slots, caps[(uint32_t)((s->env + 3) * 64 + s->sel)].bindings;
+/*@ requires slots_ok && i < EXO_MAX_CPUS * EXO_SLOTS_PER_CPU;
+    assigns slots[i], threads[slots[i].thread].slots, caps[slot_cap(i)].bindings;
     ensures slots_ok;
-    ensures gone: s->thread == 0;
-    ensures exact: caps[\old((uint32_t)((s->env + 3) * 64 + s->sel))].bindings ==
-            (uint32_t)(\old(caps[(uint32_t)((s->env + 3) * 64 + s->sel)].bindings) - 1); */
-static void slot_clear(struct exo_slot *s)
+    ensures gone: slots[i].thread == 0;
+    ensures exact: caps[\old(slot_cap(i))].bindings ==
+            (uint32_t)(\old(caps[slot_cap(i)].bindings) + UINT32_MAX); */
+static void slot_clear(unsigned i)
 {
+    struct exo_slot *s = &slots[i];
     frame_t t = s->thread;
     cref_t c = env_caps(s->env) + s->sel;
     s->thread = 0;
@@ -73,9 +73,9 @@ static void slot_clear(struct exo_slot *s)
 }
 
 /*@ requires invariants && slots_ok;
-    assigns slots[slot], threads[0 .. PROOF_FRAMES - 1].slots,
+    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1],
             caps[cap_at(threads[the_cpu.cur].env, sel)].bindings;
-    ensures slots_ok;
+    ensures slots: slots_ok;
     ensures empty: \result == 0 ==> \old(slots[slot].thread) == 0;
     ensures inside: \result == 0 ==> covers(caps[cap_at(threads[the_cpu.cur].env, sel)].base,
             caps[cap_at(threads[the_cpu.cur].env, sel)].count, slot, 1);
@@ -110,8 +110,8 @@ static long slot_bind(uint64_t sel, uint64_t slot, uint64_t thread, uint32_t fla
 }
 
 /*@ requires invariants && slots_ok;
-    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1].slots, irqs[0 .. EXO_IRQ_COUNT - 1],
-            caps[0 .. 0xffffffff].bindings; */
+    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1], irqs[0 .. EXO_IRQ_COUNT - 1],
+            caps[0 .. 0xffffffff]; */
 long sys_slot_bind(uint64_t sel, uint64_t slot, uint64_t thread, uint64_t flags)
 {
     if ((flags & ~(uint64_t)EXO_SLOT_FIRM) != 0) return -EXO_E_ARG;
@@ -122,19 +122,19 @@ long sys_slot_bind(uint64_t sel, uint64_t slot, uint64_t thread, uint64_t flags)
 }
 
 /*@ requires invariants && slots_ok;
-    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1].slots, irqs[0 .. EXO_IRQ_COUNT - 1],
-            caps[0 .. 0xffffffff].bindings; */
+    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1], irqs[0 .. EXO_IRQ_COUNT - 1],
+            caps[0 .. 0xffffffff]; */
 long sys_slot_unbind(uint64_t sel, uint64_t slot)
 {
     cref_t c;
     lock_tree();
     long r = name_find(EXO_SLOTS, sel, slot, 1, &c);
     if (r == 0) {
-        struct exo_slot *s = &slots[slot];
+        const struct exo_slot *s = &slots[slot];
         if (s->thread == 0 || s->env != cur_env() || s->sel != sel)
             r = -EXO_E_NONE;
         else
-            slot_clear(s);
+            slot_clear((unsigned)slot);
     }
     unlock_tree();
     return r;
@@ -142,14 +142,14 @@ long sys_slot_unbind(uint64_t sel, uint64_t slot)
 
 void slots_forget(frame_t thread)
 {
-    struct exo_slot *s = &slots[(uint64_t)threads[thread].cpu * EXO_SLOTS_PER_CPU];
-    /*@ loop invariant 0 <= i <= EXO_SLOTS_PER_CPU && slots_ok;
-        loop invariant thread != 0 ==> \forall integer j; 0 <= j < i ==> s[j].thread != thread;
-        loop assigns i, slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1].slots,
-            caps[0 .. 0xffffffff].bindings;
-        loop variant EXO_SLOTS_PER_CPU - i; */
-    for (unsigned i = 0; i < EXO_SLOTS_PER_CPU; i++)
-        if (s[i].thread == thread) slot_clear(&s[i]);
+    const unsigned first = threads[thread].cpu * EXO_SLOTS_PER_CPU;
+    /*@ loop invariant first <= i <= first + EXO_SLOTS_PER_CPU && slots_ok;
+        loop invariant thread != 0 ==> \forall integer j; first <= j < i ==>
+            slots[j].thread != thread;
+        loop assigns i, slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1], caps[0 .. 0xffffffff];
+        loop variant first + EXO_SLOTS_PER_CPU - i; */
+    for (unsigned i = first; i < first + EXO_SLOTS_PER_CPU; i++)
+        if (slots[i].thread == thread) slot_clear(i);
 }
 
 void slots_forget_cap(cref_t c)
@@ -158,12 +158,12 @@ void slots_forget_cap(cref_t c)
     /*@ loop invariant 0 <= i <= ncpus * EXO_SLOTS_PER_CPU && slots_ok;
         loop invariant \forall integer j; 0 <= j < i ==>
             !(slots[j].thread != 0 && slots[j].env == e && slot_cap(j) == c);
-        loop assigns i, slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1].slots,
-            caps[0 .. 0xffffffff].bindings;
+        loop assigns i, slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1],
+            caps[0 .. 0xffffffff];
         loop variant ncpus * EXO_SLOTS_PER_CPU - i; */
     for (unsigned i = 0; i < ncpus * EXO_SLOTS_PER_CPU; i++)
         if (slots[i].thread != 0 && slots[i].env == e && env_caps(e) + slots[i].sel == c)
-            slot_clear(&slots[i]);
+            slot_clear(i);
 }
 
 /* ---- interrupts --------------------------------------------------------------------------- */
@@ -173,7 +173,7 @@ void slots_forget_cap(cref_t c)
     ensures slots_ok;
     ensures gone: irqs[irq].thread == 0;
     ensures exact: caps[\old(irq_cap(irq))].bindings ==
-            (uint32_t)(\old(caps[irq_cap(irq)].bindings) - 1); */
+            (uint32_t)(\old(caps[irq_cap(irq)].bindings) + UINT32_MAX); */
 static void irq_clear(unsigned irq)
 {
     struct exo_irq *i = &irqs[irq];
@@ -186,7 +186,7 @@ static void irq_clear(unsigned irq)
 }
 
 /*@ requires invariants && slots_ok;
-    assigns irqs[irq], caps[cap_at(threads[the_cpu.cur].env, sel)].bindings;
+    assigns irqs[0 .. EXO_IRQ_COUNT - 1], caps[cap_at(threads[the_cpu.cur].env, sel)].bindings;
     ensures slots_ok;
     ensures empty: \result == 0 ==> \old(irqs[irq].thread) == 0;
     ensures inside: \result == 0 ==> covers(caps[cap_at(threads[the_cpu.cur].env, sel)].base,
@@ -219,8 +219,8 @@ static long irq_bind(uint64_t sel, uint64_t irq, uint64_t event)
 }
 
 /*@ requires invariants && slots_ok;
-    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1].slots, irqs[0 .. EXO_IRQ_COUNT - 1],
-            caps[0 .. 0xffffffff].bindings; */
+    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1], irqs[0 .. EXO_IRQ_COUNT - 1],
+            caps[0 .. 0xffffffff]; */
 long sys_irq_bind(uint64_t sel, uint64_t irq, uint64_t event)
 {
     lock_tree();
@@ -246,8 +246,8 @@ static long irq_find(uint64_t sel, uint64_t irq)
 }
 
 /*@ requires invariants && slots_ok;
-    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1].slots, irqs[0 .. EXO_IRQ_COUNT - 1],
-            caps[0 .. 0xffffffff].bindings; */
+    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1], irqs[0 .. EXO_IRQ_COUNT - 1],
+            caps[0 .. 0xffffffff]; */
 long sys_irq_unbind(uint64_t sel, uint64_t irq)
 {
     lock_tree();
@@ -260,8 +260,8 @@ long sys_irq_unbind(uint64_t sel, uint64_t irq)
 /* Without a lock: if the line is unbound at the same moment it stays unmasked with
  * nobody to tell, and the interrupt path masks it then. */
 /*@ requires invariants && slots_ok;
-    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1].slots, irqs[0 .. EXO_IRQ_COUNT - 1],
-            caps[0 .. 0xffffffff].bindings; */
+    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1], irqs[0 .. EXO_IRQ_COUNT - 1],
+            caps[0 .. 0xffffffff]; */
 long sys_irq_ack(uint64_t sel, uint64_t irq)
 {
     long r = irq_find(sel, irq);
@@ -276,7 +276,7 @@ void irqs_forget(frame_t thread)
 {
     /*@ loop invariant 0 <= i <= EXO_IRQ_COUNT && slots_ok;
         loop invariant thread != 0 ==> \forall integer j; 0 <= j < i ==> irqs[j].thread != thread;
-        loop assigns i, irqs[0 .. EXO_IRQ_COUNT - 1], caps[0 .. 0xffffffff].bindings;
+        loop assigns i, irqs[0 .. EXO_IRQ_COUNT - 1], caps[0 .. 0xffffffff];
         loop variant EXO_IRQ_COUNT - i; */
     for (unsigned i = 0; i < EXO_IRQ_COUNT; i++)
         if (irqs[i].thread == thread) irq_clear(i);
@@ -288,7 +288,7 @@ void irqs_forget_cap(cref_t c)
     /*@ loop invariant 0 <= i <= EXO_IRQ_COUNT && slots_ok;
         loop invariant \forall integer j; 0 <= j < i ==>
             !(irqs[j].thread != 0 && irqs[j].env == e && irq_cap(j) == c);
-        loop assigns i, irqs[0 .. EXO_IRQ_COUNT - 1], caps[0 .. 0xffffffff].bindings;
+        loop assigns i, irqs[0 .. EXO_IRQ_COUNT - 1], caps[0 .. 0xffffffff];
         loop variant EXO_IRQ_COUNT - i; */
     for (unsigned i = 0; i < EXO_IRQ_COUNT; i++)
         if (irqs[i].thread != 0 && irqs[i].env == e && env_caps(e) + irqs[i].sel == c) irq_clear(i);
@@ -350,6 +350,11 @@ static bool ports_kept(const struct cap *c, bool flip)
 
 /* Env lock held: a passed capability's ports are kept from now on; its binding ends after
  * the round. False when it is not passed, or taken already. */
+/*@ requires slots_ok && e < PROOF_FRAMES - 3 && e == caps[c].env && ports_ok(c) && pend_room;
+    assigns caps[c].bindings, tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count,
+            the_cpu.pend[0 .. PEND_MAX - 1];
+    ensures taken: \result != 0 ==> caps[c].bindings == PORTS_TAKEN;
+    ensures \result == 0 ==> caps[c].bindings == \old(caps[c].bindings); */
 static bool ports_take(frame_t e, cref_t c)
 {
     if (caps[c].bindings != PORTS_PASSED) return false;

@@ -286,7 +286,7 @@ long thread_find(uint64_t sel, unsigned rights, frame_t *out);
     ensures in: caps_in && \result == 0 && EXO_THREAD <= kind <= EXO_EVENT ==>
             out->base < OBJECT_END;
     ensures copied: env_ok(e) && \result == 0 ==> out->base == caps[cap_at(e, sel)].base &&
-            kind == caps[cap_at(e, sel)].kind; */
+            out->count == caps[cap_at(e, sel)].count && kind == caps[cap_at(e, sel)].kind; */
 long cap_read(frame_t e, uint64_t sel, unsigned kind, unsigned rights, struct cap *out);
 
 /*@ requires machine;
@@ -376,6 +376,10 @@ unsigned table_next(frame_t t, unsigned end);
 
 /*@ logic integer slot_cap(integer i) = (uint32_t)((slots[i].env + 3) * 64 + slots[i].sel);
     logic integer irq_cap(integer i) = (uint32_t)((irqs[i].env + 3) * 64 + irqs[i].sel);
+    predicate port_range(struct cap *c) = \valid_read(c) && 0 < c->count <= 65536 && c->base < 65536 &&
+      c->base + c->count <= 65536 && c->env < PROOF_FRAMES - 3 &&
+      c->env + 3 + envs[c->env].tables + 2 < PROOF_FRAMES;
+    predicate ports_ok(integer c) = port_range(&caps[c]);
     predicate slots_ok = ncpus <= EXO_MAX_CPUS &&
       (\forall integer i; 0 <= i < EXO_MAX_CPUS * EXO_SLOTS_PER_CPU ==>
        slots[i].env < PROOF_FRAMES - 3 && slots[i].thread < PROOF_FRAMES) &&
@@ -385,31 +389,32 @@ unsigned table_next(frame_t t, unsigned end);
       (\forall integer c; 0 <= c < 0x100000000 ==> caps[c].env < PROOF_FRAMES - 3); */
 
 /*@ requires slots_ok && thread < PROOF_FRAMES;
-    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1].slots, caps[0 .. 0xffffffff].bindings;
+    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1], caps[0 .. 0xffffffff];
     ensures slots_ok;
-    ensures gone: thread != 0 ==> \forall integer i; threads[thread].cpu * EXO_SLOTS_PER_CPU <= i <
-            (threads[thread].cpu + 1) * EXO_SLOTS_PER_CPU ==> slots[i].thread != thread; */
+    ensures gone: thread != 0 ==> \forall integer i;
+            \old(threads[thread].cpu) * EXO_SLOTS_PER_CPU <= i <
+            (\old(threads[thread].cpu) + 1) * EXO_SLOTS_PER_CPU ==> slots[i].thread != thread; */
 void slots_forget(frame_t thread);
 
 /*@ requires slots_ok;
-    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1].slots, caps[0 .. 0xffffffff].bindings;
+    assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1], caps[0 .. 0xffffffff];
     ensures slots_ok;
     ensures gone: \forall integer i; 0 <= i < ncpus * EXO_SLOTS_PER_CPU ==>
-            !(slots[i].thread != 0 && slots[i].env == caps[c].env && slot_cap(i) == c); */
+            !(slots[i].thread != 0 && slots[i].env == \old(caps[c].env) && slot_cap(i) == c); */
 void slots_forget_cap(cref_t c);
 
 /*@ requires slots_ok && thread < PROOF_FRAMES;
-    assigns irqs[0 .. EXO_IRQ_COUNT - 1], caps[0 .. 0xffffffff].bindings;
+    assigns irqs[0 .. EXO_IRQ_COUNT - 1], caps[0 .. 0xffffffff];
     ensures slots_ok;
     ensures gone: thread != 0 ==> \forall integer i; 0 <= i < EXO_IRQ_COUNT ==>
             irqs[i].thread != thread; */
 void irqs_forget(frame_t thread);
 
 /*@ requires slots_ok;
-    assigns irqs[0 .. EXO_IRQ_COUNT - 1], caps[0 .. 0xffffffff].bindings;
+    assigns irqs[0 .. EXO_IRQ_COUNT - 1], caps[0 .. 0xffffffff];
     ensures slots_ok;
     ensures gone: \forall integer i; 0 <= i < EXO_IRQ_COUNT ==>
-            !(irqs[i].thread != 0 && irqs[i].env == caps[c].env && irq_cap(i) == c); */
+            !(irqs[i].thread != 0 && irqs[i].env == \old(caps[c].env) && irq_cap(i) == c); */
 void irqs_forget_cap(cref_t c);
 
 /* ---- sweep.c ---- */

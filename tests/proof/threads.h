@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Contracts of what thread.c, ipc.c, sched.c, event.c, timer.c and vm.c share. They are
+ * proved free of undefined behaviour, no more: what that needs is that every number that a
+ * thread, a CPU or a capability of a thread holds lies within the tables (sched_ok).
+ */
+#ifndef THREADS_H
+#define THREADS_H
+#include "contracts.h"
+
+/* Of the others only the list of requests is touched. */
+extern struct cpu cpus[EXO_MAX_CPUS];
+extern struct exo_cpu counters[EXO_MAX_CPUS];
+struct vcpu; /* vm.h */
+extern struct vcpu *const vcpus;
+
+#define IN(field) (\forall integer f; 0 <= f < PROOF_FRAMES ==> threads[f].field < OBJECT_END)
+#define THREADS_IN                                                                                 \
+    IN(self) && IN(env) && IN(caller) && IN(callee) && IN(queue_head) && IN(queue_tail) &&         \
+        IN(queue_next) && IN(queue_prev) && IN(ring_next) && IN(ring_prev) && IN(heap_up) &&       \
+        IN(heap_left) && IN(heap_right) && IN(request_next) && IN(upcall)
+/*@ predicate homes_in =
+      (\forall integer f; 0 <= f < PROOF_FRAMES ==> threads[f].cpu < EXO_MAX_CPUS) &&
+      (\forall integer f; 0 <= f < PROOF_FRAMES ==> threads[f].slow < 32);
+    predicate cpu_in = the_cpu.cur < OBJECT_END && the_cpu.base < OBJECT_END &&
+      the_cpu.ring < OBJECT_END && the_cpu.heap < OBJECT_END && the_cpu.requests < OBJECT_END &&
+      the_cpu.urgent < OBJECT_END && the_cpu.credit_to < OBJECT_END && the_cpu.part_to < OBJECT_END &&
+      the_cpu.take < OBJECT_END && the_cpu.credit_pos < EXO_SLOTS_PER_CPU &&
+      the_cpu.pos < EXO_SLOTS_PER_CPU && the_cpu.id < EXO_MAX_CPUS && slot_ticks > 0;
+    predicate debts_in = \forall integer i; 0 <= i < EXO_SLOTS_PER_CPU ==>
+      the_cpu.debt_to[i] < OBJECT_END && the_cpu.debt_by[i] < OBJECT_END;
+    predicate slots_in = \forall integer i; 0 <= i < EXO_MAX_CPUS * EXO_SLOTS_PER_CPU ==>
+      slots[i].thread < OBJECT_END;
+    predicate requests_in = \forall integer k; 0 <= k < EXO_MAX_CPUS ==>
+      cpus[k].requests < OBJECT_END;
+    predicate a_page{L}(struct exo_upcall_page *p) = \exists integer f; 0 <= f < PROOF_FRAMES &&
+      p == &upcalls[f];
+    predicate a_link{L}(frame_t *p) = p == &the_cpu.heap || \exists integer f;
+      0 <= f < OBJECT_END && (p == &threads[f].heap_left || p == &threads[f].heap_right);
+    predicate sched_ok = requests_in && THREADS_IN && homes_in && cpu_in && debts_in && slots_in && caps_in;
+    predicate a_thread{L}(struct thread *t) = \exists integer f; 0 <= f < OBJECT_END && t == &threads[f]; */
+
+/* What any of these functions may change, and what it keeps. */
+#define STATE                                                                                      \
+    threads[0 .. PROOF_FRAMES - 1], the_cpu, cpus[0 .. EXO_MAX_CPUS - 1], upcalls[0 .. PROOF_FRAMES - 1],                       \
+        counters[0 .. EXO_MAX_CPUS - 1]
+#define STILL_OK                                                                                   \
+    ensures THREADS_IN; ensures homes_in; ensures cpu_in; ensures debts_in; ensures slots_in;      \
+    ensures caps_in; ensures requests_in;
+#define KEEPS requires sched_ok; assigns STATE; STILL_OK
+/* ... those that hand over a capability, and that name a revoker. */
+#define KEEPS_ALL                                                                                  \
+    requires sched_ok; assigns STATE, caps[0 .. 0xffffffff]; STILL_OK
+#define KEEPS_ENVS                                                                                 \
+    requires sched_ok; assigns STATE, envs[0 .. PROOF_FRAMES - 1]; STILL_OK
+#define READS requires sched_ok; assigns \nothing;
+
+
+/* ---- thread.c ---- */
+/*@ requires t < OBJECT_END; KEEPS */
+void thread_request(frame_t t, uint32_t request);
+/*@ KEEPS */
+void requests_serve(void);
+/*@ KEEPS */
+void requests_cancel(void);
+/*@ requires a_thread(t); KEEPS */
+void thread_halt(struct thread *t);
+/*@ requires a_thread(t); KEEPS */
+void thread_stopped(struct thread *t, uint32_t state);
+
+/* ---- ipc.c ---- */
+/*@ requires a_thread(t); KEEPS_ALL */
+void fault_take(struct thread *t, uint64_t addr);
+/*@ requires a_thread(t); KEEPS_ALL */
+void fault_call(struct thread *t);
+/*@ requires a_thread(t); KEEPS */
+void call_fail(struct thread *t, long error);
+/*@ requires a_thread(s); KEEPS */
+void wait_leave(struct thread *s, uint64_t events);
+/*@ requires a_thread(t); KEEPS */
+void call_withdraw(struct thread *t);
+/*@ requires a_thread(t); KEEPS */
+bool callers_fail(struct thread *t, long error);
+
+/*@ requires a_thread(t); KEEPS_ALL */
+void sys_call(struct thread *t);
+
+/* ---- sched.c ---- */
+/*@ requires a_thread(t); KEEPS */
+void sched_wake(struct thread *t);
+/*@ requires a_thread(t); KEEPS */
+void sched_block(struct thread *t);
+/*@ requires a_thread(t); KEEPS */
+void ring_add(struct thread *t);
+/*@ requires a_thread(t); KEEPS */
+void ring_remove(struct thread *t);
+/*@ requires f < OBJECT_END; READS
+    ensures \result < OBJECT_END; */
+frame_t chain_base(frame_t f);
+/*@ requires f < OBJECT_END; READS
+    ensures \result < OBJECT_END; */
+frame_t chain_end(frame_t f);
+/*@ requires t < OBJECT_END; KEEPS */
+void sched_forget(frame_t t);
+/*@ KEEPS */
+void sched_begin(void);
+/*@ KEEPS */
+void sched_choose(void);
+/*@ KEEPS */
+void sched_settle(void);
+/*@ KEEPS */
+void timer_interrupt(void);
+
+/* ---- timer.c ---- */
+/*@ requires a_thread(t); KEEPS */
+void timeout_set(struct thread *t, uint64_t deadline);
+/*@ requires a_thread(t); KEEPS */
+void timers_forget(struct thread *t);
+/*@ requires c == &the_cpu; READS */
+uint64_t timers_first(const struct cpu *c);
+/*@ requires c == &the_cpu; KEEPS */
+void timers_expire(struct cpu *c, uint64_t time);
+
+/* ---- event.c ---- */
+/*@ requires a_thread(t); KEEPS */
+void event_check(struct thread *t);
+/*@ requires a_thread(t); KEEPS */
+void event_deliver(struct thread *t);
+/*@ requires a_thread(t); KEEPS */
+bool upcall_enter(struct thread *t, uint64_t vector, uint64_t error, uint64_t addr);
+/*@ requires t < OBJECT_END; KEEPS */
+void event_raise(frame_t t, uint64_t bits);
+/*@ KEEPS */
+long sys_event_signal(uint64_t sel);
+
+/* ---- of core.h ---- */
+/*@ requires f < OBJECT_END && env < OBJECT_END && cpu < EXO_MAX_CPUS;
+    KEEPS */
+void thread_init(frame_t f, frame_t env, unsigned cpu, cref_t owner);
+/*@ requires t < OBJECT_END && sched_ok;
+    assigns STATE, envs[0 .. PROOF_FRAMES - 1], slots[0 .. 2047], irqs[0 .. EXO_IRQ_COUNT - 1],
+      caps[0 .. 0xffffffff]; STILL_OK */
+long thread_detach(frame_t t);
+/*@ requires e < OBJECT_END && t < OBJECT_END && sched_ok;
+    assigns envs[e].revoker; */
+long revoker_set(frame_t e, frame_t t);
+/*@ requires from < OBJECT_END && to < OBJECT_END && sched_ok;
+    assigns caps[0 .. 0xffffffff]; STILL_OK */
+long cap_hand_over(frame_t from, uint64_t src, frame_t to, uint64_t dst);
+
+/* ---- vm.c ---- */
+/*@ requires a_thread(t); KEEPS */
+void vm_init(struct thread *t);
+/*@ requires a_thread(t); KEEPS */
+void vm_forget(struct thread *t);
+/*@ requires a_thread(t); KEEPS */
+long vm_set(struct thread *t, uint64_t what, uint64_t a, uint64_t b);
+/*@ requires a_thread(t); KEEPS */
+bool vm_reply(struct thread *t, uint64_t set, uint64_t get);
+/*@ requires a_thread(s) && a_thread(t); KEEPS */
+void vm_words(struct thread *s, const struct thread *t);
+
+/* ---- the machine ---- */
+/*@ requires f < PROOF_FRAMES; KEEPS */
+void page_clear(frame_t f);
+/*@ requires t < OBJECT_END; KEEPS */
+void thread_leave(frame_t t);
+#endif
