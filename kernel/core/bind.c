@@ -75,7 +75,6 @@ static void slot_clear(unsigned i)
 /*@ requires invariants && slots_ok;
     assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1],
             caps[cap_at(threads[the_cpu.cur].env, sel)].bindings;
-    ensures slots: slots_ok;
     ensures empty: \result == 0 ==> \old(slots[slot].thread) == 0;
     ensures inside: \result == 0 ==> covers(caps[cap_at(threads[the_cpu.cur].env, sel)].base,
             caps[cap_at(threads[the_cpu.cur].env, sel)].count, slot, 1);
@@ -155,14 +154,15 @@ void slots_forget(frame_t thread)
 void slots_forget_cap(cref_t c)
 {
     frame_t e = caps[c].env;
+    uint32_t sel = c - env_caps(e);
     /*@ loop invariant 0 <= i <= ncpus * EXO_SLOTS_PER_CPU && slots_ok;
         loop invariant \forall integer j; 0 <= j < i ==>
-            !(slots[j].thread != 0 && slots[j].env == e && slot_cap(j) == c);
+            !(slots[j].thread != 0 && slots[j].env == e && slots[j].sel == sel);
         loop assigns i, slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1],
             caps[0 .. 0xffffffff];
         loop variant ncpus * EXO_SLOTS_PER_CPU - i; */
     for (unsigned i = 0; i < ncpus * EXO_SLOTS_PER_CPU; i++)
-        if (slots[i].thread != 0 && slots[i].env == e && env_caps(e) + slots[i].sel == c)
+        if (slots[i].thread != 0 && slots[i].env == e && slots[i].sel == sel)
             slot_clear(i);
 }
 
@@ -187,7 +187,6 @@ static void irq_clear(unsigned irq)
 
 /*@ requires invariants && slots_ok;
     assigns irqs[0 .. EXO_IRQ_COUNT - 1], caps[cap_at(threads[the_cpu.cur].env, sel)].bindings;
-    ensures slots_ok;
     ensures empty: \result == 0 ==> \old(irqs[irq].thread) == 0;
     ensures inside: \result == 0 ==> covers(caps[cap_at(threads[the_cpu.cur].env, sel)].base,
             caps[cap_at(threads[the_cpu.cur].env, sel)].count, irq, 1);
@@ -285,13 +284,14 @@ void irqs_forget(frame_t thread)
 void irqs_forget_cap(cref_t c)
 {
     frame_t e = caps[c].env;
+    uint32_t sel = c - env_caps(e);
     /*@ loop invariant 0 <= i <= EXO_IRQ_COUNT && slots_ok;
         loop invariant \forall integer j; 0 <= j < i ==>
-            !(irqs[j].thread != 0 && irqs[j].env == e && irq_cap(j) == c);
+            !(irqs[j].thread != 0 && irqs[j].env == e && irqs[j].sel == sel);
         loop assigns i, irqs[0 .. EXO_IRQ_COUNT - 1], caps[0 .. 0xffffffff];
         loop variant EXO_IRQ_COUNT - i; */
     for (unsigned i = 0; i < EXO_IRQ_COUNT; i++)
-        if (irqs[i].thread != 0 && irqs[i].env == e && env_caps(e) + irqs[i].sel == c) irq_clear(i);
+        if (irqs[i].thread != 0 && irqs[i].env == e && irqs[i].sel == sel) irq_clear(i);
 }
 
 /* ---- ports ------------------------------------------------------------------------------------- */
@@ -350,11 +350,6 @@ static bool ports_kept(const struct cap *c, bool flip)
 
 /* Env lock held: a passed capability's ports are kept from now on; its binding ends after
  * the round. False when it is not passed, or taken already. */
-/*@ requires slots_ok && e < PROOF_FRAMES - 3 && e == caps[c].env && ports_ok(c) && pend_room;
-    assigns caps[c].bindings, tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count,
-            the_cpu.pend[0 .. PEND_MAX - 1];
-    ensures taken: \result != 0 ==> caps[c].bindings == PORTS_TAKEN;
-    ensures \result == 0 ==> caps[c].bindings == \old(caps[c].bindings); */
 static bool ports_take(frame_t e, cref_t c)
 {
     if (caps[c].bindings != PORTS_PASSED) return false;

@@ -249,7 +249,8 @@ bool callers_fail(struct thread *t, long error)
         t->caller = 0;
         call_fail(c, error);
     }
-    /*@ loop invariant 0 <= i <= EXO_LIST_MAX && sched_ok;
+    /*@ loop invariant 0 <= i <= EXO_LIST_MAX;
+        loop invariant ok: sched_ok;
         loop assigns i, c, STATE;
         loop variant EXO_LIST_MAX - i; */
     for (unsigned i = 0; i < EXO_LIST_MAX && t->queue_head != 0; i++) {

@@ -92,13 +92,14 @@ void ring_remove(struct thread *t)
 
 /* The next base of the ring, other than `not`, that can run; its turn is over then. */
 /*@ requires c == &the_cpu && \valid(run) && apart(run);
-    requires sched_ok;
+    requires ok: sched_ok;
     assigns STATE, *run;
-    STILL_OK
+    ensures still: sched_ok;
     ensures \result < OBJECT_END && *run < OBJECT_END; */
 static frame_t ring_turn(struct cpu *c, frame_t not, frame_t *run)
 {
-    /*@ loop invariant 0 <= i <= RING_STEPS && sched_ok;
+    /*@ loop invariant 0 <= i <= RING_STEPS;
+        loop invariant ok: sched_ok;
         loop assigns i, STATE, *run;
         loop variant RING_STEPS - i; */
     for (unsigned i = 0; i < RING_STEPS && c->ring != 0; i++) {
@@ -202,9 +203,9 @@ static uint64_t next_event(const struct cpu *c, uint64_t time)
 }
 
 /*@ requires c == &the_cpu && \valid(base) && apart(base);
-    requires sched_ok;
+    requires ok: sched_ok;
     assigns STATE, *base;
-    STILL_OK
+    ensures still: sched_ok;
     ensures \result < OBJECT_END && *base < OBJECT_END; */
 static frame_t choose(struct cpu *c, uint64_t time, frame_t *base)
 {
@@ -343,7 +344,8 @@ void sched_forget(frame_t f)
     if (c->urgent == f) urgent_end(c, now());
     if (c->part_to == f) c->part_to = 0;
     if (c->base == f) c->base = 0;
-    /*@ loop invariant 0 <= i <= EXO_SLOTS_PER_CPU && sched_ok;
+    /*@ loop invariant 0 <= i <= EXO_SLOTS_PER_CPU;
+        loop invariant ok: sched_ok;
         loop assigns i, STATE;
         loop variant EXO_SLOTS_PER_CPU - i; */
     for (unsigned i = 0; i < EXO_SLOTS_PER_CPU; i++) {

@@ -45,7 +45,8 @@ void thread_init(frame_t f, frame_t env, unsigned cpu, cref_t owner)
 static void request_push(struct cpu *c, struct thread *t)
 {
     frame_t head = __atomic_load_n(&c->requests, __ATOMIC_RELAXED);
-    /*@ loop invariant head < OBJECT_END && sched_ok;
+    /*@ loop invariant head < OBJECT_END;
+        loop invariant ok: sched_ok;
         loop assigns head, STATE; */
     do
         t->request_next = head;
@@ -58,7 +59,8 @@ static void request_push(struct cpu *c, struct thread *t)
 static struct thread *request_pop(struct cpu *c)
 {
     frame_t head = __atomic_load_n(&c->requests, __ATOMIC_ACQUIRE);
-    /*@ loop invariant head < OBJECT_END && sched_ok;
+    /*@ loop invariant head < OBJECT_END;
+        loop invariant ok: sched_ok;
         loop assigns head, STATE; */
     do
         if (head == 0) return NULL;
@@ -80,7 +82,8 @@ void requests_cancel(void)
 {
     struct cpu *c = this_cpu();
     frame_t kept = 0;
-    /*@ loop invariant (t == \null || a_thread(t)) && kept < OBJECT_END && sched_ok;
+    /*@ loop invariant (t == \null || a_thread(t)) && kept < OBJECT_END;
+        loop invariant ok: sched_ok;
         loop assigns t, kept, STATE; */
     for (struct thread *t = request_pop(c); t != NULL; t = request_pop(c)) {
         if (t->gone != 0) {
@@ -90,7 +93,8 @@ void requests_cancel(void)
         t->request_next = kept;
         kept = t->self;
     }
-    /*@ loop invariant kept < OBJECT_END && sched_ok;
+    /*@ loop invariant kept < OBJECT_END;
+        loop invariant ok: sched_ok;
         loop assigns kept, STATE; */
     while (kept != 0) {
         struct thread *t = &threads[kept];
@@ -141,7 +145,8 @@ static void request_serve(struct thread *t)
 void requests_serve(void)
 {
     struct cpu *c = this_cpu();
-    /*@ loop invariant 0 <= i <= REQUESTS_MAX && sched_ok;
+    /*@ loop invariant 0 <= i <= REQUESTS_MAX;
+        loop invariant ok: sched_ok;
         loop assigns i, STATE;
         loop variant REQUESTS_MAX - i; */
     for (unsigned i = 0; i < REQUESTS_MAX; i++) {

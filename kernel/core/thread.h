@@ -49,7 +49,8 @@ static inline uint64_t user_flags(uint64_t flags) { return (flags & RFLAGS_USER)
 
 /* The object and count of t's capability sel in the common case: it is there, of that
  * kind, with that right, and does not change meanwhile. cap_read tells why not. */
-/*@ requires a_thread(t) && \valid(object) && \valid(count) && sched_ok && kind != EXO_NONE;
+/*@ requires a_thread(t) && \valid(object) && \valid(count) && kind != EXO_NONE;
+    requires ok: sched_ok;
     requires apart(object) && apart(count) && \separated(object, count);
     assigns *object, *count;
     ensures \result != 0 && EXO_THREAD <= kind <= EXO_EVENT ==> *object < OBJECT_END; */

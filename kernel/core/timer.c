@@ -17,7 +17,8 @@
 static struct thread *at(frame_t f) { return &threads[f]; }
 
 /* The link (of the CPU or of a thread) that holds place n's thread. */
-/*@ requires c == &the_cpu && \valid(up) && apart(up) && sched_ok;
+/*@ requires c == &the_cpu && \valid(up) && apart(up);
+    requires ok: sched_ok;
     assigns *up;
     ensures a_link(\result) && *up < OBJECT_END; */
 static frame_t *heap_link(struct cpu *c, uint32_t n, frame_t *up)
@@ -77,11 +78,11 @@ static void heap_rise(struct cpu *c, frame_t f)
 /*@ requires c == &the_cpu && f < OBJECT_END; KEEPS */
 static void heap_settle(struct cpu *c, frame_t f)
 {
-    /*@ loop invariant sched_ok;
+    /*@ loop invariant ok: sched_ok;
         loop assigns STATE; */
     while (at(f)->heap_up != 0 && at(at(f)->heap_up)->heap_key > at(f)->heap_key)
         heap_rise(c, f);
-    /*@ loop invariant sched_ok;
+    /*@ loop invariant ok: sched_ok;
         loop assigns STATE; */
     for (;;) {
         frame_t least = at(f)->heap_left, right = at(f)->heap_right;
@@ -184,7 +185,8 @@ static void timeout_passed(struct thread *t)
 
 void timers_expire(struct cpu *c, uint64_t time)
 {
-    /*@ loop invariant 0 <= i <= EXPIRE_MAX && sched_ok;
+    /*@ loop invariant 0 <= i <= EXPIRE_MAX;
+        loop invariant ok: sched_ok;
         loop assigns i, STATE;
         loop variant EXPIRE_MAX - i; */
     for (unsigned i = 0; i < EXPIRE_MAX && c->heap != 0 && at(c->heap)->heap_key <= time; i++) {

@@ -376,10 +376,6 @@ unsigned table_next(frame_t t, unsigned end);
 
 /*@ logic integer slot_cap(integer i) = (uint32_t)((slots[i].env + 3) * 64 + slots[i].sel);
     logic integer irq_cap(integer i) = (uint32_t)((irqs[i].env + 3) * 64 + irqs[i].sel);
-    predicate port_range(struct cap *c) = \valid_read(c) && 0 < c->count <= 65536 && c->base < 65536 &&
-      c->base + c->count <= 65536 && c->env < PROOF_FRAMES - 3 &&
-      c->env + 3 + envs[c->env].tables + 2 < PROOF_FRAMES;
-    predicate ports_ok(integer c) = port_range(&caps[c]);
     predicate slots_ok = ncpus <= EXO_MAX_CPUS &&
       (\forall integer i; 0 <= i < EXO_MAX_CPUS * EXO_SLOTS_PER_CPU ==>
        slots[i].env < PROOF_FRAMES - 3 && slots[i].thread < PROOF_FRAMES) &&
@@ -400,7 +396,8 @@ void slots_forget(frame_t thread);
     assigns slots[0 .. 2047], threads[0 .. PROOF_FRAMES - 1], caps[0 .. 0xffffffff];
     ensures slots_ok;
     ensures gone: \forall integer i; 0 <= i < ncpus * EXO_SLOTS_PER_CPU ==>
-            !(slots[i].thread != 0 && slots[i].env == \old(caps[c].env) && slot_cap(i) == c); */
+            !(slots[i].thread != 0 && slots[i].env == \old(caps[c].env) &&
+              slots[i].sel == (uint32_t)(c - (\old(caps[c].env) + 3) * 64)); */
 void slots_forget_cap(cref_t c);
 
 /*@ requires slots_ok && thread < PROOF_FRAMES;
@@ -414,7 +411,8 @@ void irqs_forget(frame_t thread);
     assigns irqs[0 .. EXO_IRQ_COUNT - 1], caps[0 .. 0xffffffff];
     ensures slots_ok;
     ensures gone: \forall integer i; 0 <= i < EXO_IRQ_COUNT ==>
-            !(irqs[i].thread != 0 && irqs[i].env == \old(caps[c].env) && irq_cap(i) == c); */
+            !(irqs[i].thread != 0 && irqs[i].env == \old(caps[c].env) &&
+              irqs[i].sel == (uint32_t)(c - (\old(caps[c].env) + 3) * 64)); */
 void irqs_forget_cap(cref_t c);
 
 /* ---- sweep.c ---- */

@@ -44,16 +44,13 @@ extern struct vcpu *const vcpus;
 #define STATE                                                                                      \
     threads[0 .. PROOF_FRAMES - 1], the_cpu, cpus[0 .. EXO_MAX_CPUS - 1], upcalls[0 .. PROOF_FRAMES - 1],                       \
         counters[0 .. EXO_MAX_CPUS - 1]
-#define STILL_OK                                                                                   \
-    ensures THREADS_IN; ensures homes_in; ensures cpu_in; ensures debts_in; ensures slots_in;      \
-    ensures caps_in; ensures requests_in;
-#define KEEPS requires sched_ok; assigns STATE; STILL_OK
+#define KEEPS requires ok: sched_ok; assigns STATE; ensures still: sched_ok;
 /* ... those that hand over a capability, and that name a revoker. */
 #define KEEPS_ALL                                                                                  \
-    requires sched_ok; assigns STATE, caps[0 .. 0xffffffff]; STILL_OK
+    requires ok: sched_ok; assigns STATE, caps[0 .. 0xffffffff]; ensures still: sched_ok;
 #define KEEPS_ENVS                                                                                 \
-    requires sched_ok; assigns STATE, envs[0 .. PROOF_FRAMES - 1]; STILL_OK
-#define READS requires sched_ok; assigns \nothing;
+    requires ok: sched_ok; assigns STATE, envs[0 .. PROOF_FRAMES - 1]; ensures still: sched_ok;
+#define READS requires ok: sched_ok; assigns \nothing;
 
 
 /* ---- thread.c ---- */
@@ -137,15 +134,15 @@ long sys_event_signal(uint64_t sel);
 /*@ requires f < OBJECT_END && env < OBJECT_END && cpu < EXO_MAX_CPUS;
     KEEPS */
 void thread_init(frame_t f, frame_t env, unsigned cpu, cref_t owner);
-/*@ requires t < OBJECT_END && sched_ok;
+/*@ requires t < OBJECT_END; requires ok: sched_ok;
     assigns STATE, envs[0 .. PROOF_FRAMES - 1], slots[0 .. 2047], irqs[0 .. EXO_IRQ_COUNT - 1],
-      caps[0 .. 0xffffffff]; STILL_OK */
+      caps[0 .. 0xffffffff]; ensures still: sched_ok; */
 long thread_detach(frame_t t);
-/*@ requires e < OBJECT_END && t < OBJECT_END && sched_ok;
+/*@ requires e < OBJECT_END && t < OBJECT_END; requires ok: sched_ok;
     assigns envs[e].revoker; */
 long revoker_set(frame_t e, frame_t t);
-/*@ requires from < OBJECT_END && to < OBJECT_END && sched_ok;
-    assigns caps[0 .. 0xffffffff]; STILL_OK */
+/*@ requires from < OBJECT_END && to < OBJECT_END; requires ok: sched_ok;
+    assigns caps[0 .. 0xffffffff]; ensures still: sched_ok; */
 long cap_hand_over(frame_t from, uint64_t src, frame_t to, uint64_t dst);
 
 /* ---- vm.c ---- */
