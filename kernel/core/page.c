@@ -195,7 +195,7 @@ HOT bool cap_covers(const struct cap *c, uint64_t first, uint64_t n)
 }
 
 /* One leaf entry of table t. Env lock held, frame inside the capability. */
-/*@ requires invariants && \valid_read(s) && span_ok(s) && is_table(t, level, s->env) && i < 512;
+/*@ requires invariants && \valid_read(s) && apart(s) && span_ok(s) && is_table(t, level, s->env) && i < 512;
     requires level == s->level;
     requires s->level > 1 ==> f % (s->level == 2 ? 512 : 262144) == 0;
     assigns tables[t].e[i], words[f], blocks2m[f >> 9], blocks1g[f >> 18];
@@ -228,7 +228,7 @@ HOT long bind_one(const struct span *s, unsigned level, frame_t t, unsigned i, f
     ensures \result == v_pages(level); */
 HOT uint64_t level_frames(unsigned level) { return 1ull << 9 * (level - 1); }
 
-/*@ requires invariants && \valid_read(s) && span_ok(s) && env_ok(s->env);
+/*@ requires invariants && \valid_read(s) && apart(s) && span_ok(s) && env_ok(s->env);
     requires caps[cref].kind == EXO_FRAMES && SUBSET(s->rights, caps[cref].rights);
     requires 1 <= n <= EXO_RANGE_MAX && level == s->level;
     requires va_range(va, n * level_bytes(s->level));
@@ -334,7 +334,7 @@ long leaf_find(frame_t env, uint64_t va, frame_t *out)
     return table_find(env, va, 1, out);
 }
 
-/*@ requires invariants && \valid_read(s) && span_ok(s) && s->level == 1 && env_ok(s->env);
+/*@ requires invariants && \valid_read(s) && apart(s) && span_ok(s) && s->level == 1 && env_ok(s->env);
     requires caps[cref].kind == EXO_FRAMES && SUBSET(s->rights, caps[cref].rights);
     requires 1 <= n <= EXO_LIST_MAX;
     assigns BINDS, caps[cref].bindings;

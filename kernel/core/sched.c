@@ -104,6 +104,7 @@ static frame_t ring_turn(struct cpu *c, frame_t not, frame_t *run)
         loop variant RING_STEPS - i; */
     for (unsigned i = 0; i < RING_STEPS && c->ring != 0; i++) {
         frame_t f = c->ring;
+        /*@ assert inside: a_thread(&threads[f]); */
         *run = at(f)->caller == 0 ? chain_end(f) : 0;
         if (*run == 0) {
             ring_remove(at(f));

@@ -18,7 +18,7 @@ BUILD = "build/proof"
 PROVERS = "z3,cvc4"
 CPP = ("-Itests/proof -I{build}/{bits} -D'_Alignas(x)=' "
        "-D'_Static_assert(...)=extern int static_assert_unused' {contracts}")
-CONTRACTS = "-I{source}/kernel/core -include tests/proof/contracts.h"
+CONTRACTS = "-I{source}/kernel/core -include tests/proof/{header}.h"
 
 # The C functions that compute what bits.py defines; they are proved against the
 # definitions, and with every conditional as a goal of its own.
@@ -27,6 +27,24 @@ PAGE = ("va_user,table_find,table_next,leaf_find,leaf_any,pend_add,pend_flush,bi
         "cap_covers,bind_one,entry_unbind,env_find")
 CAP = ("cur_env,cap_find,cap_read,env_find_cap,thread_find,cap_has_children,link_between,"
        "cap_insert,cap_remove,cap_narrow")
+SWEEP = ("sel_dying,leaf_sweep,entry_take,drain_step,doomed_step,table_detach,entry_sweep,"
+         "sweep_hop,sweep_step,sweep_all_step,commit_entry")
+BIND = ("cur_env,name_find,count_add,slot_clear,slot_bind,slots_forget,slots_forget_cap,"
+        "irq_clear,irq_bind,irq_find,irqs_forget,irqs_forget_cap,port_check,sys_slot_bind,"
+        "sys_slot_unbind,sys_irq_bind,sys_irq_unbind,sys_irq_ack,sys_port_in,sys_port_out")
+# Of these only that no behaviour is undefined, as long as sched_ok (tests/proof/threads.h)
+# holds when a function begins, when one that it calls is back, and when a loop goes on.
+NUMBERS = "-wp-prop=-ok,-still,-@assigns"
+EVENT = ("pending,wait_end,event_check,raise,event_raise,upcall_enter,event_deliver,"
+         "sys_event_signal,sys_event_wait,sys_upcall_done,thread_result,cap_quick")
+TIMER = ("at,heap_link,children_adopt,parent_link,heap_rise,heap_settle,heap_insert,heap_remove,"
+         "heap_update,timeout_set,timers_forget,timers_first,timeout_passed,timers_expire,"
+         "sys_timer_set")
+SCHED = ("at,chain_base,chain_end,ring_add,ring_remove,ring_turn,slot_at,slot_thread,slot_owner,"
+         "urgent_end,slot_begin,slice_base,next_event,choose,sched_choose,sched_settle,"
+         "sched_begin,timer_interrupt,slot_next,credit_take,sched_wake,sched_block,sched_forget,"
+         "slice_give,sys_yield,yield_to,sys_yield_to")
+THREADS = ("event", "timer", "sched")
 JOBS = [  # file, definitions of bits.py open or closed, options
     ("fields", "open", []),
     ("words", "open", ["-wp-split", "-wp-fct", "word_typed,va_index"]),
@@ -35,6 +53,12 @@ JOBS = [  # file, definitions of bits.py open or closed, options
     ("page", "closed", ["-wp-fct", PAGE]),
     ("page", "closed", ["-wp-fct", "bind_range,bind_list", "-wp-prop", "@assert"]),
     ("cap", "closed", ["-wp-fct", CAP]),
+    ("sweep", "open", ["-wp-split", "-wp-fct", "va_after"]),
+    ("sweep", "closed", ["-wp-split", "-wp-fct", SWEEP]),
+    ("bind", "closed", ["-wp-fct", BIND]),
+    ("event", "closed", [NUMBERS, "-wp-fct", EVENT]),
+    ("timer", "closed", [NUMBERS, "-wp-fct", TIMER]),
+    ("sched", "closed", [NUMBERS, "-wp-fct", SCHED]),
 ]
 GOAL = re.compile(r"^\[wp\] \[Failed\] Goal (\S+)", re.MULTILINE)
 TOTAL = re.compile(r"^\[wp\] Proved goals:\s+(\d+) / (\d+)", re.MULTILINE)
@@ -55,7 +79,8 @@ def prove(job, source, timeout, env):
     """Proves one job: number of goals proved, of goals, names of the others; or None."""
     name, bits, options = job
     path = f"tests/proof/{name}.c" if name == "fields" else f"{source}/kernel/core/{name}.c"
-    contracts = "" if name == "fields" else CONTRACTS.format(source=source)
+    header = "threads" if name in THREADS else "contracts"
+    contracts = "" if name == "fields" else CONTRACTS.format(source=source, header=header)
     command = ["frama-c", "-machdep", "gcc_x86_64", "-c11",
                "-cpp-extra-args=" + CPP.format(build=BUILD, bits=bits, contracts=contracts),
                "-wp", "-wp-rte", "-wp-model", "Typed", "-wp-prover", PROVERS,
