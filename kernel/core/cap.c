@@ -15,9 +15,9 @@
  */
 #include "core.h"
 
-/*@ requires invariants;
+/*@ requires the_cpu.cur < PROOF_FRAMES;
     assigns \nothing;
-    ensures \result == threads[the_cpu.cur].env && env_ok(\result); */
+    ensures \result == threads[the_cpu.cur].env && (invariants ==> env_ok(\result)); */
 static frame_t cur_env(void) { return threads[this_cpu()->cur].env; }
 
 long cap_read(frame_t e, uint64_t sel, unsigned kind, unsigned rights, struct cap *out)
@@ -27,6 +27,8 @@ long cap_read(frame_t e, uint64_t sel, unsigned kind, unsigned rights, struct ca
     uint32_t seq = fetch32(&c->seq);
     barrier();
     *out = *c;
+    /*@ assert copy: out->base == c->base && out->kind == c->kind; */
+    /*@ assert there: caps_in && EXO_THREAD <= c->kind <= EXO_EVENT ==> c->base < OBJECT_END; */
     barrier();
     if ((seq & 1) != 0 || fetch32(&c->seq) != seq) return -EXO_E_AGAIN;
     if (out->kind != kind) return out->kind == EXO_NONE ? -EXO_E_SEL : -EXO_E_KIND;
@@ -49,6 +51,7 @@ long env_find_cap(uint64_t sel, unsigned rights, frame_t *out)
     struct cap c;
     *out = cur_env();
     long r = cap_read(*out, sel, EXO_ENV, rights, &c);
+    /*@ assert r == 0 ==> cap_ok(cap_at(threads[the_cpu.cur].env, sel)); */
     if (r == 0) *out = (frame_t)c.base;
     return r;
 }
@@ -59,7 +62,7 @@ long thread_find(uint64_t sel, unsigned rights, frame_t *out)
     if (sel == 0) return 0;
     struct cap c;
     long r = cap_read(cur_env(), sel, EXO_THREAD, rights, &c);
-    /*@ assert r == 0 ==> cap_ok(cap_at(threads[the_cpu.cur].env, sel)); */
+    /*@ assert invariants && r == 0 ==> cap_ok(cap_at(threads[the_cpu.cur].env, sel)); */
     if (r == 0) *out = (frame_t)c.base;
     return r;
 }

@@ -218,7 +218,17 @@ HOT long bind_one(const struct span *s, unsigned level, frame_t t, unsigned i, f
     uint64_t *entry = &tables[t].e[i];
     if ((*entry & PTE_P) != 0) return -EXO_E_BOUND;
     long r = level == 1 ? word_bind(f, (s->rights & EXO_W) != 0) : word_bind_large(f, level);
+    /*@ assert types: \forall integer x; 0 <= x < nframes ==>
+        w_type(words[x]) == w_type(\at(words[x], Pre)) &&
+        w_owner(words[x]) == w_owner(\at(words[x], Pre)); */
+    /*@ assert before: tree; */
     if (r == 0) *entry = pte_at(s->bits, f);
+    /*@ assert entry: r == 0 ==> tables[t].e[i] ==
+        p_leaf(e_format(s->env), f, s->rights, s->sel, s->level, s->cache); */
+    /*@ assert kind: w_type(words[t]) == EXO_FT_PT1 + level - 1; */
+    /*@ assert others: \forall integer x, k; 0 <= x < nframes && 0 <= k < 512 &&
+        (x != t || k != i) ==> tables[x].e[k] == \at(tables[x].e[k], Pre); */
+    /*@ assert large: r == 0 && level > 1 ==> p_large(tables[t].e[i]); */
     return r;
 }
 

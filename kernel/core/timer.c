@@ -191,6 +191,7 @@ void timers_expire(struct cpu *c, uint64_t time)
         loop variant EXPIRE_MAX - i; */
     for (unsigned i = 0; i < EXPIRE_MAX && c->heap != 0 && at(c->heap)->heap_key <= time; i++) {
         struct thread *t = at(c->heap);
+        /*@ assert here: a_thread(t); */
         if (t->timeout != 0 && t->timeout <= time) timeout_passed(t);
         if (t->timer != 0 && t->timer <= time) {
             t->timer = 0;

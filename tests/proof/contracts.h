@@ -285,7 +285,7 @@ long thread_find(uint64_t sel, unsigned rights, frame_t *out);
             SUBSET(rights, out->rights);
     ensures in: caps_in && \result == 0 && EXO_THREAD <= kind <= EXO_EVENT ==>
             out->base < OBJECT_END;
-    ensures copied: env_ok(e) && \result == 0 ==> out->base == caps[cap_at(e, sel)].base &&
+    ensures copied: machine && env_ok(e) && \result == 0 ==> out->base == caps[cap_at(e, sel)].base &&
             out->count == caps[cap_at(e, sel)].count && kind == caps[cap_at(e, sel)].kind; */
 long cap_read(frame_t e, uint64_t sel, unsigned kind, unsigned rights, struct cap *out);
 
