@@ -162,8 +162,7 @@ void slots_forget_cap(cref_t c)
             caps[0 .. 0xffffffff];
         loop variant ncpus * EXO_SLOTS_PER_CPU - i; */
     for (unsigned i = 0; i < ncpus * EXO_SLOTS_PER_CPU; i++)
-        if (slots[i].thread != 0 && slots[i].env == e && slots[i].sel == sel)
-            slot_clear(i);
+        if (slots[i].thread != 0 && slots[i].env == e && slots[i].sel == sel) slot_clear(i);
 }
 
 /* ---- interrupts --------------------------------------------------------------------------- */

@@ -85,11 +85,13 @@ struct thread *this_thread(void);
     predicate objects = \forall integer c; 0 <= c < 0x100000000 ==> cap_ok(c);
     predicate invariants = machine && tree && objects && thread_ok(the_cpu.cur); */
 
+/* clang-format off */
 #define apart(p)                                                                                   \
     \separated(p, &caps[0 .. 0xffffffff], &words[0 .. 0x3ffffff], &blocks2m[0 .. 0x1ffff],        \
                &blocks1g[0 .. 0xff], &tables[0 .. 0x3ffffff], &envs[0 .. 0x3ffffff],               \
                &threads[0 .. 0x3ffffff], &slots[0 .. 2047], &irqs[0 .. EXO_IRQ_COUNT - 1],         \
                &upcalls[0 .. 0x3ffffff], &nframes, &the_cpu)
+/* clang-format on */
 /* Results that a caller keeps on its stack. */
 /*@ predicate local(uint32_t *p) = \separated(p, &words[0 .. PROOF_FRAMES - 1], &tables[0 .. PROOF_FRAMES - 1],
       &caps[0 .. 0xffffffff], &envs[0 .. PROOF_FRAMES - 1], &threads[0 .. PROOF_FRAMES - 1], &the_cpu, &nframes); */

@@ -40,6 +40,8 @@ extern struct vcpu *const vcpus;
     predicate sched_ok = requests_in && THREADS_IN && homes_in && cpu_in && debts_in && slots_in && caps_in;
     predicate a_thread{L}(struct thread *t) = \exists integer f; 0 <= f < OBJECT_END && t == &threads[f]; */
 
+/* To clang-format two dots are no operator, and clauses no statements. */
+/* clang-format off */
 /* What any of these functions may change, and what it keeps. */
 #define STATE                                                                                      \
     threads[0 .. PROOF_FRAMES - 1], the_cpu, cpus[0 .. EXO_MAX_CPUS - 1], upcalls[0 .. PROOF_FRAMES - 1],                       \
@@ -51,7 +53,7 @@ extern struct vcpu *const vcpus;
 #define KEEPS_ENVS                                                                                 \
     requires ok: sched_ok; assigns STATE, envs[0 .. PROOF_FRAMES - 1]; ensures still: sched_ok;
 #define READS requires ok: sched_ok; assigns \nothing;
-
+/* clang-format on */
 
 /* ---- thread.c ---- */
 /*@ requires t < OBJECT_END; KEEPS */
