@@ -109,8 +109,7 @@ static void entry_take(frame_t e, frame_t t, unsigned i, unsigned level)
             table_empty(p_frame(the_cpu.pend[0].entry), the_cpu.pend[0].level - PEND_TABLE); */
 static bool drain_step(frame_t e, frame_t top, unsigned level)
 {
-    frame_t t = top, above = 0; /* the entry that leads to t: `at` of `above`, 0 none */
-    unsigned at = 0;
+    frame_t t = top, above = 0, at = 0; /* entry `at` of `above` leads to t; 0 none */
     /*@ loop invariant 1 <= l <= level && is_table(t, l, e);
         loop invariant l == level ==> above == 0 && t == top;
         loop invariant l < level ==> at < 512 && is_table(above, l + 1, e) &&
@@ -173,11 +172,10 @@ static bool drain_step(frame_t e, frame_t top, unsigned level)
             e_sel(e, the_cpu.pend[0].entry) == envs[e].doomed_sel; */
 static void doomed_step(frame_t e)
 {
-    struct env *v = &envs[e];
-    if (!drain_step(e, v->doomed, v->doomed_level)) return;
-    pend_add(e, PEND_ANYWHERE, pte_table(pte_format(e), v->doomed, v->doomed_sel),
-             v->doomed_level | PEND_TABLE);
-    v->doomed = 0;
+    if (!drain_step(e, envs[e].doomed, envs[e].doomed_level)) return;
+    pend_add(e, PEND_ANYWHERE, pte_table(pte_format(e), envs[e].doomed, envs[e].doomed_sel),
+             envs[e].doomed_level | PEND_TABLE);
+    envs[e].doomed = 0;
     /*@ assert envs: \forall integer x; 0 <= x < PROOF_FRAMES && \at(env_ok(x), Pre) ==> env_ok(x); */
 }
 
@@ -192,14 +190,13 @@ static void doomed_step(frame_t e)
     ensures tables[t].e[i] == 0 && envs[e].doomed != 0; */
 static void table_detach(frame_t e, frame_t t, unsigned i, unsigned l)
 {
-    struct env *v = &envs[e];
     uint64_t entry = entry_swap(&tables[t].e[i], 0);
     /*@ assert tree: invariants; */
-    v->doomed_sel = pte_sel(pte_format(e), entry);
+    envs[e].doomed_sel = pte_sel(pte_format(e), entry);
     /*@ assert envs: \forall integer x; 0 <= x < PROOF_FRAMES && \at(env_ok(x), Pre) ==> env_ok(x); */
-    v->doomed_level = l - 1;
+    envs[e].doomed_level = l - 1;
     /*@ assert envs: \forall integer x; 0 <= x < PROOF_FRAMES && \at(env_ok(x), Pre) ==> env_ok(x); */
-    v->doomed = pte_frame(entry);
+    envs[e].doomed = pte_frame(entry);
     /*@ assert envs: \forall integer x; 0 <= x < PROOF_FRAMES && \at(env_ok(x), Pre) ==> env_ok(x); */
 }
 
@@ -222,19 +219,18 @@ static void table_detach(frame_t e, frame_t t, unsigned i, unsigned l)
             part_clean(e, \old(envs[e].sweep_va), l); */
 static void entry_sweep(frame_t e, frame_t t, unsigned l)
 {
-    struct env *v = &envs[e];
-    unsigned i = va_index(v->sweep_va, l);
+    unsigned i = va_index(envs[e].sweep_va, l);
     uint64_t entry = tables[t].e[i];
     if ((entry & PTE_P) != 0 && sel_dying(e, pte_sel(pte_format(e), entry))) {
         if (l == 4 || (entry & PTE_PS) == 0) {
             table_detach(e, t, i, l);
             return;
         }
-        pend_add(e, v->sweep_va, entry_swap(&tables[t].e[i], 0), l);
+        pend_add(e, envs[e].sweep_va, entry_swap(&tables[t].e[i], 0), l);
     }
     /*@ assert tree: invariants; */
     /*@ assert still: path(e, envs[e].sweep_va, l, t); */
-    v->sweep_va = va_after(v->sweep_va, l);
+    envs[e].sweep_va = va_after(envs[e].sweep_va, l);
     /*@ assert envs: \forall integer x; 0 <= x < PROOF_FRAMES && \at(env_ok(x), Pre) ==> env_ok(x); */
 }
 
@@ -257,9 +253,8 @@ static void entry_sweep(frame_t e, frame_t t, unsigned l)
              part_clean(e, \old(envs[e].sweep_va), 2)); */
 static void sweep_hop(frame_t e)
 {
-    struct env *v = &envs[e];
-    frame_t t = v->root;
-    uint64_t va = v->sweep_va;
+    frame_t t = envs[e].root;
+    uint64_t va = envs[e].sweep_va;
     /*@ loop invariant 1 <= l <= 4 && is_table(t, l, e) && path(e, va, l, t);
         loop assigns l, t;
         loop variant l; */
@@ -281,7 +276,7 @@ static void sweep_hop(frame_t e)
         entry4(e, x) == entry4(e, va) && entry3(e, x) == entry3(e, va) &&
         entry2(e, x) == entry2(e, va) && clean(e, entry1(e, x)); */
     /*@ assert leaf_clean: part_clean(e, va, 2); */
-    v->sweep_va = va_after(va, 2);
+    envs[e].sweep_va = va_after(va, 2);
 }
 
 void sweep_step(frame_t e)
@@ -295,10 +290,7 @@ void sweep_step(frame_t e)
             tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
         loop variant SWEEP_HOPS - i; */
     for (unsigned i = 0; i < SWEEP_HOPS && this_cpu()->pend_count == 0; i++)
-        if (envs[e].doomed != 0)
-            doomed_step(e);
-        else
-            sweep_hop(e);
+        envs[e].doomed != 0 ? doomed_step(e) : sweep_hop(e);
 }
 
 bool sweep_all_step(frame_t e)
