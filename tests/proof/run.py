@@ -104,7 +104,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--file")
     parser.add_argument("--source", default=".")
-    parser.add_argument("--timeout", type=int, default=10)
+    parser.add_argument("--timeout", type=int, default=20)
     arguments = parser.parse_args()
     if subprocess.run([sys.executable, "tests/proof/bits.py", BUILD], check=False).returncode:
         print("FAIL proof of the bit-level facts")
