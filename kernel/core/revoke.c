@@ -102,12 +102,15 @@ static void env_condemn(frame_t e)
     reap_enqueue(e);
 }
 
-static void leaf_remove(cref_t c)
+/* -EXO_E_AGAIN: another CPU has just bound something through it. */
+static long leaf_remove(cref_t c)
 {
     frame_t e = caps[c].env;
     lock_env(e);
-    cap_remove(c);
+    long r = caps[c].bindings == 0 ? 0 : -EXO_E_AGAIN;
+    if (r == 0) cap_remove(c);
     unlock_env(e);
+    return r;
 }
 
 /* One step of destroying a dying capability without children: 0 when it is gone. An env
@@ -130,8 +133,7 @@ static long leaf_destroy(cref_t c)
         if (r != 0) return r;
         thread_free(obj);
     }
-    leaf_remove(c);
-    return 0;
+    return leaf_remove(c);
 }
 
 /* ---- the walks ------------------------------------------------------------------------------ */
@@ -372,8 +374,7 @@ static long delete_locked(cref_t c)
     if ((p->flags & CAP_DYING) != 0 && p->mark_root != c) return -EXO_E_DYING;
     if ((p->flags & CAP_OWNER) == 0) {
         if (cap_has_children(c) || p->bindings != 0) return -EXO_E_BUSY;
-        leaf_remove(c);
-        return 0;
+        return leaf_remove(c);
     }
     if (is_own(c)) return -EXO_E_STATE;
     cap_mark(c, c);

@@ -198,21 +198,15 @@ static void cr_loaded(struct vcpu *v, const struct exo_vm_cr *cr)
     v->xcr0 = cr->xcr0;
 }
 
-#define PLACE(member)                                                                              \
-    {                                                                                              \
-        offsetof(struct exo_vcpu_page, member), sizeof((struct exo_vcpu_page *)0)->member          \
-    }
+#define AT(member) offsetof(struct exo_vcpu_page, member)
 /* Where the groups lie that the machine layer places, by bit. */
-static const struct {
-    uint16_t at, bytes;
-} places[] = {
-    [4] = PLACE(cr), [5] = PLACE(pdpte), [6] = PLACE(dr), [8] = PLACE(segs), [9] = PLACE(msr)};
+static const uint16_t places[] = {
+    [4] = AT(cr), [5] = AT(pdpte), [6] = AT(dr), [8] = AT(segs), [9] = AT(msr)};
 
 static int machine_set(struct thread *t, const struct exo_vcpu_page *page, uint32_t group)
 {
-    union vcpu_group value = {0};
-    unsigned bit = (unsigned)__builtin_ctz(group);
-    copy_in(&value, (const uint8_t *)page + places[bit].at, places[bit].bytes);
+    union vcpu_group value; /* more than the group, of the same page */
+    copy_in(&value, (const uint8_t *)page + places[__builtin_ctz(group)], sizeof value);
     int field = group_check(group, &value);
     if (field != VM_FINE) return field;
     if (group == EXO_VG_CR) cr_loaded(vcpu_of(t), &value.cr);

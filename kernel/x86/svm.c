@@ -407,6 +407,7 @@ static uint32_t svm_reason(struct thread *t, struct vcpu *v, struct exo_vm_exit 
     struct vmcb *b = control_block(t);
     if (b->exit_code == X_INVALID) {
         vcpu_init(t);
+        t->regs.rip = t->regs.rsp = t->regs.rax = 0;
         v->inject = (struct exo_vm_inject){0};
         *exit = (struct exo_vm_exit){0};
         return EXO_VX_INVALID;
@@ -428,6 +429,7 @@ static struct quick exit_slowly(struct thread *t, struct vcpu *v, struct vmcb *b
         v->shadow_rip = t->regs.rip;
         if (b->exit_code >= X_INTR && b->exit_code <= X_SMI)
             return (struct quick){EXIT_INTERRUPTED, NULL};
+        if (b->exit_code == X_EXCEPTION + 18) __asm__ volatile("int $18"); /* the host's own */
         if (b->exit_code == X_IRET) {
             v->nmi_blocked = 0;
             if ((v->window & EXO_WINDOW_NMI) == 0) return (struct quick){EXIT_CORE, NULL};

@@ -45,8 +45,13 @@ void unlock_tree(void)
     tree_locked = false;
 }
 
+void (*host_meanwhile)(void);
+
 void lock_env(uint32_t env)
 {
+    void (*meanwhile)(void) = host_meanwhile;
+    host_meanwhile = NULL;
+    if (meanwhile != NULL) meanwhile();
     KASSERT(EXO_FW_TYPE(words[env]) == EXO_FT_ENV && envs[env].lock == 0);
     envs[env].lock = 1;
 }

@@ -103,6 +103,7 @@ extern uint64_t host_ipis; /* mask of CPUs an IPI was sent to */
 extern struct exo_vm_exit host_exit; /* what the next VM exit is */
 extern unsigned host_vcpus; /* control blocks made, and not forgotten */
 extern uint32_t host_passed; /* the MSRs passed last, EXO_VP_* */
+extern void (*host_meanwhile)(void); /* another CPU does it before the next env lock is got */
 
 /* A machine with `frames` of RAM and `n` CPUs; aliased: all arrays are the same memory, as
  * in the kernel. Makes env `host_env` (8 table frames) with thread `host_thread` on CPU 0,

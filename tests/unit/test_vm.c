@@ -604,6 +604,35 @@ static void test_ports(void)
     CHECK(r == 0 && !passes(0x8000));
 }
 
+static void part_pass(void) { CHECK(sys_port_pass(VM, PART) == 0); }
+
+static void page_one(void)
+{
+    CHECK(sys_page_bind(VM, 0x1000, 1, PART, GUEST_FRAME + 8, EXO_R) == 1);
+}
+
+/* Another CPU binds through a capability while it is deleted. */
+static void test_delete_race(void)
+{
+    begin(false);
+    for (uint64_t level = 3; level >= 1; level--)
+        CHECK(sys_pt_make(VM, 0, level, RAM, GUEST_FRAME + level) == 0);
+    for (int ports = 0; ports < 2; ports++) {
+        CHECK(sys_cap_derive(ports ? HOST_PORTS : HOST_RAM, EXO_REF(VM, PART), 15, GUEST_FRAME + 8,
+                             2) == 0);
+        host_meanwhile = ports ? part_pass : page_one;
+        CHECK(sys_cap_delete(EXO_REF(VM, PART)) == -EXO_E_AGAIN);
+        leaf_done();
+        CHECK(sys_cap_delete(EXO_REF(VM, PART)) == -EXO_E_BUSY);
+        if (ports != 0)
+            CHECK(sys_port_unpass(VM, PART) == 0);
+        else
+            CHECK(sys_page_unbind(VM, 0x1000, 1) == 1);
+        leaf_done();
+        CHECK(sys_cap_delete(EXO_REF(VM, PART)) == 0);
+    }
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -627,6 +656,7 @@ static const struct {
     {"page-table formats", test_formats},
     {"guest memory", test_memory},
     {"passed ports", test_ports},
+    {"deleted while another CPU binds", test_delete_race},
 };
 
 int main(void)
