@@ -10,8 +10,7 @@
 
 uint64_t smp_stack; /* of the CPU being started; start.S reads it */
 void smp_main(void) __attribute__((noreturn));
-static volatile uint32_t arrived; /* CPUs that are up */
-static volatile uint32_t go;
+static volatile uint32_t arrived, go; /* CPUs that are up; they may begin */
 
 void smp_main(void)
 {

@@ -42,8 +42,7 @@ multiboot_end:
 start_pvh: /* EBX: hvm_start_info; EAX is undefined */
     xor %eax, %eax
 start_multiboot: /* EAX: magic; EBX: information */
-    cli
-    cld
+    cli; cld
     mov %eax, %ebp
     mov %ebx, %esi
     mov $boot_stack_end, %esp
@@ -145,12 +144,9 @@ boot_gdt_pointer:
     .code64
 start64:
     mov $SEL_KERNEL_DATA, %eax
-    mov %eax, %ds
-    mov %eax, %es
-    mov %eax, %ss
+    mov %eax, %ds; mov %eax, %es; mov %eax, %ss
     xor %eax, %eax
-    mov %eax, %fs
-    mov %eax, %gs
+    mov %eax, %fs; mov %eax, %gs
     mov %ebp, %edi
     mov %esi, %esi
     movabs $first_stack_end, %rsp
@@ -162,8 +158,7 @@ start64:
 /* Copied below 1 MiB (smp.c); a SIPI enters it in real mode with CS = its page. */
     .code16
 trampoline:
-    cli
-    cld
+    cli; cld
     mov %cs, %ax
     mov %ax, %ds
     lgdtl trampoline_gdt_pointer - trampoline
@@ -179,17 +174,14 @@ trampoline_end:
     .code32
 start_other:
     mov $SEL_KERNEL_DATA, %eax
-    mov %eax, %ds
-    mov %eax, %es
-    mov %eax, %ss
+    mov %eax, %ds; mov %eax, %es; mov %eax, %ss
     mov $boot_stack_end, %esp /* one CPU starts at a time */
     call long_mode
     ljmp $SEL_KERNEL_CODE, $start_other64
     .code64
 start_other64:
     xor %eax, %eax
-    mov %eax, %fs
-    mov %eax, %gs
+    mov %eax, %fs; mov %eax, %gs
     movabs $smp_stack, %rax
     mov (%rax), %rsp
     movabs $smp_main, %rax
