@@ -70,24 +70,18 @@ start_multiboot: /* EAX: magic; EBX: information */
     jnc 1b
 
     mov $boot_directories + 3, %eax
-    mov %eax, window_pdpt
     mov %eax, image_pdpt
+    .irp entry, 0, 8, 16, 24
+    mov %eax, window_pdpt + \entry
     add $0x1000, %eax
-    mov %eax, window_pdpt + 8
-    add $0x1000, %eax
-    mov %eax, window_pdpt + 16
-    add $0x1000, %eax
-    mov %eax, window_pdpt + 24
+    .endr
 
     mov $window_pdpt + 3, %eax
     mov %eax, kernel_root
-    mov %eax, kernel_root + SLOT(WINDOW_TABLES)
-    mov %eax, kernel_root + SLOT(WINDOW_ENVS)
-    mov %eax, kernel_root + SLOT(WINDOW_THREADS)
-    mov %eax, kernel_root + SLOT(WINDOW_CAPS)
-    mov %eax, kernel_root + SLOT(WINDOW_UPCALLS)
-    mov %eax, kernel_root + SLOT(WINDOW_VECTORS)
-    mov %eax, kernel_root + SLOT(WINDOW_VCPUS)
+    .irp slot, SLOT(WINDOW_TABLES), SLOT(WINDOW_ENVS), SLOT(WINDOW_THREADS), SLOT(WINDOW_CAPS), \
+               SLOT(WINDOW_UPCALLS), SLOT(WINDOW_VECTORS), SLOT(WINDOW_VCPUS)
+    mov %eax, kernel_root + \slot
+    .endr
     movl $image_pdpt + 3, kernel_root + SLOT(KERNEL_IMAGE)
     movl $mmio_pdpt + 3, kernel_root + SLOT(KERNEL_MMIO)
 

@@ -32,6 +32,7 @@
 #define I_CR8 0x100u
 
 #define V_IRQ 0x100ul
+#define V_VECTOR_SHIFT 32
 #define V_IGN_TPR 0x100000ul
 #define V_INTR_MASKING 0x1000000ul
 #define TLB_FLUSH_ALL 1
@@ -84,7 +85,7 @@ _Static_assert(offsetof(struct vmcb, rax) == 0x5f8, "VMCB");
 _Static_assert(offsetof(struct vmcb, pat) == 0x668, "VMCB");
 _Static_assert(sizeof(struct vmcb) == 4096, "VMCB");
 
-static bool has_next_rip, has_decode;
+static bool has_next_rip, has_decode, event_twice;
 
 /* vmenter.S */
 void svm_run(struct thread *t, uint64_t vmcb) __attribute__((noreturn));
@@ -101,6 +102,7 @@ static bool svm_probe(struct vm_caps *caps)
     if ((r.d & SVM_NPT) == 0 || r.b < 2) return vm_none("this AMD-V has no nested paging");
     has_next_rip = (r.d & SVM_NRIP) != 0;
     has_decode = (r.d & SVM_DECODE) != 0;
+    event_twice = cpu_has(1, 2, 31) && cpuid(0x40000000, 0).b == 0x54474354; /* "TCGT" */
     caps->kind = EXO_VM_SVM;
     caps->asids = r.b;
     caps->nested_ad = true;
@@ -249,6 +251,14 @@ static void svm_msr_pass(frame_t env, uint32_t mask)
 
 /* ---- entry --------------------------------------------------------------------------------------- */
 
+/* QEMU can deliver again, at any time up to the next exit, what EVENTINJ held. There an
+ * interrupt is a virtual one (APM vol. 2, 15.21.4), taken at once; its handler's IRET is then
+ * where the next window can be armed. */
+static bool is_virtual(uint32_t event)
+{
+    return event_twice && (event & (EXO_VE_VALID | 0x700)) == (EXO_VE_VALID | EXO_VE_INTERRUPT);
+}
+
 /* What an entry may need besides. QEMU does not load the interrupt shadow, so no interrupt
  * is asked for in it; what ends it comes soon: HLT, which exits, or anything else, and then
  * the slice's end. */
@@ -259,11 +269,14 @@ static void special_place(struct thread *t, struct vcpu *v, struct vmcb *b, bool
     b->shadow = shadow;
     b->vintr = V_INTR_MASKING;
     b->intercept3 = I3_ALWAYS;
-    if ((v->window & EXO_WINDOW_INTERRUPT) != 0 && !shadow) {
+    b->event = is_virtual(v->inject.event) ? 0 : v->inject.event;
+    if (is_virtual(v->inject.event)) {
+        b->vintr |= V_IRQ | V_IGN_TPR | (uint64_t)(v->inject.event & 0xff) << V_VECTOR_SHIFT;
+        if ((v->window & EXO_WINDOW_INTERRUPT) != 0) b->intercept3 |= I3_IRET;
+    } else if ((v->window & EXO_WINDOW_INTERRUPT) != 0 && !shadow) {
         b->vintr |= V_IRQ | V_IGN_TPR;
         b->intercept3 |= I3_VINTR;
     }
-    b->event = v->inject.event;
     if ((b->event & EXO_VE_VALID) != 0) {
         b->event_error = v->inject.error;
         if ((b->event & 0x700) == EXO_VE_NMI) v->nmi_blocked = 1;
@@ -302,8 +315,9 @@ static void event_keep(struct thread *t, struct vcpu *v, const struct vmcb *b)
     struct exo_vm_inject was = v->inject;
     uint32_t event = (uint32_t)b->exit_event & (EXO_VE_VALID | EXO_VE_ERROR | 0x7ff);
     uint32_t kind = event & 0x7ff;
-    v->inject = (struct exo_vm_inject){0};
-    if ((event & EXO_VE_VALID) == 0) return;
+    bool waits = is_virtual(was.event) && (b->vintr & V_IRQ) != 0; /* exit_event is wrong then */
+    v->inject = waits ? was : (struct exo_vm_inject){0};
+    if (waits || (event & EXO_VE_VALID) == 0) return;
     bool soft = (event & 0x700) == EXO_VE_SOFT;
     if (soft || kind == (EXO_VE_EXCEPTION | 3) || kind == (EXO_VE_EXCEPTION | 4)) {
         uint64_t ours = t->regs.rip + (soft ? was.length : 0);
