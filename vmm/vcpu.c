@@ -174,7 +174,9 @@ static void inject(struct vcpu *v)
         else
             lapic_take(v->index, (unsigned)vector);
         v->event = EXO_VE_VALID | EXO_VE_INTERRUPT | (unsigned)vector;
-        vector = interrupt_pending(v, &pic);
+        /* What waits behind it in the APIC is looked at when this one is acknowledged, which
+         * then exits; the 8259s may acknowledge by themselves. */
+        vector = pic ? interrupt_pending(v, &pic) : -1;
     }
     if (vector >= 0) window |= EXO_WINDOW_INTERRUPT;
     v->wanted = window;

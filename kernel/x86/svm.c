@@ -464,7 +464,7 @@ struct quick svm_exit(struct thread *t)
     t->regs.rflags = b->rflags;
     t->regs.rsp = b->rsp;
     t->regs.rax = b->rax;
-    if ((v->machine[0] | b->exit_event | (b->shadow & 1)) == 0) {
+    if ((v->machine[0] | (b->exit_event & EXO_VE_VALID) | (b->shadow & 1)) == 0) {
         page->exit.interrupted = page->exit.interrupted_error = 0;
         uint32_t reason = decode(t, b, &page->exit);
         struct quick q = exit_quick(t, v, page, reason);
