@@ -439,7 +439,7 @@ static struct quick exit_slowly(struct thread *t, struct vcpu *v, struct vmcb *b
     if (b->exit_code != X_INVALID) {
         event_keep(t, v, b);
         if ((v->inject.event & 0x700) == EXO_VE_SOFT) t->regs.rip -= v->inject.length;
-        v->shadow = b->shadow & 1;
+        v->shadow = (b->shadow & 1) != 0 || vcpu_shadow(t); /* nothing ran: QEMU forgets it */
         v->shadow_rip = t->regs.rip;
         if (b->exit_code >= X_INTR && b->exit_code <= X_SMI)
             return (struct quick){EXIT_INTERRUPTED, NULL};
