@@ -14,7 +14,9 @@ extern struct exo_cpu counters[EXO_MAX_CPUS];
 struct vcpu; /* vm.h */
 extern struct vcpu *const vcpus;
 
+/* clang-format off */
 #define IN(field) (\forall integer f; 0 <= f < PROOF_FRAMES ==> threads[f].field < OBJECT_END)
+/* clang-format on */
 #define THREADS_IN                                                                                 \
     IN(self) && IN(env) && IN(caller) && IN(callee) && IN(queue_head) && IN(queue_tail) &&         \
         IN(queue_next) && IN(queue_prev) && IN(ring_next) && IN(ring_prev) && IN(heap_up) &&       \
