@@ -27,8 +27,8 @@ PAGE = ("va_user,table_find,table_next,leaf_find,leaf_any,pend_add,pend_flush,bi
         "cap_covers,bind_one,entry_unbind,env_find")
 CAP = ("cur_env,cap_find,cap_read,env_find_cap,thread_find,cap_has_children,link_between,"
        "cap_insert,cap_remove,cap_narrow")
-SWEEP = ("sel_dying,leaf_sweep,entry_take,drain_step,doomed_step,table_detach,entry_sweep,"
-         "sweep_hop,sweep_step,sweep_all_step,commit_entry")
+SWEEP = "sel_dying,leaf_sweep,entry_take,drain_step,sweep_step,sweep_all_step"
+SWEEP_WALK = "doomed_step,table_detach,entry_sweep,sweep_hop,commit_entry"
 BIND = ("cur_env,name_find,count_add,slot_clear,slot_bind,slots_forget,slots_forget_cap,"
         "irq_clear,irq_bind,irq_find,irqs_forget,irqs_forget_cap,port_check,sys_slot_bind,"
         "sys_slot_unbind,sys_irq_bind,sys_irq_unbind,sys_irq_ack,sys_port_in,sys_port_out")
@@ -54,7 +54,8 @@ JOBS = [  # file, definitions of bits.py open or closed, options
     ("page", "closed", ["-wp-fct", "bind_range,bind_list", "-wp-prop", "@assert"]),
     ("cap", "closed", ["-wp-fct", CAP]),
     ("sweep", "open", ["-wp-split", "-wp-fct", "va_after"]),
-    ("sweep", "closed", ["-wp-split", "-wp-fct", SWEEP]),
+    ("sweep", "closed", ["-wp-fct", SWEEP]),
+    ("sweep", "closed", ["-wp-split", "-wp-fct", SWEEP_WALK]),
     ("bind", "closed", ["-wp-fct", BIND]),
     ("event", "closed", [NUMBERS, "-wp-fct", EVENT]),
     ("timer", "closed", [NUMBERS, "-wp-fct", TIMER]),
