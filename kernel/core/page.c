@@ -395,26 +395,11 @@ long sys_page_bind_list(uint64_t env, uint64_t n, uint64_t sel, uint64_t rights)
 
 /* ---- unbind ------------------------------------------------------------------------------ */
 
-/* Takes away one present leaf entry of table t at `level`. Env lock held. */
-/*@ requires invariants && env_ok(env) && is_table(t, level, env) && 1 <= level <= 3 && pend_room;
-    assigns tables[t].e[v_index(va, level)], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
-    ensures invariants;
-    ensures !p_present(tables[t].e[v_index(va, level)]);
-    ensures taken: the_cpu.pend_count == \old(the_cpu.pend_count) + 1 &&
-            the_cpu.pend[\old(the_cpu.pend_count)].entry == \old(tables[t].e[v_index(va, level)]) &&
-            the_cpu.pend[\old(the_cpu.pend_count)].env == env &&
-            the_cpu.pend[\old(the_cpu.pend_count)].va == va &&
-            the_cpu.pend[\old(the_cpu.pend_count)].level == level; */
-HOT void entry_unbind(frame_t env, uint64_t va, frame_t t, unsigned level)
-{
-    uint64_t old = entry_swap(&tables[t].e[va_index(va, level)], 0);
-    pend_add(env, va, old, level);
-}
-
 #define FLUSH_AT_ONCE 16 /* more are flushed together, in the second phase */
 
-/* As entry_unbind, but both phases in one where this CPU alone can have the translation of
- * the page: `few` are unbound in this call, and it is a native env's. */
+/* Takes away one present leaf entry of table t at `level`, env lock held: recorded for the
+ * second phase; or both in one where this CPU alone can have the translation of the page:
+ * `few` are unbound in this call, and it is a native env's. */
 HOT void entry_release(frame_t env, uint64_t va, frame_t t, unsigned level, bool few)
 {
     uint64_t old = entry_swap(&tables[t].e[va_index(va, level)], 0);

@@ -24,7 +24,7 @@ CONTRACTS = "-I{source}/kernel/core -include tests/proof/{header}.h"
 # definitions, and with every conditional as a goal of its own.
 BITS = "pte_leaf,pte_table,pte_frame,pte_sel,pte_rights,pte_at,sel_bits,ept_leaf,ept_sel_bits,level_frames"
 PAGE = ("va_user,table_find,table_next,leaf_find,leaf_any,pend_add,pend_flush,bind_check,"
-        "cap_covers,bind_one,entry_unbind,env_find")
+        "cap_covers,bind_one,env_find")
 CAP = ("cur_env,cap_find,cap_read,env_find_cap,thread_find,cap_has_children,link_between,"
        "cap_insert,cap_remove,cap_narrow")
 SWEEP = "sel_dying,leaf_sweep,entry_take,drain_step,sweep_step,sweep_all_step"
