@@ -15,12 +15,14 @@ struct vcpu; /* vm.h */
 extern struct vcpu *const vcpus;
 
 /* clang-format off */
+/* clang-format off */
 #define IN(field) (\forall integer f; 0 <= f < PROOF_FRAMES ==> threads[f].field < OBJECT_END)
 /* clang-format on */
 #define THREADS_IN                                                                                 \
     IN(self) && IN(env) && IN(caller) && IN(callee) && IN(queue_head) && IN(queue_tail) &&         \
         IN(queue_next) && IN(queue_prev) && IN(ring_next) && IN(ring_prev) && IN(heap_up) &&       \
         IN(heap_left) && IN(heap_right) && IN(request_next) && IN(upcall)
+/* clang-format on */
 /*@ predicate homes_in =
       (\forall integer f; 0 <= f < PROOF_FRAMES ==> threads[f].cpu < EXO_MAX_CPUS) &&
       (\forall integer f; 0 <= f < PROOF_FRAMES ==> threads[f].slow < 32);
