@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * A native program that uses all the time it gets, and says every two seconds through its
- * channel to the console how much that was: what is left when the gaps in which somebody
- * else ran are taken away. */
+ * A native program that uses all the time it gets, and says each ten revolutions of the time
+ * slots, through its channel to the console, how much that was: what is left when the gaps in
+ * which somebody else ran are taken away. */
 #include "../../../lib/exo/channel.h"
 
-#define PERIOD_US 2000000
+#define PERIOD_US 640000
 #define GAP_US 20 /* between two readings of the clock: longer, and somebody else ran */
 
 int main(struct exo_startup *start)
