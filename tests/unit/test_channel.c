@@ -36,23 +36,7 @@ void exo_strcpy(char *to, const char *from, size_t size) { snprintf(to, size, "%
 #define RING 4096u
 #define BYTES (EXO_PAGE + 2 * RING)
 
-static int failures;
-#define EXPECT(what)                                                                               \
-    do {                                                                                           \
-        if (!(what)) {                                                                             \
-            printf("  %s:%d: %s\n", __FILE__, __LINE__, #what);                                    \
-            failures++;                                                                            \
-        }                                                                                          \
-    } while (0)
-
-static uint64_t state = 88172645463325252ul;
-static uint64_t next(uint64_t below)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (state >> 8) % below;
-}
+#include "unit.h"
 
 static uint8_t *memory; /* of exactly the channel's size */
 static struct exo_channel side[2];
@@ -271,23 +255,14 @@ static void test_open(void)
 
 int main(void)
 {
-    static const struct {
-        const char *name;
-        void (*run)(void);
-    } tests[] = {
+    static const struct unit_test tests[] = {
         {"bytes", test_bytes},     {"packets", test_packets},
         {"signals", test_signals}, {"no wakeup is lost", test_wakeups},
         {"lies", test_lies},       {"hostile peer", test_hostile},
         {"open", test_open},
     };
-    int failed = 0;
     memory = aligned_alloc(EXO_PAGE, BYTES);
-    for (size_t i = 0; i < EXO_COUNT(tests); i++) {
-        failures = 0;
-        tests[i].run();
-        printf("%s channel: %s\n", failures ? "FAIL" : "PASS", tests[i].name);
-        failed += failures != 0;
-    }
+    int failed = TESTS_RUN("channel", tests);
     free(memory);
-    return failed != 0;
+    return failed;
 }

@@ -14,23 +14,7 @@
 
 #define MUTATIONS 200000
 
-static int failures;
-#define EXPECT(what)                                                                               \
-    do {                                                                                           \
-        if (!(what)) {                                                                             \
-            printf("  %s:%d: %s\n", __FILE__, __LINE__, #what);                                    \
-            failures++;                                                                            \
-        }                                                                                          \
-    } while (0)
-
-static uint64_t state = 88172645463325252ul;
-static uint64_t next(uint64_t below)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (state >> 8) % below;
-}
+#include "unit.h"
 
 /* The Internet checksum as RFC 1071 has it first: byte by byte, big endian. 0 when the
  * field in the data is right. */
@@ -218,19 +202,9 @@ static void test_mutations(void)
 
 int main(void)
 {
-    static const struct {
-        const char *name;
-        void (*run)(void);
-    } tests[] = {{"segments", test_segments},
-                 {"checksums", test_checksum},
-                 {"refused headers", test_refused},
-                 {"mutations", test_mutations}};
-    int failed = 0;
-    for (unsigned i = 0; i < EXO_COUNT(tests); i++) {
-        int before = failures;
-        tests[i].run();
-        printf("%s packets: %s\n", failures == before ? "PASS" : "FAIL", tests[i].name);
-        failed += failures != before;
-    }
-    return failed != 0;
+    static const struct unit_test tests[] = {{"segments", test_segments},
+                                             {"checksums", test_checksum},
+                                             {"refused headers", test_refused},
+                                             {"mutations", test_mutations}};
+    return TESTS_RUN("packets", tests);
 }

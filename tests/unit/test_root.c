@@ -32,23 +32,7 @@ long exo_bind(struct exo_pool *pool, uint64_t va, uint64_t n, uint32_t sel, uint
 }
 void exo_strcpy(char *to, const char *from, size_t size) { snprintf(to, size, "%s", from); }
 
-static int failures;
-#define EXPECT(what)                                                                               \
-    do {                                                                                           \
-        if (!(what)) {                                                                             \
-            printf("  %s:%d: %s\n", __FILE__, __LINE__, #what);                                    \
-            failures++;                                                                            \
-        }                                                                                          \
-    } while (0)
-
-static uint64_t state = 88172645463325252ul;
-static uint64_t next(uint64_t below)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (state >> 8) % below;
-}
+#include "unit.h"
 
 /* ---- the configuration ------------------------------------------------------------------ */
 
@@ -381,10 +365,7 @@ static void test_archive_mutated(void)
 
 int main(void)
 {
-    static const struct {
-        const char *name;
-        void (*run)(void);
-    } tests[] = {
+    static const struct unit_test tests[] = {
         {"config: every option", test_config_good},
         {"config: lines that are refused", test_config_bad},
         {"config: long lines, many programs", test_config_long},
@@ -394,12 +375,5 @@ int main(void)
         {"archive: numbers that lie", test_archive_lies},
         {"archive: mutated", test_archive_mutated},
     };
-    int failed = 0;
-    for (size_t i = 0; i < EXO_COUNT(tests); i++) {
-        failures = 0;
-        tests[i].run();
-        printf("%s root %s\n", failures ? "FAIL" : "PASS", tests[i].name);
-        failed += failures != 0;
-    }
-    return failed != 0;
+    return TESTS_RUN("root", tests);
 }

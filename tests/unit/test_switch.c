@@ -29,23 +29,7 @@ int exo_format(char *to, size_t size, const char *format, ...)
 #include "../../apps/switch/forward.c"
 #include "../../apps/switch/groups.c"
 
-static int failures;
-#define EXPECT(what)                                                                               \
-    do {                                                                                           \
-        if (!(what)) {                                                                             \
-            printf("  %s:%d: %s\n", __FILE__, __LINE__, #what);                                    \
-            failures++;                                                                            \
-        }                                                                                          \
-    } while (0)
-
-static uint64_t state = 88172645463325252ul;
-static uint64_t next(uint64_t below)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (state >> 8) % below;
-}
+#include "unit.h"
 
 static struct ethernet_switch s;
 static struct exo_channel_given ports[SWITCH_PORTS];
@@ -212,10 +196,7 @@ static void test_anything(void)
 
 int main(void)
 {
-    static const struct {
-        const char *name;
-        void (*run)(void);
-    } tests[] = {
+    static const struct unit_test tests[] = {
         {"learning", test_learning},
         {"groups", test_groups},
         {"groups that are wrong", test_groups_bad},
@@ -224,12 +205,5 @@ int main(void)
         {"flooding", test_flooding},
         {"anything", test_anything},
     };
-    int failed = 0;
-    for (size_t i = 0; i < EXO_COUNT(tests); i++) {
-        failures = 0;
-        tests[i].run();
-        printf("%s switch: %s\n", failures ? "FAIL" : "PASS", tests[i].name);
-        failed += failures != 0;
-    }
-    return failed != 0;
+    return TESTS_RUN("switch", tests);
 }
