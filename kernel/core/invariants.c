@@ -327,7 +327,7 @@ static int vcpu_check(frame_t f)
     CHECK(t->upcall_entry == 0 && t->state != EXO_T_EVENT && t->state != EXO_T_WAIT);
     CHECK((v->xcr0 & ~(vm_caps.xcr0_allowed | 1)) == 0 && (v->xcr0 & 1) != 0);
     CHECK(v->window <= (EXO_WINDOW_INTERRUPT | EXO_WINDOW_NMI));
-    CHECK((v->must_set & ~(VCPU_NEW | EXO_VG_ALL)) == 0 && (v->passed & ~EXO_VP_ALL) == 0);
+    CHECK((v->must_set & ~(VCPU_NEW | EXO_VG_ALL)) == 0);
     for (unsigned i = 0; i < EXO_VX_COUNT; i++)
         CHECK((v->masks[i] & ~EXO_VG_ALL) == 0);
     return 0;

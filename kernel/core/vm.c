@@ -10,7 +10,8 @@
  *
  * Owner: the thread's CPU, as of all run state. The page is shared with the monitor: each
  * value is fetched once into a copy, the copy is checked (vm_check.c) and placed. What is
- * written to the page the kernel does not rely on later, but to hand it out as words.
+ * written to the page the kernel does not rely on later, but to hand it out as words, and for
+ * the privilege of a hypercall, which is the monitor's to grant.
  *
  * Events: bits stay pending in the page while the guest cannot run; vm_enter_check looks at
  * them before every entry, and whoever raises one for a guest that runs on another CPU
@@ -63,7 +64,6 @@ long vm_set(struct thread *t, uint64_t what, uint64_t a, uint64_t b)
         lock_env(t->env);
         msr_pass(t->env, (uint32_t)a);
         unlock_env(t->env);
-        v->passed = (uint32_t)a;
         return 0;
     case EXO_SET_VHYPER:
         if (a > t->nsel || b > t->nsel - a) return -EXO_E_ARG;

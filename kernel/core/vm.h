@@ -30,7 +30,6 @@ struct vm_caps {
     uint64_t xcr0_allowed;
     uint64_t phys_mask; /* address bits of a page frame that exist */
     bool ept; /* nested tables have EPT's format */
-    bool nested_ad; /* nested tables have accessed and dirty bits */
 };
 extern struct vm_caps vm_caps;
 
@@ -50,7 +49,6 @@ struct vcpu {
     uint64_t tsc_offset;
     uint64_t xcr0;
     uint64_t dr[4];
-    uint32_t passed; /* EXO_VP_* */
     uint32_t hyper_first, hyper_count; /* EXO_SET_VHYPER */
     uint32_t asid; /* tag of its translations, of that generation of its CPU */
     uint64_t asid_generation;

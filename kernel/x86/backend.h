@@ -35,7 +35,7 @@ struct backend {
 };
 
 extern const struct backend svm_backend;
-extern const struct backend vmx_backend __attribute__((weak));
+extern const struct backend vmx_backend;
 
 /* vm.c: for the backends */
 void dr_load(const struct vcpu *v); /* DR0..3 */

@@ -105,7 +105,6 @@ static bool svm_probe(struct vm_caps *caps)
     event_twice = cpu_has(1, 2, 31) && cpuid(0x40000000, 0).b == 0x54474354; /* "TCGT" */
     caps->kind = EXO_VM_SVM;
     caps->asids = r.b;
-    caps->nested_ad = true;
     if (cpu_has(0x80000001, 3, 25)) caps->efer_allowed |= EFER_FFXSR;
     kprintf("virtualization: AMD-V with nested paging, %u ASIDs\n", caps->asids);
     return true;

@@ -62,7 +62,7 @@ void vm_probe(void)
         .phys_mask = ((1ul << width) - 1) & PTE_FRAME,
     };
     const struct backend *b = amd ? &svm_backend : &vmx_backend;
-    if (b != NULL && b->probe(&vm_caps))
+    if (b->probe(&vm_caps))
         backend = b;
     else
         vm_caps.kind = EXO_VM_NONE;

@@ -216,10 +216,10 @@ static bool vmx_probe(struct vm_caps *caps)
     caps->asids = 0x10000;
     caps->cr4_allowed &= msr_read(MSR_VMX_CR4_FIXED1) & ~CR4_VMXE;
     caps->ept = true;
-    caps->nested_ad = (ept & EPT_AD) != 0;
-    controls.eptp = EPTP_WB_4 | (caps->nested_ad ? EPTP_AD : 0);
+    bool marks = (ept & EPT_AD) != 0;
+    controls.eptp = EPTP_WB_4 | (marks ? EPTP_AD : 0);
     kprintf("virtualization: VT-x with EPT%s, %u VPIDs\n",
-            caps->nested_ad ? " (accessed and dirty bits)" : "", caps->asids);
+            marks ? " (accessed and dirty bits)" : "", caps->asids);
     return true;
 }
 

@@ -12,7 +12,6 @@ void machine_choose(bool vmx)
 {
     vm_caps.kind = vmx ? EXO_VM_VMX : EXO_VM_SVM;
     vm_caps.ept = vmx;
-    vm_caps.nested_ad = !vmx;
 }
 
 void guest_run(struct thread *t)

@@ -12,7 +12,6 @@ struct vm_caps vm_caps = {
     .efer_allowed = 0xd01,
     .xcr0_allowed = 0xe7,
     .phys_mask = 0xfffffff000,
-    .nested_ad = true,
 };
 struct exo_vm_exit host_exit;
 unsigned host_vcpus;
