@@ -157,15 +157,15 @@ static void info1_write(uint64_t disk, uint64_t disk_bytes)
 }
 
 /* Version 2: tags, each at a multiple of 8. */
+#define TAG_COMMAND_MAX 1536 /* longer command lines are refused; the others are 240 bytes */
 struct tags {
-    uint8_t bytes[1024];
+    uint8_t bytes[2048];
     uint32_t at;
 };
 
 static void tag_put(struct tags *t, uint32_t type, const void *body, uint32_t bytes)
 {
     uint32_t head[2] = {type, 8 + bytes};
-    if (t->at + 8 + bytes + 8 > sizeof(t->bytes)) return;
     memcpy(t->bytes + t->at, head, 8);
     if (bytes) memcpy(t->bytes + t->at + 8, body, bytes);
     t->at = (t->at + 8 + bytes + 7) & ~7u;
@@ -193,8 +193,7 @@ static void info2_write(uint64_t disk, uint64_t disk_bytes, const char *command,
         char text[8];
     } module = {(uint32_t)disk, (uint32_t)(disk + disk_bytes), "ramdisk"};
     uint32_t memory[2] = {LOAD_LOW_END >> 10, (uint32_t)((guest_ram_low() - LOAD_HIGH) >> 10)};
-    size_t text = strlen(command) + 1;
-    tag_put(&t, 1, command, (uint32_t)EXO_MIN(text, 512ul));
+    tag_put(&t, 1, command, (uint32_t)strlen(command) + 1);
     if (disk_bytes) tag_put(&t, 3, &module, sizeof(module));
     tag_put(&t, 4, memory, sizeof(memory));
     tag_put(&t, 6, &map, 8 + n * 24);
@@ -223,7 +222,7 @@ long load_multiboot(const struct vm_image *kernel, const struct vm_image *ramdis
     if (!h.flat) end = elf.end;
     if (h.flat && !h.entry_given) return refuse("it has no entry");
     r = load_ramdisk(ramdisk, end, UINT32_MAX, &disk);
-    if (r == 0) r = load_command(command, LOAD_COMMAND_MAX - 1);
+    if (r == 0) r = load_command(command, h.version2 ? TAG_COMMAND_MAX : LOAD_COMMAND_MAX - 1);
     if (r < 0) return r;
     if (h.version2)
         info2_write(disk, ramdisk->bytes, command, acpi);
