@@ -169,13 +169,13 @@ static void load(struct vm_start *start)
 static void slots_give(unsigned index, unsigned cpu)
 {
     const struct exo_range *r = &exo.start.slots[cpu];
-    uint32_t first = cpu == exo.start.cpu ? 1 : 0;
-    for (uint32_t i = first; i < r->count; i++) {
-        uint32_t slot = r->first + i, share = i - first;
-        if (share % config.cpus != index && cpu == exo.start.cpu && exo.start.cpus == 1) continue;
-        if (first) exo_slot_unbind(r->sel, slot);
-        exo_slot_bind(r->sel, slot,
-                      share / config.cpus ? vcpus[index].cpu.thread : vcpus[index].task.sel, 0);
+    uint32_t first = cpu == exo.start.cpu ? 1 : 0, host = exo.start.cpus;
+    uint32_t sharing = (config.cpus - index % host + host - 1) / host; /* virtual CPUs there */
+    for (uint32_t i = first + index / host; i < r->count; i += sharing) {
+        bool one = i == first + index / host;
+        if (first) exo_slot_unbind(r->sel, r->first + i);
+        exo_slot_bind(r->sel, r->first + i, one ? vcpus[index].task.sel : vcpus[index].cpu.thread,
+                      0);
     }
 }
 
