@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The Linux interface as Linux' own exported headers give it (package linux-libc-dev):
+ * numbers, errors and structures. Nothing here is ours but the choice. */
+#ifndef LX_LINUX_H
+#define LX_LINUX_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <asm/errno.h>
+#include <asm/unistd_64.h>
+#include <linux/fcntl.h>
+#include <linux/stat.h>
+#define __kernel_old_timeval __kernel_old_timeval /* linux/time.h is not wanted */
+#include <asm/stat.h>
+
+#ifndef O_CLOEXEC
+#define O_CLOEXEC 02000000
+#endif
+#define LX_PATH_MAX 4096 /* bytes of a path, with its end */
+#define LX_NAME_MAX 255 /* bytes of a name in a directory */
+
+struct lx_timespec {
+    int64_t tv_sec;
+    int64_t tv_nsec;
+};
+#endif

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * linuxd: the server that owns what Linux processes share. It is one thread; each call
+ * of a process runs to its end and never waits (proto.h). All its memory is its own, or
+ * is a process's memory that it may read and write because it handed it out; nothing
+ * that a process writes is believed. */
+#ifndef LX_SERVER_H
+#define LX_SERVER_H
+#include "../proto.h"
+
+struct process;
+struct thread;
+struct file;
+struct inode;
+
+/* ---- user memory (memory.c) ---------------------------------------------------------
+ * A user's buffer as the server sees it: runs in its own address space, checked. */
+struct iobuf {
+    struct {
+        uint8_t *base;
+        size_t length;
+    } run[LX_RUN_MAX];
+    unsigned runs, at; /* the current run ... */
+    size_t offset; /* ... and the place in it */
+    size_t left; /* bytes from there to the end */
+};
+/* From a call's two arguments: 0, -EFAULT where a frame is not the process's to be read (or
+ * written, for `write`), or the list is malformed. */
+long iobuf_from(struct iobuf *io, struct thread *thread, uint64_t where, uint64_t length,
+                bool write);
+/* A buffer over the server's own memory. */
+void iobuf_own(struct iobuf *io, void *memory, size_t length);
+/* Copies n bytes (at most io->left) into the user's buffer, or out of it, and moves on. How
+ * many it was. iobuf_zero stores zeroes. */
+size_t iobuf_put(struct iobuf *io, const void *from, size_t n);
+size_t iobuf_get(struct iobuf *io, void *to, size_t n);
+size_t iobuf_zero(struct iobuf *io, size_t n);
+
+/* ---- waiting (wait.c) -----------------------------------------------------------------
+ * Something that threads can wait for. Whoever finds nothing to do joins the queue and
+ * replies -LX_WAIT; waking tells everybody in it, and empties it. A thread leaves all
+ * queues at its next call, or when it ends. */
+struct waiter {
+    struct waiter *next, **link; /* of the queue */
+    struct waiter *more; /* the same thread's next one */
+    struct thread *thread;
+};
+struct waitq {
+    struct waiter *first;
+};
+/* -LX_WAIT; or -ENOMEM when there are too many waiters. */
+long wait_on(struct waitq *queue, struct thread *thread);
+void wake(struct waitq *queue);
+void wait_end(struct thread *thread); /* leaves all queues */
+
+/* ---- open files (file.c) ----------------------------------------------------------------
+ * What a descriptor refers to: Linux' open file description. */
+struct file_ops {
+    /* Both move file->position themselves where there is one; pos is NULL for read and
+     * write, or points to pread's. Bytes done; 0 at the end; -EAGAIN when it would block. */
+    long (*read)(struct file *file, struct iobuf *io, uint64_t *pos);
+    long (*write)(struct file *file, struct iobuf *io, uint64_t *pos);
+    long (*seek)(struct file *file, int64_t offset, int whence);
+    /* argument: the third argument; io: memory of the size that the command has, in the
+     * user's (see ioctl_size), may be written to. */
+    long (*ioctl)(struct file *file, struct thread *thread, uint32_t command, uint64_t argument,
+                  struct iobuf *io);
+    unsigned (*poll)(struct file *file); /* POLLIN ... that hold now */
+    struct waitq *(*queue)(struct file *file); /* woken when poll may say more; NULL: always ready */
+    void (*close)(struct file *file); /* the last descriptor is gone */
+    long (*getdents)(struct file *file, struct iobuf *io);
+};
+struct file {
+    const struct file_ops *ops;
+    uint32_t references;
+    uint32_t flags; /* O_ACCMODE, O_NONBLOCK, O_APPEND ... */
+    uint64_t position;
+    struct inode *inode; /* NULL: it has no name (a pipe) */
+    void *data; /* the kind's own */
+    struct waitq watchers; /* epoll's */
+};
+struct file *file_new(const struct file_ops *ops, uint32_t flags); /* one reference; NULL: none left */
+void file_get(struct file *file);
+void file_put(struct file *file); /* the last one closes it */
+
+/* Descriptors. */
+#define LX_FDS 256 /* of one process */
+struct descriptor {
+    struct file *file;
+    bool cloexec;
+};
+struct file *fd_file(struct thread *thread, uint64_t fd); /* NULL: -EBADF */
+/* The lowest free descriptor from `from` on takes over the caller's reference: its number, or
+ * -EMFILE (the reference is then dropped). */
+long fd_install(struct process *process, struct file *file, bool cloexec, unsigned from);
+
+/* ---- processes (process.c) ------------------------------------------------------------------ */
+#define LX_PROCESSES 128 /* at once, zombies too */
+#define LX_ALL_THREADS 256
+enum process_state { PROCESS_FREE, PROCESS_RUNNING, PROCESS_STOPPED, PROCESS_ZOMBIE };
+
+struct thread {
+    struct process *process; /* NULL: free */
+    int tid;
+    uint32_t index; /* in its process: 0..LX_THREADS - 1 */
+    uint32_t sel, event; /* our capabilities: the thread, its LX_EVENT */
+    struct lx_window *window; /* untrusted */
+    struct waiter *waiting; /* in these queues */
+    uint32_t generation; /* part of its badge */
+};
+
+struct process {
+    enum process_state state;
+    int pid, pgid, sid;
+    struct process *parent;
+    int status; /* as wait4 gives it */
+    int exit_signal; /* to the parent */
+    struct descriptor fds[LX_FDS];
+    struct inode *cwd, *root;
+    uint32_t umask;
+    struct file *tty; /* controlling terminal, or NULL */
+    uint64_t signals; /* pending for the whole process */
+    char name[16];
+    uint32_t cmdline_length;
+    char cmdline[256]; /* arguments, each with its end */
+    uint64_t started; /* nanoseconds since boot */
+    uint64_t rss_kib, vm_kib; /* as the library says */
+    struct waitq children; /* woken when a child changes state */
+    struct thread *threads[LX_THREADS];
+    uint32_t thread_count;
+    bool stop_reported, continued;
+    /* what process.c and memory.c keep */
+    struct process_memory *memory;
+};
+extern struct process processes[LX_PROCESSES];
+struct process *process_by_pid(int pid); /* NULL: none (zombies are found) */
+/* Sends a signal to a process, or to all of a process group: 0 or -ESRCH. */
+long signal_process(struct process *process, int signal);
+long signal_group(int pgid, int signal);
+
+/* ---- calls ---------------------------------------------------------------------------------------
+ * A call's function gets its six arguments and gives the result. */
+typedef long call_function(struct thread *thread, const uint64_t a[6]);
+/* The zero-terminated text at `offset` of the window, copied: 0, -EFAULT, -ENAMETOOLONG. */
+long window_path(struct thread *thread, uint64_t offset, char path[LX_PATH_MAX]);
+/* Copies n bytes from or to offset `at` of the window's bytes: 0 or -EFAULT. */
+long window_get(struct thread *thread, uint64_t at, void *to, size_t n);
+long window_put(struct thread *thread, uint64_t at, const void *from, size_t n);
+
+/* ---- memory of the server (heap: malloc and free of libexo), time, pages of files ---------------- */
+uint64_t time_boot(void); /* nanoseconds since boot */
+uint64_t time_real(void); /* nanoseconds since 1970 */
+/* A page for file contents: a frame number, zeroed; 0: no memory left. page_data gives where it
+ * lies in the server. A freed page that some process still has mapped is kept aside until it is
+ * not. */
+uint32_t page_new(void);
+void page_free(uint32_t frame);
+void *page_data(uint32_t frame);
+/* Pages of page_new: all, free. */
+void page_count(uint64_t *all, uint64_t *unused);
+/* A line into the log that /dev/kmsg and dmesg show. */
+void log_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
+#endif
