@@ -33,31 +33,47 @@
 #define LX_STACK_TOP 0x7ffff0000000ul /* exclusive */
 #define LX_STACK_MAX (8ul << 20)
 #define LX_MMAP_TOP (LX_STACK_TOP - LX_STACK_MAX - (1ul << 20)) /* downward from here */
+#define LX_STAGE_VA 0x7ffff6000000ul /* a new program's stack while it is made */
+#define LX_STAGE_PAGES 256
+#define LX_SHARED_VA 0x7ffff7ff0000ul /* struct lx_shared, read-only */
+#define LX_USER_END 0x7ffff6000000ul /* what a program may map ends here */
+/* One page table from here: image, threads, data. */
 #define LX_LIB_VA 0x7ffff8000000ul /* the library's image: text, read-only data */
-#define LX_LIB_TEXT_PAGES 32 /* 128 KiB at most */
-#define LX_DATA_VA (LX_LIB_VA + 0x40000) /* the library's data: struct process first */
-#define LX_DATA_PAGES 64 /* LX_DATA_START of them there from the start */
-#define LX_DATA_START 16
-#define LX_THREAD_VA (LX_LIB_VA + 0x100000) /* LX_THREAD_SPAN for each thread */
+#define LX_LIB_PAGES 64
+#define LX_THREAD_VA (LX_LIB_VA + 0x40000) /* LX_THREAD_SPAN for each thread */
 #define LX_THREAD_SPAN 0x8000 /* upcall page, window, upcall stack, stack */
-#define LX_THREAD_UPCALL 0 /* offsets in it */
-#define LX_THREAD_WINDOW 0x1000
+#define LX_THREAD_WINDOW 0x1000 /* offsets in it */
 #define LX_WINDOW_PAGES 3
 #define LX_THREAD_STACKS 0x4000 /* upcall stack: one page; then the stack */
 #define LX_STACK_PAGES 4 /* of both */
-#define LX_SHARED_VA 0x7ffff7000000ul /* struct lx_shared, read-only */
-#define LX_USER_END 0x7ffff7000000ul /* what a program may map ends here */
+#define LX_THREADS 24 /* threads of a process */
+#define LX_DATA_VA (LX_LIB_VA + 0x100000) /* the library's data: struct lx first */
+#define LX_DATA_PAGES 256
+#define LX_DATA_CHUNK 16 /* pages it grows by */
+/* Frames of a process's private block: window and stacks of its first thread, data. */
+#define LX_PRIVATE_WINDOW 0
+#define LX_PRIVATE_STACKS LX_WINDOW_PAGES
+#define LX_PRIVATE_DATA (LX_WINDOW_PAGES + LX_STACK_PAGES)
+#define LX_PRIVATE_FRAMES (LX_PRIVATE_DATA + LX_DATA_CHUNK)
+#define LX_OBJECT_FRAMES 24 /* a process's first: page tables, threads */
+
+/* What a first thread starts with (rdi). */
+#define LX_START_EXEC 0 /* the window's bytes: a path, then arguments, each ended by 0; an
+                           empty one ends them */
+#define LX_START_FORK 1
 
 /* ---- selectors of a process -------------------------------------------------------- */
 #define LX_SEL_FILES 1 /* frames of all files' pages: R, X */
-#define LX_SEL_LIB 2 /* frames of the library's text */
+#define LX_SEL_LIB 2 /* frames of the library's image: R, X */
 #define LX_SEL_SHARED 3 /* the frame of struct lx_shared */
-#define LX_SEL_MEMORY 4 /* frames of its own: library data and stacks of its first thread */
-#define LX_SEL_OBJECTS 5 /* frames its thread objects are made of (not usable otherwise) */
-#define LX_SEL_THREAD 8 /* 8 + 4 * i: thread i of the process: thread, gate, event, objects */
-#define LX_THREADS 30 /* threads of a process */
+#define LX_SEL_FAULT 4 /* event of the server: a thread was stopped by a fault */
+#define LX_SEL_OBJECTS 5 /* frames for page tables and threads */
+#define LX_SEL_ZERO 6 /* the page of zeroes that all read who have not written: R */
+#define LX_SEL_DATA 16 /* 16..31: private block, then chunks of data */
+#define LX_SEL_THREAD 32 /* 32 + 3 * i of thread i: its gate, its event, its frames */
 #define LX_SEL_EXTENT 128 /* 128..255: extents of memory */
 #define LX_EXTENTS 128
+#define LX_EXTENT_MAX 512 /* frames of one */
 #define LX_EXTENTS_ALL 3584 /* of all processes together */
 #define LX_TABLES 4 /* frames of its capability table */
 
@@ -65,22 +81,45 @@
 #define LX_TIMER 2ul /* bit of the thread's own timer */
 
 /* ---- calls that Linux does not have -------------------------------------------------- */
-#define LX_OP_EXTENT 0x1000 /* a0 frames wanted (1..4096): result the first frame; its
-                               selector and its number in bytes as two uint64_t. -ENOMEM */
-#define LX_OP_GIVE 0x1001 /* a0 selector of an extent: it is given back (nothing bound) */
-#define LX_OP_FORK 0x1002 /* a0 flags (LX_FORK_VFORK), a1 bytes of library data in use, a2
-                             user rsp's thread index: result the child's pid */
-#define LX_OP_EXEC 0x1003 /* a0 offset of the name: descriptors marked so are closed, name set,
-                             all extents but those of LX_KEEP given back */
-#define LX_OP_MAPFILE 0x1004 /* a0 descriptor, a1 first page, a2 pages (1..64), a3 nonzero:
-                                will be written (shared): frame numbers in bytes as uint32_t,
-                                0 beyond the end; result: how many */
-#define LX_OP_THREAD 0x1005 /* a0 index, a1 tid address: a thread is made, stopped: result its tid */
-#define LX_OP_THREAD_END 0x1006 /* the calling thread ends (not the last one) */
-#define LX_OP_LOG 0x1007 /* a0 offset, a1 length: text for the log that /dev/kmsg shows */
-#define LX_OP_CRASH 0x1008 /* a0 signal: the process ends by it */
-#define LX_OP_MEMINFO 0x1009 /* a0 KiB resident, a1 KiB virtual: for /proc, no reply needed */
-#define LX_OP_END 0x100a
+#define LX_OP_BASE 0x1000
+/* a0 frames wanted (1..LX_EXTENT_MAX), a1 selector index (0..LX_EXTENTS - 1), a2 what for:
+ * LX_FOR_*. Result: first frame; bytes: its number. -ENOMEM, -EINVAL, -EEXIST */
+#define LX_OP_EXTENT 0x1000
+/* a0 selector index: given back. Nothing may be bound through it: else -EBUSY */
+#define LX_OP_GIVE 0x1001
+/* a0 LX_FORK_*, a1 bytes of library data to copy, a2 signal to the parent at the end.
+ * Result: the child's pid */
+#define LX_OP_FORK 0x1002
+/* a0 offset of a path, a1 offset of the arguments (each ended by 0), a2 their length:
+ * the point of no return of exec. Descriptors marked so are closed, names are kept for
+ * /proc, a parent in vfork goes on. */
+#define LX_OP_EXEC 0x1003
+/* a0 descriptor, a1 0: mapping handle for it; a0 offset of a path, a1 1: the same of a
+ * file that may be executed. Handles are inherited. Result: the handle; bytes: its size */
+#define LX_OP_MAP 0x1004
+#define LX_OP_UNMAP 0x1005 /* a0 handle */
+/* a0 handle, a1 first page, a2 number (1..64): frame numbers as uint32_t in bytes, 0 for
+ * what lies beyond the end. Result: how many */
+#define LX_OP_PAGES 0x1006
+#define LX_OP_COPY 0x1007 /* a0 frame from, a1 frame to: copies a page */
+/* a0 offset, a1 length of text for the log (dmesg) */
+#define LX_OP_LOG 0x1008
+#define LX_OP_CRASH 0x1009 /* a0 signal: the process ends by it */
+#define LX_OP_DATA 0x100a /* LX_DATA_CHUNK more pages of library data are bound */
+/* A thread. a0 index, a1 word: it starts at the library's entry with LX_START_THREAD.
+ * Result: its tid */
+#define LX_OP_THREAD 0x100b
+#define LX_OP_THREAD_END 0x100c /* the calling thread ends; not the last one */
+#define LX_OP_VFORK_WAIT 0x100d /* a0 pid: -LX_WAIT until it has executed or ended */
+#define LX_OP_SIGNALS 0x100e /* takes the process's pending signals not in mask a0: bits in
+                               result; moves them to this thread's window */
+#define LX_OP_STOPPED 0x100f /* a0 signal: the process stops; -LX_WAIT until it is continued */
+#define LX_OP_END 0x1010
+
+#define LX_FOR_MEMORY 0
+#define LX_FOR_OBJECTS 1 /* page tables, threads: the server never touches it */
+#define LX_FOR_SHARED 2 /* stays writable in children too: MAP_SHARED */
+#define LX_START_THREAD 2
 
 #define LX_FORK_VFORK 1
 
@@ -107,10 +146,13 @@ struct lx_shared {
     uint64_t tsc_hz;
     uint64_t tsc_base; /* time-stamp counter ... */
     uint64_t real_base; /* ... at which it was so many nanoseconds since 1970 */
-    uint64_t files_base, files_count; /* frames of LX_SEL_FILES */
-    uint32_t processes; /* running */
+    uint64_t boot_base; /* ... and so many since boot */
+    uint64_t ns_mult; /* nanoseconds = ticks * ns_mult >> 32 */
     uint32_t memory_frames, memory_free; /* of what processes can get */
+    uint32_t processes; /* there are */
+    uint32_t spare;
     uint8_t holders[LX_EXTENTS_ALL]; /* by an extent's number: processes that have it (at
                                          most 255); more than one since a fork */
 };
+_Static_assert(sizeof(struct lx_shared) <= 4096, "shared");
 #endif

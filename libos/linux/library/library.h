@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The library that each Linux process has in its own address space. It is entered by
+ * the program's system calls and by upcalls, runs on a stack of its own, and is trusted
+ * by nobody but its own program, which can spoil it as it can spoil itself.
+ *
+ * A thread inside the library gets no events as upcalls: its event mask is 0 from entry
+ * to exit (entry.S), where what came meanwhile is looked at. Faults on the program's
+ * memory can happen anywhere in here, but never while the lock is held. */
+#ifndef LX_LIBRARY_H
+#define LX_LIBRARY_H
+#include "../../../abi/exo.h"
+#include "../proto.h"
+#include "exo_stubs.h"
+
+#define PAGE 4096ul
+
+/* The program's registers while one of its threads is in here. entry.S knows the order. */
+struct regs {
+    uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
+    uint64_t rip, rflags, rsp;
+    uint64_t number; /* of the system call, which rax overwrites; NO_CALL for an event */
+};
+#define NO_CALL (~0ul)
+
+/* ---- threads ------------------------------------------------------------------------
+ * A thread's state lies in its upcall page (abi/exo.h), whose address is its GS base. */
+struct sigstack {
+    uint64_t base, size;
+    uint32_t flags;
+};
+struct thread_state {
+    struct thread_state *self; /* GS:1536 */
+    uint64_t user_rip, user_rsp; /* where an exit leads */
+    uint64_t stack; /* top of the library's stack */
+    struct lx_window *window;
+    uint32_t index; /* in the process */
+    int tid;
+    uint64_t gate; /* selectors: the server's gate with our badge */
+    uint64_t event; /* our LX_EVENT */
+    uint64_t mask; /* blocked signals: bit signal - 1 */
+    uint64_t saved_mask; /* to put back after sigsuspend's handler */
+    bool restore_mask;
+    struct sigstack altstack;
+    uint64_t clear_tid; /* user address, or 0 */
+    uint64_t robust_list;
+    uint64_t fixup; /* where a fault on the program's memory leads, or 0 */
+    uint64_t futex_key; /* address waited for, 0 none */
+    uint32_t futex_bits, futex_woken;
+    uint64_t fork_fs; /* FS base for a thread that starts */
+    uint64_t itimer_next, itimer_interval; /* of ITIMER_REAL: see time.c */
+};
+#define THREAD_STATE_OFFSET 1536
+_Static_assert(offsetof(struct exo_upcall_page, user) == THREAD_STATE_OFFSET, "GS layout");
+_Static_assert(sizeof(struct thread_state) <= 2560, "thread state");
+
+static inline struct thread_state *this_thread(void)
+{
+    struct thread_state *t;
+    __asm__("movq %%gs:1536, %0" : "=r"(t));
+    return t;
+}
+static inline struct exo_upcall_page *upcall_page(void)
+{
+    return (struct exo_upcall_page *)((char *)this_thread() - THREAD_STATE_OFFSET);
+}
+
+/* ---- the process ------------------------------------------------------------------------ */
+#define VMAS 512
+struct vma {
+    uint64_t start, end; /* bytes, page-aligned */
+    uint32_t prot; /* PROT_* */
+    uint32_t flags; /* MAP_*, VMA_* */
+    int32_t handle; /* of a mapped file; -1 none */
+    uint32_t spare;
+    uint64_t offset; /* in the file, in pages */
+};
+#define VMA_STACK 0x80000000u /* grows downward to LX_STACK_MAX */
+#define VMA_HEAP 0x40000000u
+
+/* What lies on a page of the program: frame in the low 24 bits, 0 nothing yet. */
+#define PG_FRAME 0x00fffffful
+#define PG_W 0x01000000u /* bound writable */
+#define PG_FILE 0x02000000u /* a file's own page */
+#define PG_SHARED 0x04000000u /* of an extent for MAP_SHARED */
+struct pages { /* of 2 MiB of address space */
+    uint64_t va; /* of the block */
+    uint64_t used[8]; /* entries that are not 0, a bit each */
+    uint32_t entry[512];
+};
+
+struct extent {
+    uint32_t first, count;
+    uint16_t id; /* lx_shared.holders */
+    uint8_t own; /* EXTENT_* */
+    uint8_t spare;
+    uint32_t free;
+    uint64_t used[LX_EXTENT_MAX / 64];
+};
+#define EXTENT_NONE 0 /* no extent at this selector */
+#define EXTENT_OWN 1
+#define EXTENT_INHERITED 2 /* read-only, since a fork */
+#define EXTENT_LENT 3 /* the parent's, in vfork: written, not allocated from */
+#define EXTENT_SHARED 4 /* MAP_SHARED */
+#define EXTENT_OBJECTS 5
+
+struct lx_sigaction {
+    uint64_t handler, flags, restorer, mask;
+};
+#define SIGNALS 64
+
+/* Everything that fork copies: lies at LX_DATA_VA; `heap` goes on behind it. */
+struct lx {
+    int pid, ppid, pgid, sid;
+    volatile uint32_t lock, lock_owner; /* thread index + 1; see lock() */
+    volatile uint32_t threads; /* running */
+    uint32_t thread_map; /* indices in use */
+    uint64_t data_used; /* bytes from LX_DATA_VA on that fork copies */
+    uint64_t data_end; /* bytes bound */
+
+    /* memory: mm.c */
+    struct vma vma[VMAS];
+    uint32_t vmas;
+    uint32_t extents; /* highest index in use + 1 */
+    struct extent extent[LX_EXTENTS];
+    uint32_t extent_hint; /* the last one with a free frame */
+    uint64_t owned; /* frames of EXTENT_OWN */
+    uint32_t object_next; /* of the first objects, handed out so far */
+    uint32_t object_end;
+    uint64_t brk_start, brk;
+    uint64_t mmap_low; /* lowest address given out by mmap so far */
+    uint32_t pages_count;
+    struct pages *pages[64]; /* hashed by block: see mm.c */
+    struct pages *pages_free;
+
+    /* fork: what the child starts with */
+    struct regs fork_regs;
+    uint64_t fork_fs, fork_mask;
+    struct sigstack fork_altstack;
+    uint8_t fork_fpu[2816] __attribute__((aligned(64))); /* XSAVE's area */
+    uint32_t vfork; /* we run in our parent's memory */
+
+    /* signals: signal.c */
+    struct lx_sigaction action[SIGNALS];
+
+    /* rewriting: rewrite.c */
+    uint64_t stub_va, stub_end; /* of the page of stubs being filled */
+    uint64_t refused[64]; /* sites that are not rewritten, hashed by address */
+    char name[16]; /* PR_SET_NAME */
+};
+#define lx (*(struct lx *)LX_DATA_VA)
+#define shared ((const volatile struct lx_shared *)LX_SHARED_VA)
+
+/* The one lock of the process's structures; nothing when there is one thread. A holder
+ * must not touch the program's memory. */
+void lock(void);
+void unlock(void);
+
+/* ---- calls of the server (server.c) --------------------------------------------------- */
+/* One call: the result, or a negative Linux error. Never -LX_WAIT from server_wait, which waits
+ * and calls again; -EINTR when a signal that is not blocked came instead. */
+long server6(uint64_t op, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,
+             uint64_t a5);
+static inline long server(uint64_t op, uint64_t a0, uint64_t a1, uint64_t a2)
+{
+    return server6(op, a0, a1, a2, 0, 0, 0);
+}
+/* deadline: time-stamp counter, 0 none: then -ETIMEDOUT. */
+long server_wait(uint64_t op, const uint64_t a[6], uint64_t deadline);
+/* Text to the log; printf-like %s %d %u %lx %lu. */
+void log_line(const char *format, ...);
+
+/* ---- the program's memory (user.S, user.c) ---------------------------------------------
+ * Copies that end with -EFAULT instead of a fault. */
+long user_get(void *to, uint64_t from, size_t n); /* 0 or -EFAULT */
+long user_put(uint64_t to, const void *from, size_t n);
+long user_string(char *to, uint64_t from, size_t size); /* length, -EFAULT, -ENAMETOOLONG */
+
+/* ---- memory (mm.c, fault.c) ---------------------------------------------------------------- */
+struct vma *vma_find(uint64_t va); /* that contains va, or NULL */
+/* A frame of our own, contents unknown; 0: none to be had. */
+uint32_t frame_alloc(void);
+void frame_free(uint32_t frame);
+/* What lies on the page; NULL: its block has no entries. make: makes the block (NULL: no
+ * memory). */
+uint32_t *page_entry(uint64_t va, bool make);
+void page_note(uint64_t va, uint32_t entry); /* sets it */
+/* Binds a frame at va; page tables are made as needed. 0 or -ENOMEM. */
+long page_map(uint64_t va, uint32_t entry, unsigned rights);
+/* A fault at va (error code: bit 1 a write, bit 4 a fetch): 0 when the access can be tried
+ * again; else the signal (SIGSEGV, SIGBUS). */
+int fault_handle(uint64_t va, uint64_t error);
+/* Makes sure that [va, va + n) can be read (or written): 0 or -EFAULT. */
+long user_touch(uint64_t va, uint64_t n, bool write);
+/* A user's buffer as runs: the two arguments for the server. 0 or -EFAULT. At most so much
+ * as fits LX_RUN_MAX runs: *length says how much. */
+long user_runs(uint64_t va, uint64_t *length, bool write, uint64_t *where);
+long mm_map(uint64_t va, uint64_t length, int prot, int flags, int fd, uint64_t offset);
+long mm_unmap(uint64_t va, uint64_t length);
+void mm_clear(void); /* everything of the program goes */
+void *data_alloc(size_t n); /* of the library's data, for good; NULL: no memory */
+
+/* ---- system calls (dispatch.c) ----------------------------------------------------------- */
+/* A call that the library does itself: arguments are regs' rdi, rsi, rdx, r10, r8, r9. */
+typedef long sys_function(struct thread_state *t, struct regs *r);
+
+/* signal.c (L): called on every exit to the program that is not the leaf path, when the
+ * event came or signals may be pending: delivers at most one by changing regs. */
+void signals_deliver(struct thread_state *t, struct regs *r);
+/* A signal for this thread caused by itself (a fault): delivered at once. */
+void signal_force(struct thread_state *t, struct regs *r, int signal, int code, uint64_t address);
+bool signals_pending(struct thread_state *t); /* one that is not blocked */
+/* thread.c (L): where a new thread begins (word LX_START_THREAD). */
+void thread_begin(struct thread_state *t);
+/* rewrite.c (L): after a reflected call from rip (behind the syscall). */
+void rewrite_site(struct thread_state *t, uint64_t rip);
+/* entry.S: leaves for the program with these registers. */
+_Noreturn void leave(struct regs *r);
+void call_entry(void); /* where rewritten sites' stubs go: rcx the return address, rax the number */
+#endif
