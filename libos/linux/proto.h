@@ -58,7 +58,8 @@
 #define LX_OBJECT_FRAMES 24 /* a process's first: page tables, threads */
 
 /* What a first thread starts with (rdi). */
-#define LX_START_EXEC 0 /* the window's bytes: a path, then arguments, each ended by 0; an
+#define LX_START_EXEC                                                                              \
+    0 /* the window's bytes: a path, then arguments, each ended by 0; an
                            empty one ends them */
 #define LX_START_FORK 1
 
@@ -111,7 +112,8 @@
 #define LX_OP_THREAD 0x100b
 #define LX_OP_THREAD_END 0x100c /* the calling thread ends; not the last one */
 #define LX_OP_VFORK_WAIT 0x100d /* a0 pid: -LX_WAIT until it has executed or ended */
-#define LX_OP_SIGNALS 0x100e /* takes the process's pending signals not in mask a0: bits in
+#define LX_OP_SIGNALS                                                                              \
+    0x100e /* takes the process's pending signals not in mask a0: bits in
                                result; moves them to this thread's window */
 #define LX_OP_STOPPED 0x100f /* a0 signal: the process stops; -LX_WAIT until it is continued */
 #define LX_OP_END 0x1010
@@ -135,7 +137,9 @@ struct lx_run {
 struct lx_window {
     uint64_t signals; /* pending for this thread (bit signal - 1); the server sets, the
                          library clears when it takes one (atomically) */
-    uint64_t spare[7];
+    uint64_t refused; /* signals that this thread blocks or its process ignores: the library
+                         keeps it; the server asks it for SIGTTIN and SIGTTOU (tty.h) */
+    uint64_t spare[6];
     struct lx_run run[LX_RUN_MAX];
     uint8_t bytes[LX_WINDOW_BYTES];
 };

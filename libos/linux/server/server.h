@@ -47,7 +47,9 @@ struct waiter {
 };
 struct waitq {
     struct waiter *first;
+    uint32_t wakes; /* calls of wake: something happened here since ... (epoll's edges) */
 };
+#define LX_WAITERS 4096 /* of all threads together */
 /* -LX_WAIT; or -ENOMEM when there are too many waiters. */
 long wait_on(struct waitq *queue, struct thread *thread);
 void wake(struct waitq *queue);
@@ -77,7 +79,7 @@ struct file {
     uint64_t position;
     struct inode *inode; /* NULL: it has no name (a pipe) */
     void *data; /* the kind's own */
-    struct waitq watchers; /* epoll's */
+    struct epoll_item *watchers; /* epoll's: file_put calls epoll_forget (poll.h) at the end */
 };
 struct file *file_new(const struct file_ops *ops, uint32_t flags); /* one reference; NULL: none left */
 void file_get(struct file *file);
@@ -118,7 +120,7 @@ struct process {
     struct descriptor fds[LX_FDS];
     struct inode *cwd, *root;
     uint32_t umask;
-    struct file *tty; /* controlling terminal, or NULL */
+    struct tty *tty; /* controlling terminal, or NULL (tty.h); a child has its parent's */
     uint64_t signals; /* pending for the whole process */
     char name[16];
     uint32_t cmdline_length;
@@ -133,6 +135,10 @@ struct process {
     struct process_memory *memory;
 };
 extern struct process processes[LX_PROCESSES];
+/* Whose call is being served; set by main.c. */
+extern struct thread *thread_current;
+/* Signals the thread's event, unless it was told already since its last call. */
+void thread_wake(struct thread *thread);
 struct process *process_by_pid(int pid); /* NULL: none (zombies are found) */
 /* Sends a signal to a process, or to all of a process group: 0 or -ESRCH. */
 long signal_process(struct process *process, int signal);

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Numbers of signals, SA_* flags, struct sigaction's bits: Linux' own. That header brings
+ * struct timespec and sigset_t along, which clash with those of a C library where the
+ * server is tested on a host; neither is wanted here. */
+#ifndef LX_SIGNALS_H
+#define LX_SIGNALS_H
+#ifndef _LINUX_TIME_H
+#define _LINUX_TIME_H
+#endif
+#define sigset_t lx_sigset_t
+#include <asm/signal.h>
+#undef sigset_t
+
+#define LX_SIGNAL_BIT(signal) (1ul << ((signal)-1))
+#endif
