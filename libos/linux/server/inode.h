@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Inodes, directories, mounts, and the walk along a path.
+ *
+ * A directory's entries are a list in the order they were made, each with a number that
+ * only grows (getdents' position); all entries of all directories are in one hash table by
+ * (directory, name). An inode lives while an entry (nlink) or somebody inside the server
+ * (references: an open file, a process's directory, a mount) has it. A walk gives an inode
+ * without a reference: it is good until the next walk or the end of the call. */
+#ifndef LX_INODE_H
+#define LX_INODE_H
+#include "../linux.h"
+
+struct file;
+struct inode;
+struct pipe;
+struct process;
+struct proc_node;
+struct lock;
+
+#define LX_DIRECT 6 /* pages that the inode itself names */
+#define LX_PER_INDEX 1024u /* frame numbers in an index page */
+#define LX_FILE_PAGES (LX_DIRECT + LX_PER_INDEX + LX_PER_INDEX * LX_PER_INDEX)
+#define LX_FILE_MAX ((uint64_t)LX_FILE_PAGES * 4096)
+#define LX_SYMLINKS 40 /* followed in one walk */
+
+struct filesystem {
+    const char *type; /* "tmpfs" */
+    uint32_t device; /* st_dev */
+    struct inode *root, *covered; /* covered: the directory it is mounted on; NULL for / */
+    struct filesystem *next; /* in the order they were mounted */
+    uint64_t pages_max, pages; /* of file contents */
+    char source[32], path[128]; /* for /proc/mounts */
+};
+
+struct entry {
+    struct entry *hash_next;
+    struct inode *parent, *inode;
+    struct entry *next, *previous; /* in the directory */
+    uint64_t number;
+    uint32_t hash, length; /* of the name */
+    uint64_t name[]; /* its bytes, zeroes to a multiple of 8 and at least one */
+};
+
+struct inode {
+    uint32_t mode; /* S_IFMT and permissions */
+    uint32_t nlink;
+    uint32_t references;
+    uint32_t uid, gid;
+    uint32_t mapped; /* pages handed out by file_pages: it may be written behind our back */
+    uint64_t number, size, rdev;
+    int64_t atime, mtime, ctime; /* nanoseconds since 1970 */
+    struct filesystem *fs;
+    struct inode *mounted; /* a directory: the root that covers it */
+    struct lock *locks; /* lock.c */
+    union {
+        struct { /* directory */
+            struct entry *first, *last;
+            struct inode *parent; /* itself when it is the root of a file system */
+            struct entry *self; /* its entry in there; NULL: a root, or removed */
+            struct cursor *cursors; /* open files that are somewhere in it */
+            uint64_t next_number;
+        } dir;
+        struct { /* regular file: page i is frame i, or else lies in the archive, or is zero */
+            const uint8_t *archive;
+            uint64_t archive_size;
+            uint32_t direct[LX_DIRECT], indirect, twice;
+            uint64_t pages; /* frames it has, index pages too */
+        } data;
+        char *target; /* symbolic link; size is its length */
+        struct pipe *pipe; /* fifo: pipe.h */
+    };
+    struct proc_node *proc; /* of /proc: proc.h; else NULL */
+};
+
+/* Where an open directory is: at `at`, or behind the last one when NULL. */
+struct cursor {
+    struct cursor *next, **link;
+    struct entry *at;
+};
+
+/* A new inode without entries and with one reference; NULL when there is no memory. */
+struct inode *inode_new(struct filesystem *fs, uint32_t mode);
+void inode_get(struct inode *inode);
+/* Gives a reference back: what has neither these nor entries is freed with its pages. */
+void inode_put(struct inode *inode);
+uint64_t inode_count(void);
+uint64_t entry_count(void);
+static inline bool inode_is(const struct inode *inode, uint32_t type)
+{
+    return (inode->mode & S_IFMT) == type;
+}
+void inode_changed(struct inode *inode); /* ctime */
+void inode_modified(struct inode *inode); /* mtime and ctime */
+
+/* A name in a path or directory: not terminated. */
+struct name {
+    const char *text;
+    uint32_t length, hash;
+};
+void name_hash(struct name *name);
+/* Takes the name at the start of `path`, up to a slash or the end: its length, its hash.
+ * path: 8 bytes behind its end can be read. */
+void name_take(struct name *name, const char *path);
+/* The directory's entry of that name, or NULL. */
+struct entry *entry_find(const struct inode *directory, const struct name *name);
+/* Adds an entry (nlink of the inode, times, and where `..` leads): 0 or -ENOSPC. */
+long entry_add(struct inode *directory, const struct name *name, struct inode *inode);
+/* Removes it; the inode may be gone after that. */
+void entry_remove(struct entry *entry);
+/* The entry's inode is another one from now on (rename over it): the old one's nlink. */
+void entry_replace(struct entry *entry, struct inode *inode);
+/* Makes an inode and its entry; NULL when there is no memory. No reference. */
+struct inode *inode_make(struct inode *directory, const struct name *name, uint32_t mode);
+
+/* ---- the walk (path.c) ----------------------------------------------------------------- */
+#define WALK_FOLLOW 1u /* a symbolic link at the end is followed */
+#define WALK_PARENT 2u /* the last name need not exist: its directory is wanted */
+#define WALK_EMPTY 4u /* an empty path is dirfd itself (AT_EMPTY_PATH) */
+#define LX_PATH_ROOM (LX_PATH_MAX + 8) /* of a path's buffer: words are read */
+
+struct walk {
+    struct inode *inode; /* what the path leads to; NULL: not there (WALK_PARENT) */
+    struct inode *directory; /* WALK_PARENT: where the last name is, or would be */
+    struct entry *entry; /* the last name's; NULL: none, or it is `.`, `..`, `/` */
+    struct name last; /* the last name; length 0: the path is only slashes */
+    bool special; /* the last name is `.` or `..`, or there is none */
+    bool slash; /* the path ends with one: it must be a directory */
+    struct file *magic; /* followed a link of /proc to an open file: that one */
+    char path[LX_PATH_ROOM]; /* last points in here, or into `target` */
+    char target[LX_PATH_ROOM];
+};
+extern struct walk walk_first, walk_second; /* there is one call at a time, with two paths */
+
+/* Walks walk->path from dirfd (AT_FDCWD: the current directory). 0; -ENOENT, -ENOTDIR,
+ * -ELOOP, -ENAMETOOLONG, -EBADF, -ENOMEM. */
+long path_walk(struct walk *walk, struct process *process, int dirfd, uint32_t flags);
+/* The same with the path at an offset of the thread's window. */
+struct thread;
+long path_from(struct walk *walk, struct thread *thread, uint64_t dirfd, uint64_t offset,
+               uint32_t flags);
+/* The path from root to the directory, or to the entry, zero-terminated at the end of the buffer: its
+ * start, or NULL (too long). unreachable: begins with "(unreachable)", as Linux has it. */
+char *path_of(const struct inode *directory, const struct entry *entry, const struct inode *root,
+              char *buffer, size_t size);
+#endif
