@@ -11,7 +11,6 @@
 #include <asm/unistd_64.h>
 #include <linux/fcntl.h>
 #include <linux/stat.h>
-#define __kernel_old_timeval __kernel_old_timeval /* linux/time.h is not wanted */
 #include <asm/stat.h>
 
 #ifndef O_CLOEXEC

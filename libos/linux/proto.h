@@ -55,7 +55,8 @@
 #define LX_PRIVATE_STACKS LX_WINDOW_PAGES
 #define LX_PRIVATE_DATA (LX_WINDOW_PAGES + LX_STACK_PAGES)
 #define LX_PRIVATE_FRAMES (LX_PRIVATE_DATA + LX_DATA_CHUNK)
-#define LX_OBJECT_FRAMES 24 /* a process's first: page tables, threads */
+#define LX_OBJECT_FRAMES 24 /* a process's first: page tables, threads ... */
+#define LX_OBJECTS_USED 5 /* ... of which the server takes so many: a thread, three tables */
 
 /* What a first thread starts with (rdi). */
 #define LX_START_EXEC                                                                              \
@@ -69,7 +70,6 @@
 #define LX_SEL_SHARED 3 /* the frame of struct lx_shared */
 #define LX_SEL_FAULT 4 /* event of the server: a thread was stopped by a fault */
 #define LX_SEL_OBJECTS 5 /* frames for page tables and threads */
-#define LX_SEL_ZERO 6 /* the page of zeroes that all read who have not written: R */
 #define LX_SEL_DATA 16 /* 16..31: private block, then chunks of data */
 #define LX_SEL_THREAD 32 /* 32 + 3 * i of thread i: its gate, its event, its frames */
 #define LX_SEL_EXTENT 128 /* 128..255: extents of memory */
@@ -80,6 +80,7 @@
 
 #define LX_EVENT 1ul /* bit of each thread's events: look at the window again */
 #define LX_TIMER 2ul /* bit of the thread's own timer */
+#define LX_EVENTS (LX_EVENT | LX_TIMER)
 
 /* ---- calls that Linux does not have -------------------------------------------------- */
 #define LX_OP_BASE 0x1000
@@ -102,7 +103,7 @@
 /* a0 handle, a1 first page, a2 number (1..64): frame numbers as uint32_t in bytes, 0 for
  * what lies beyond the end. Result: how many */
 #define LX_OP_PAGES 0x1006
-#define LX_OP_COPY 0x1007 /* a0 frame from, a1 frame to: copies a page */
+#define LX_OP_COPY 0x1007 /* a0 frame from (0: zeroes), a1 frame to: copies a page */
 /* a0 offset, a1 length of text for the log (dmesg) */
 #define LX_OP_LOG 0x1008
 #define LX_OP_CRASH 0x1009 /* a0 signal: the process ends by it */
@@ -125,6 +126,8 @@
 
 #define LX_FORK_VFORK 1
 
+#define LX_CMDLINE 256 /* bytes of arguments that /proc shows */
+#define LX_NULL (~0ul) /* in place of a window offset: the program gave no pointer */
 #define LX_WAIT 4095 /* -LX_WAIT: wait for LX_EVENT, then call again */
 #define LX_RUNS (1ul << 63)
 #define LX_RUN_MAX 64
@@ -139,7 +142,12 @@ struct lx_window {
                          library clears when it takes one (atomically) */
     uint64_t refused; /* signals that this thread blocks or its process ignores: the library
                          keeps it; the server asks it for SIGTTIN and SIGTTOU (tty.h) */
-    uint64_t spare[6];
+    struct {
+        uint64_t objects; /* first frame of LX_SEL_OBJECTS */
+        uint64_t data; /* first frame of LX_SEL_DATA */
+        uint64_t pid, ppid; /* the server keeps ppid true in the first thread's window */
+        uint64_t spare[2];
+    } start;
     struct lx_run run[LX_RUN_MAX];
     uint8_t bytes[LX_WINDOW_BYTES];
 };

@@ -66,7 +66,7 @@ static inline struct exo_upcall_page *upcall_page(void)
 }
 
 /* ---- the process ------------------------------------------------------------------------ */
-#define VMAS 512
+#define VMAS 256
 struct vma {
     uint64_t start, end; /* bytes, page-aligned */
     uint32_t prot; /* PROT_* */
@@ -85,7 +85,9 @@ struct vma {
 #define PG_SHARED 0x04000000u /* of an extent for MAP_SHARED */
 struct pages { /* of 2 MiB of address space */
     uint64_t va; /* of the block */
+    struct pages *next; /* of the same bucket */
     uint64_t used[8]; /* entries that are not 0, a bit each */
+    uint64_t writable[8]; /* private ones that are bound writable */
     uint32_t entry[512];
 };
 
@@ -112,8 +114,8 @@ struct lx_sigaction {
 /* Everything that fork copies: lies at LX_DATA_VA; `heap` goes on behind it. */
 struct lx {
     int pid, ppid, pgid, sid;
-    volatile uint32_t lock, lock_owner; /* thread index + 1; see lock() */
-    volatile uint32_t threads; /* running */
+    uint32_t lock; /* thread index + 1 of its holder */
+    uint32_t threads; /* running */
     uint32_t thread_map; /* indices in use */
     uint64_t data_used; /* bytes from LX_DATA_VA on that fork copies */
     uint64_t data_end; /* bytes bound */
@@ -129,16 +131,16 @@ struct lx {
     uint32_t object_end;
     uint64_t brk_start, brk;
     uint64_t mmap_low; /* lowest address given out by mmap so far */
-    uint32_t pages_count;
-    struct pages *pages[64]; /* hashed by block: see mm.c */
-    struct pages *pages_free;
+    struct pages *pages[64]; /* hashed by block */
+    struct pages *pages_last; /* the last one found */
 
     /* fork: what the child starts with */
     struct regs fork_regs;
     uint64_t fork_fs, fork_mask;
+    uint64_t fork_tid, fork_clear_tid; /* user addresses, or 0 */
     struct sigstack fork_altstack;
     uint8_t fork_fpu[2816] __attribute__((aligned(64))); /* XSAVE's area */
-    uint32_t vfork; /* we run in our parent's memory */
+    bool vfork_child; /* we run in our parent's memory */
 
     /* signals: signal.c */
     struct lx_sigaction action[SIGNALS];
@@ -185,34 +187,71 @@ void frame_free(uint32_t frame);
  * memory). */
 uint32_t *page_entry(uint64_t va, bool make);
 void page_note(uint64_t va, uint32_t entry); /* sets it */
-/* Binds a frame at va; page tables are made as needed. 0 or -ENOMEM. */
+/* Binds what an entry says at va; page tables are made as needed. 0 or -ENOMEM. */
 long page_map(uint64_t va, uint32_t entry, unsigned rights);
+/* The extent of a frame, NULL: of none. */
+struct extent *extent_of(uint32_t frame);
+/* A new extent: its index or a negative Linux error. */
+long extent_get(uint32_t frames, unsigned purpose);
+/* The next page at or after va, below end, on which something lies; end: none. */
+uint64_t page_next(uint64_t va, uint64_t end);
+/* Takes all bindings of [va, va + n) away and frees what is ours. */
+void pages_drop(uint64_t va, uint64_t end);
+/* Takes the right to write private pages away (before a fork). */
+void pages_protect(void);
+/* vmas: makes one (joined with a like neighbour); cuts one at an address; takes a range out. */
+long vma_add(const struct vma *vma);
+long vma_cut(uint64_t va);
+void vma_remove(uint64_t start, uint64_t end);
+/* The highest free range below LX_MMAP_TOP, or 0. */
+uint64_t vma_room(uint64_t length);
 /* A fault at va (error code: bit 1 a write, bit 4 a fetch): 0 when the access can be tried
  * again; else the signal (SIGSEGV, SIGBUS). */
 int fault_handle(uint64_t va, uint64_t error);
 /* Makes sure that [va, va + n) can be read (or written): 0 or -EFAULT. */
 long user_touch(uint64_t va, uint64_t n, bool write);
-/* A user's buffer as runs: the two arguments for the server. 0 or -EFAULT. At most so much
- * as fits LX_RUN_MAX runs: *length says how much. */
-long user_runs(uint64_t va, uint64_t *length, bool write, uint64_t *where);
+/* A user's buffer as runs in the window, behind `runs` others: how many there are now, or
+ * -EFAULT when not a byte of it can be used. *length becomes what fits LX_RUN_MAX runs. */
+long user_runs(unsigned runs, uint64_t va, uint64_t *length, bool write);
+/* The first of the two arguments that name so many runs. */
+uint64_t user_where(unsigned runs);
 long mm_map(uint64_t va, uint64_t length, int prot, int flags, int fd, uint64_t offset);
 long mm_unmap(uint64_t va, uint64_t length);
 void mm_clear(void); /* everything of the program goes */
 void *data_alloc(size_t n); /* of the library's data, for good; NULL: no memory */
 
+/* An upcall that is not a system call (upcall.c): what fault_handle's signal is called. */
+#define FAULT_MAPERR 1 /* si_code of SIGSEGV: nothing is there */
+#define FAULT_ACCERR 2 /* not allowed */
+
+uint64_t random_word(void); /* random.c */
+
 /* ---- system calls (dispatch.c) ----------------------------------------------------------- */
 /* A call that the library does itself: arguments are regs' rdi, rsi, rdx, r10, r8, r9. */
 typedef long sys_function(struct thread_state *t, struct regs *r);
 
-/* signal.c (L): called on every exit to the program that is not the leaf path, when the
+/* What calls.list says of the call in r->number, done: arguments to the server, results back. */
+long call_server(struct thread_state *t, struct regs *r);
+
+/* fork.c: clone where it makes a process. */
+long fork_clone(struct thread_state *t, struct regs *r);
+/* exec.c: the first program of all, named in the window. */
+_Noreturn void exec_first(struct thread_state *t);
+/* time.c: the thread's timer (LX_TIMER) came. */
+void timer_expired(struct thread_state *t);
+/* thread.c: ends all threads but this one (exec). */
+void threads_end_others(struct thread_state *t);
+/* signal.c: handlers become the default ones again (exec). */
+void signals_reset(struct thread_state *t);
+/* signal.c: called on every exit to the program that is not the leaf path, when the
  * event came or signals may be pending: delivers at most one by changing regs. */
 void signals_deliver(struct thread_state *t, struct regs *r);
 /* A signal for this thread caused by itself (a fault): delivered at once. */
 void signal_force(struct thread_state *t, struct regs *r, int signal, int code, uint64_t address);
 bool signals_pending(struct thread_state *t); /* one that is not blocked */
-/* thread.c (L): where a new thread begins (word LX_START_THREAD). */
+/* thread.c: where a new thread begins (word LX_START_THREAD). */
 void thread_begin(struct thread_state *t);
-/* rewrite.c (L): after a reflected call from rip (behind the syscall). */
+/* rewrite.c: after a reflected call from rip (behind the syscall). */
 void rewrite_site(struct thread_state *t, uint64_t rip);
 /* entry.S: leaves for the program with these registers. */
 _Noreturn void leave(struct regs *r);

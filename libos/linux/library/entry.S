@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The ways into the library and out of it. GS is the thread's upcall page; the library's
+ * stack is empty whenever the program runs. Where an upcall for an event can come while we
+ * are on the way out (the event mask is set again, the registers are the program's), the
+ * labels exit_* tell upcall.c what is still missing, so that it makes the program's own
+ * context of it.
+ *
+ * Ways in: an upcall (upcall_entry), and a rewritten system call (call_entry: RCX holds
+ * the return address, everything else is the program's, red zone included). */
+#include "../../../abi/exo.h"
+#include "exo_calls.h"
+
+#define EVENTS %gs:0
+#define EVENT_MASK %gs:8
+#define F_RIP %gs:64
+#define F_RFLAGS %gs:72
+#define F_RSP %gs:80
+#define F_RCX %gs:88
+#define F_R11 %gs:96
+#define F_RAX %gs:104
+#define F_VECTOR %gs:112
+#define F_ERROR %gs:120
+#define F_ADDR %gs:128
+#define T_USER_RIP %gs:1544
+#define T_USER_RSP %gs:1552
+#define T_STACK %gs:1560
+#define T_GATE %gs:1584
+#define LX_EVENTS 3
+#define LX_THREAD_SPAN 0x8000
+#define LEAF_CALLS 512
+
+/* struct regs below its rip; rcx and r11 as given. */
+    .macro PUSH_REGS rcx=%rcx, r11=%r11
+    pushq %rdi
+    pushq %rsi
+    pushq %rdx
+    pushq \rcx
+    pushq %rax
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    pushq \r11
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    .endm
+
+    .section .text.entry, "ax"
+/* A thread begins: rdi says why, rsp is the end of its library stack. */
+    .globl start
+start:
+    leaq -LX_THREAD_SPAN(%rsp), %rsi
+    wrgsbase %rsi
+    call thread_start
+    ud2
+
+    .text
+    .globl upcall_entry
+upcall_entry:
+    cld
+    movq %rax, F_RAX
+    cmpq $EXO_UP_SYSCALL, F_VECTOR
+    jne 1f
+    movq T_STACK, %rsp
+    movq $0, EVENT_MASK
+    pushq %rax
+    pushq F_RSP
+    pushq F_RFLAGS
+    pushq F_RIP
+    PUSH_REGS F_RCX, F_R11
+    movl $EXO_CALL_upcall_done, %eax
+    syscall
+    movq %rsp, %rdi
+    call call_reflected
+    jmp leave_here
+
+1:  pushq %rdi
+    pushq %rsi
+    pushq %rdx
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    call upcall_look
+    popq %r10
+    popq %r9
+    popq %r8
+    popq %rdx
+    popq %rsi
+    popq %rdi
+    testl %eax, %eax
+    jnz 2f
+    movl $EXO_CALL_upcall_return, %eax
+    syscall
+    ud2
+
+/* An event or exception of the program's: eax is a signal or 0. */
+2:  movq T_STACK, %rsp
+    movq $0, EVENT_MASK
+    pushq $-1
+    pushq F_RSP
+    pushq F_RFLAGS
+    pushq F_RIP
+    movl %eax, %ecx
+    movq F_RAX, %rax
+    pushq %rdi
+    pushq %rsi
+    pushq %rdx
+    pushq F_RCX
+    pushq %rax
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    pushq F_R11
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movl %ecx, %ebx
+    movq F_VECTOR, %rbp
+    movq F_ERROR, %r12
+    movq F_ADDR, %r13
+    movl $EXO_CALL_upcall_done, %eax
+    syscall
+    movq %rsp, %rdi
+    movl %ebx, %esi
+    movq %rbp, %rdx
+    movq %r12, %rcx
+    movq %r13, %r8
+    call upcall_general
+    jmp leave_here
+
+/* A system call that has become a jump. */
+    .globl call_entry
+call_entry:
+    movq $0, EVENT_MASK
+    movq %rcx, T_USER_RIP
+    movq %rsp, T_USER_RSP
+    movq T_STACK, %rsp
+    cmpq $LEAF_CALLS, %rax
+    jae 1f
+    leaq leaf_calls(%rip), %r11
+    movq (%r11,%rax,8), %r11
+    testq %r11, %r11
+    jz 1f
+    pushq %rdi
+    pushq %rsi
+    pushq %rdx
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    movq %r10, %rcx
+    cld
+    call *%r11
+    popq %r10
+    popq %r9
+    popq %r8
+    popq %rdx
+    popq %rsi
+    popq %rdi
+    movq $LX_EVENTS, EVENT_MASK
+    .globl exit_leaf
+exit_leaf:
+    testq $LX_EVENTS, EVENTS
+    jnz leaf_event
+    movq T_USER_RSP, %rsp
+    jmp *T_USER_RIP
+    .globl exit_leaf_end
+leaf_event:
+    movq $0, EVENT_MASK
+exit_leaf_end:
+    pushq $-1
+    pushq T_USER_RSP
+    pushfq
+    pushq T_USER_RIP
+    PUSH_REGS
+    jmp event_here
+1:  pushq %rax
+    pushq T_USER_RSP
+    pushfq
+    pushq T_USER_RIP
+    PUSH_REGS
+    movq %rsp, %rdi
+    cld
+    call call_dispatch
+    jmp leave_here
+
+    .globl leave
+leave:
+    movq %rdi, %rsp
+leave_here:
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    popq %r11
+    popq %r10
+    popq %r9
+    popq %r8
+    popq %rax
+    popq %rcx
+    popq %rdx
+    popq %rsi
+    popq %rdi
+    popq T_USER_RIP
+    pushq 8(%rsp)
+    popq T_USER_RSP
+    movq $LX_EVENTS, EVENT_MASK
+    .globl exit_flags
+exit_flags:
+    testq $LX_EVENTS, EVENTS
+    jnz 1f
+    popfq
+    .globl exit_last
+exit_last:
+    movq T_USER_RSP, %rsp
+    jmp *T_USER_RIP
+    .globl exit_event
+exit_event:
+1:  movq $0, EVENT_MASK
+    .globl exit_end
+exit_end:
+    pushq T_USER_RIP
+    subq $120, %rsp
+event_here:
+    movq %rsp, %rdi
+    cld
+    call event_look
+    jmp leave_here
+
+/* long server6(op, a0, a1, a2, a3, a4, a5) */
+    .globl server6
+server6:
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq 56(%rsp), %rbp
+    movq %r9, %rbx
+    movq %r8, %r10
+    movq %rcx, %r9
+    movq %rdx, %r8
+    movq %rsi, %rdx
+    movq %rdi, %rsi
+    movq T_GATE, %rdi
+    movl $EXO_CALL_call, %eax
+    syscall
+    testq %rax, %rax
+    cmovnsq %rsi, %rax
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    ret
+
+/* long user_copy(to, from, n): 0, or -EFAULT (14) when a fault was not repaired. The
+ * upcall then goes on at user_fault. */
+    .globl user_copy
+user_copy:
+    movq %rdx, %rcx
+    shrq $3, %rcx
+    rep movsq
+    movl %edx, %ecx
+    andl $7, %ecx
+    rep movsb
+    xorl %eax, %eax
+    ret
+    .globl user_copy_end
+user_copy_end:
+/* long user_copy_string(to, from, n): length without the end, -EFAULT, or n: no end. */
+    .globl user_copy_string
+user_copy_string:
+    xorl %eax, %eax
+1:  cmpq %rdx, %rax
+    je 2f
+    movb (%rsi,%rax), %cl
+    movb %cl, (%rdi,%rax)
+    incq %rax
+    testb %cl, %cl
+    jnz 1b
+    decq %rax
+2:  ret
+    .globl user_copy_string_end
+user_copy_string_end:
+    .globl user_fault
+user_fault:
+    movq $-14, %rax
+    ret
+    .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Starting programs: static ELF files, position-independent too, and scripts. The new stack is
+ * made at LX_STAGE_VA while the old program still lies there; then the old one goes, the
+ * stack moves to its place and the segments become areas of memory.
+ * System V ABI, AMD64 supplement, 3.4; Linux' elf(5), execve(2). */
+#include "library.h"
+#include <asm/signal.h>
+#include <elf.h>
+#include <linux/mman.h>
+#include "text.h"
+
+#define SP_OFFSET 3072 /* of the stage: what the program pushes first lies in its page too */
+#define AUX_PAIRS 20
+#define STAGE_END (LX_STAGE_VA + (LX_STAGE_PAGES - 2) * PAGE)
+#define HEADER_VA (STAGE_END + PAGE) /* the file's first page */
+
+struct exec {
+    char path[LX_PATH_MAX];
+    const char *file; /* the path, or the script's interpreter */
+    char script[256]; /* a script's first line ... */
+    const char *prefix[3]; /* ... and what it puts before the arguments */
+    unsigned prefixes;
+    bool own; /* argv and envp are of the library's memory, not the program's */
+    uint64_t argv, envp;
+    uint64_t argc, envc; /* of the two arrays */
+    int handle;
+    uint64_t size;
+    uint64_t pages; /* of the stage */
+    uint64_t at; /* next free byte of it */
+    uint64_t sp; /* final */
+    uint64_t entry, phdr, phnum, bias, brk;
+};
+
+static long word_get(const struct exec *x, uint64_t array, uint64_t i, uint64_t *word)
+{
+    *word = 0;
+    if (!array) return 0;
+    if (!x->own) return user_get(word, array + i * 8, 8);
+    *word = ((const uint64_t *)array)[i];
+    return 0;
+}
+
+static long array_count(const struct exec *x, uint64_t array, uint64_t *count)
+{
+    uint64_t word;
+    for (*count = 0;; ++*count) {
+        if (word_get(x, array, *count, &word) < 0) return -EFAULT;
+        if (!word) return 0;
+        if (*count * 8 > LX_STAGE_PAGES * PAGE / 2) return -E2BIG;
+    }
+}
+
+/* ---- the stage ------------------------------------------------------------------------- */
+
+static long stage_room(struct exec *x, uint64_t end)
+{
+    while (LX_STAGE_VA + x->pages * PAGE < end) {
+        uint64_t va = LX_STAGE_VA + x->pages * PAGE;
+        uint32_t frame = end > STAGE_END ? 0 : frame_alloc();
+        if (!frame) return end > STAGE_END ? -E2BIG : -ENOMEM;
+        if (page_map(va, frame, EXO_R | EXO_W) < 0) return -ENOMEM;
+        memset((void *)va, 0, PAGE);
+        page_note(va, frame | PG_W);
+        x->pages++;
+    }
+    return 0;
+}
+
+static void stage_drop(struct exec *x)
+{
+    pages_drop(LX_STAGE_VA, LX_STAGE_VA + x->pages * PAGE);
+    x->pages = 0;
+}
+
+/* A string onto the stage: its place there, or an error. */
+static long stage_string(struct exec *x, uint64_t from, bool own)
+{
+    uint64_t place = x->at;
+    for (;;) {
+        uint64_t room = PAGE - x->at % PAGE;
+        long r = stage_room(x, x->at + 1);
+        if (r < 0) return r;
+        if (own) {
+            do
+                if (!(*(char *)x->at++ = *(const char *)from++)) return (long)place;
+            while (--room);
+        } else {
+            r = user_string((char *)x->at, from, room);
+            if (r >= 0) {
+                x->at += (uint64_t)r + 1;
+                return (long)place;
+            }
+            if (r != -ENAMETOOLONG) return r;
+            x->at += room;
+            from += room;
+        }
+    }
+}
+
+/* ---- the file --------------------------------------------------------------------------- */
+
+static void file_close(struct exec *x)
+{
+    if (x->handle >= 0) server(LX_OP_UNMAP, (uint64_t)x->handle, 0, 0);
+    x->handle = -1;
+    if (page_entry(HEADER_VA, false) && *page_entry(HEADER_VA, false))
+        pages_drop(HEADER_VA, HEADER_VA + PAGE);
+}
+
+/* Opens a file to be executed; its first page lies at HEADER_VA then. */
+static long file_open(struct exec *x, const char *name)
+{
+    struct lx_window *window = this_thread()->window;
+    memcpy(window->bytes, name, strlen(name) + 1);
+    x->file = name;
+    long r = server(LX_OP_MAP, 0, 1, 0);
+    if (r < 0) return r;
+    x->handle = (int)r;
+    memcpy(&x->size, window->bytes, sizeof(x->size));
+    uint32_t frame = 0;
+    r = server(LX_OP_PAGES, (uint64_t)x->handle, 0, 1);
+    if (r == 1) memcpy(&frame, window->bytes, sizeof(frame));
+    if (!frame) return -ENOEXEC;
+    page_note(HEADER_VA, frame | PG_FILE);
+    return page_map(HEADER_VA, frame | PG_FILE, EXO_R);
+}
+
+static char *skip_blanks(char *at)
+{
+    while (*at == ' ' || *at == '\t')
+        at++;
+    return at;
+}
+
+/* "#!interpreter argument": the interpreter is what is executed. */
+static long script_open(struct exec *x)
+{
+    uint64_t n = x->size < sizeof(x->script) - 1 ? x->size : sizeof(x->script) - 1;
+    memcpy(x->script, (const char *)HEADER_VA, n);
+    x->script[n] = 0;
+    char *end = x->script;
+    while (*end && *end != '\n')
+        end++;
+    if (!*end && n == sizeof(x->script) - 1) return -ENOEXEC;
+    while (end > x->script && (end[-1] == ' ' || end[-1] == '\t'))
+        end--;
+    *end = 0;
+    char *name = skip_blanks(x->script + 2), *rest = name;
+    while (*rest && *rest != ' ' && *rest != '\t')
+        rest++;
+    if (!*name) return -ENOEXEC;
+    if (*rest) *rest++ = 0;
+    rest = skip_blanks(rest);
+    x->prefix[x->prefixes++] = name;
+    if (*rest) x->prefix[x->prefixes++] = rest;
+    file_close(x);
+    return file_open(x, name);
+}
+
+static const Elf64_Phdr *headers(const struct exec *x)
+{
+    const Elf64_Ehdr *h = (const Elf64_Ehdr *)HEADER_VA;
+    static const unsigned char ident[] = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB};
+    if (x->size < sizeof(*h) || memcmp(h->e_ident, ident, sizeof(ident)) ||
+        h->e_machine != EM_X86_64 || (h->e_type != ET_EXEC && h->e_type != ET_DYN) ||
+        h->e_phentsize != sizeof(Elf64_Phdr) || h->e_phoff % 8 || h->e_phoff >= PAGE ||
+        h->e_phnum > (PAGE - h->e_phoff) / sizeof(Elf64_Phdr))
+        return NULL;
+    return (const Elf64_Phdr *)(HEADER_VA + h->e_phoff);
+}
+
+/* Checks the segments before anything of the old program goes. */
+static long elf_check(struct exec *x)
+{
+    const Elf64_Ehdr *h = (const Elf64_Ehdr *)HEADER_VA;
+    const Elf64_Phdr *p = headers(x);
+    if (!p) return -ENOEXEC;
+    x->bias = h->e_type == ET_DYN ? LX_PIE_VA : 0;
+    x->entry = h->e_entry + x->bias;
+    x->phnum = h->e_phnum;
+    uint64_t before = 0;
+    for (unsigned i = 0; i < h->e_phnum; i++) {
+        if (p[i].p_type == PT_INTERP) {
+            log_line("%s is not a static program", x->file);
+            return -ENOEXEC;
+        }
+        if (p[i].p_type == PT_PHDR) x->phdr = p[i].p_vaddr + x->bias;
+        if (p[i].p_type != PT_LOAD || !p[i].p_memsz) continue;
+        uint64_t va = p[i].p_vaddr;
+        if (p[i].p_filesz > p[i].p_memsz || va % PAGE != p[i].p_offset % PAGE ||
+            p[i].p_memsz > LX_USER_END || va > LX_USER_END - p[i].p_memsz - x->bias ||
+            va < before || (!x->bias && va < PAGE) || p[i].p_offset > x->size ||
+            p[i].p_filesz > x->size - p[i].p_offset)
+            return -ENOEXEC;
+        uint64_t end = va + x->bias + p[i].p_memsz;
+        if (end > LX_MMAP_TOP) return -ENOMEM;
+        if (h->e_phoff >= p[i].p_offset && h->e_phoff < p[i].p_offset + p[i].p_filesz && !x->phdr)
+            x->phdr = va + x->bias + h->e_phoff - p[i].p_offset;
+        before = va + p[i].p_memsz;
+        x->brk = (end + PAGE - 1) & -PAGE;
+    }
+    return before ? 0 : -ENOEXEC;
+}
+
+static int segment_prot(const Elf64_Phdr *p)
+{
+    return (p->p_flags & PF_R ? PROT_READ : 0) | (p->p_flags & PF_W ? PROT_WRITE : 0) |
+           (p->p_flags & PF_X ? PROT_EXEC : 0);
+}
+
+/* False: it cannot be done, and the old program is gone. */
+static bool segment_load(struct exec *x, const Elf64_Phdr *p)
+{
+    uint64_t start = (p->p_vaddr + x->bias) & -PAGE, file_end = p->p_vaddr + x->bias + p->p_filesz;
+    uint64_t pages_end = (file_end + PAGE - 1) & -PAGE;
+    uint64_t end = (p->p_vaddr + x->bias + p->p_memsz + PAGE - 1) & -PAGE;
+    struct vma vma = {.prot = (uint32_t)segment_prot(p), .flags = MAP_PRIVATE};
+    if (p->p_filesz) {
+        vma.start = start;
+        vma.end = pages_end;
+        vma.handle = x->handle;
+        vma.offset = p->p_offset / PAGE;
+        if (vma_add(&vma) < 0) return false;
+        start = pages_end;
+    }
+    if (start < end) {
+        vma = (struct vma){.start = start, .end = end, .prot = vma.prot, .flags = MAP_PRIVATE | MAP_ANONYMOUS, .handle = -1};
+        if (vma_add(&vma) < 0) return false;
+    }
+    if (p->p_memsz == p->p_filesz || file_end == pages_end || !(vma.prot & PROT_WRITE)) return true;
+    if (fault_handle(file_end, 2)) return false;
+    memset((void *)file_end, 0, pages_end - file_end);
+    return true;
+}
+
+/* ---- the new stack ----------------------------------------------------------------------- */
+
+static uint64_t final_va(const struct exec *x, uint64_t stage)
+{
+    return stage - LX_STAGE_VA + LX_STACK_TOP - x->pages * PAGE;
+}
+
+static void random_bytes(uint64_t *to, unsigned n)
+{
+    while (n--)
+        *to++ = random_word();
+}
+
+/* All strings, then (their places are known) the pointers in front of them. `places` are
+ * remembered in the pointers' own words. */
+static long stack_strings(struct exec *x, uint64_t *words)
+{
+    uint64_t n = 0, word;
+    long r;
+    for (unsigned i = 0; i < x->prefixes; i++) {
+        if ((r = stage_string(x, (uint64_t)x->prefix[i], true)) < 0) return r;
+        words[n++] = (uint64_t)r;
+    }
+    if (x->prefixes) { /* the script's own name is its first argument */
+        if ((r = stage_string(x, (uint64_t)x->path, true)) < 0) return r;
+        words[n++] = (uint64_t)r;
+    }
+    for (uint64_t i = x->prefixes ? 1 : 0; i < x->argc; i++) {
+        if (word_get(x, x->argv, i, &word) < 0) return -EFAULT;
+        if ((r = stage_string(x, word, x->own)) < 0) return r;
+        words[n++] = (uint64_t)r;
+    }
+    words[n++] = 0;
+    for (uint64_t i = 0; i < x->envc; i++) {
+        if (word_get(x, x->envp, i, &word) < 0) return -EFAULT;
+        if ((r = stage_string(x, word, x->own)) < 0) return r;
+        words[n++] = (uint64_t)r;
+    }
+    words[n++] = 0;
+    return (long)n;
+}
+
+static uint64_t *aux(uint64_t *at, uint64_t type, uint64_t value)
+{
+    at[0] = type;
+    at[1] = value;
+    return at + 2;
+}
+
+static void stack_aux(struct exec *x, uint64_t *at, uint64_t name, uint64_t random)
+{
+    uint32_t eax = 1, ebx, ecx = 0, edx;
+    __asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+    at = aux(at, AT_HWCAP, edx);
+    at = aux(at, AT_PAGESZ, PAGE);
+    at = aux(at, AT_CLKTCK, 100);
+    at = aux(at, AT_PHDR, x->phdr);
+    at = aux(at, AT_PHENT, sizeof(Elf64_Phdr));
+    at = aux(at, AT_PHNUM, x->phnum);
+    at = aux(at, AT_BASE, 0);
+    at = aux(at, AT_FLAGS, 0);
+    at = aux(at, AT_ENTRY, x->entry);
+    at = aux(at, AT_UID, 0);
+    at = aux(at, AT_EUID, 0);
+    at = aux(at, AT_GID, 0);
+    at = aux(at, AT_EGID, 0);
+    at = aux(at, AT_SECURE, 0);
+    at = aux(at, AT_RANDOM, random);
+    at = aux(at, AT_HWCAP2, 2); /* FSGSBASE */
+    at = aux(at, AT_EXECFN, name);
+    aux(at, AT_NULL, 0);
+}
+
+/* The whole stack, on the stage. */
+static long stack_make(struct exec *x)
+{
+    long r = array_count(x, x->argv, &x->argc);
+    if (r == 0) r = array_count(x, x->envp, &x->envc);
+    if (r < 0) return r;
+    if (!x->argc && !x->prefixes) return -EINVAL;
+    uint64_t args = x->argc + (x->prefixes ? x->prefixes + (x->argc ? 0 : 1) : 0);
+    uint64_t count = 1 + args + 1 + x->envc + 1 + 2 * AUX_PAIRS;
+    uint64_t *words = (uint64_t *)(LX_STAGE_VA + SP_OFFSET);
+    x->at = ((uint64_t)(words + count) + 15) & -16ul;
+    if ((r = stage_room(x, x->at + 16)) < 0) return r;
+    uint64_t random = x->at;
+    random_bytes((uint64_t *)random, 2);
+    x->at += 16;
+    r = stack_strings(x, words + 1);
+    if (r < 0) return r;
+    uint64_t n = (uint64_t)r;
+    long name = stage_string(x, (uint64_t)x->path, true);
+    if (name < 0) return name;
+    words[0] = args;
+    for (uint64_t i = 1; i <= n; i++)
+        if (words[i]) words[i] = final_va(x, words[i]);
+    stack_aux(x, words + 1 + n, final_va(x, (uint64_t)name), final_va(x, random));
+    x->sp = final_va(x, (uint64_t)words);
+    return 0;
+}
+
+/* ---- exec ------------------------------------------------------------------------------------ */
+
+/* What a fork left us goes back; frames of our own stay for the next program. */
+static void extents_return(void)
+{
+    for (uint32_t i = 0; i < lx.extents; i++) {
+        struct extent *e = &lx.extent[i];
+        bool spare = e->own == EXTENT_OWN && e->free == e->count && lx.owned > 64;
+        if (e->own != EXTENT_INHERITED && e->own != EXTENT_LENT && e->own != EXTENT_SHARED &&
+            !spare)
+            continue;
+        if (server(LX_OP_GIVE, i, 0, 0) < 0) continue;
+        if (spare) lx.owned -= e->count;
+        e->own = EXTENT_NONE;
+    }
+    while (lx.extents && !lx.extent[lx.extents - 1].own)
+        lx.extents--;
+    lx.vfork_child = false;
+}
+
+static bool stack_place(struct exec *x)
+{
+    uint64_t base = LX_STACK_TOP - x->pages * PAGE;
+    struct vma vma = {.start = base - 32 * PAGE,
+                      .end = LX_STACK_TOP,
+                      .prot = PROT_READ | PROT_WRITE,
+                      .flags = MAP_PRIVATE | MAP_ANONYMOUS | VMA_STACK,
+                      .handle = -1};
+    for (uint64_t i = 0; i < x->pages; i++) {
+        uint64_t va = LX_STAGE_VA + i * PAGE;
+        uint32_t entry = *page_entry(va, false);
+        page_note(va, 0);
+        if (page_map(base + i * PAGE, entry, EXO_R | EXO_W) < 0) return false;
+        page_note(base + i * PAGE, entry);
+    }
+    while (exo_page_unbind(EXO_SELF, LX_STAGE_VA, x->pages) == -EXO_E_AGAIN)
+        ;
+    x->pages = 0;
+    return vma_add(&vma) == 0;
+}
+
+/* The arguments as /proc shows them: from the new stack, into the window. */
+static void exec_tell(struct exec *x)
+{
+    uint8_t *bytes = this_thread()->window->bytes;
+    size_t path = strlen(x->file) + 1, n = 0;
+    memcpy(bytes, x->file, path);
+    const uint64_t *words = (const uint64_t *)x->sp;
+    for (uint64_t i = 1; words[i]; i++) {
+        size_t length = strlen((const char *)words[i]) + 1;
+        if (n + length > LX_CMDLINE) break;
+        memcpy(bytes + path + n, (const char *)words[i], length);
+        n += length;
+    }
+    server(LX_OP_EXEC, 0, path, n);
+}
+
+static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
+{
+    uint64_t fs = 0;
+    threads_end_others(t);
+    mm_clear();
+    extents_return();
+    if (!stack_place(x)) return false;
+    const Elf64_Phdr *p = headers(x);
+    for (unsigned i = 0; p && i < x->phnum; i++)
+        if (p[i].p_type == PT_LOAD && p[i].p_memsz && !segment_load(x, &p[i])) return false;
+    pages_drop(HEADER_VA, HEADER_VA + PAGE);
+    lx.brk_start = lx.brk = x->brk;
+    exec_tell(x);
+    signals_reset(t);
+    memset(r, 0, sizeof(*r));
+    *r = (struct regs){.rip = x->entry, .rsp = x->sp, .rflags = 0x202, .number = NO_CALL};
+    memset(lx.fork_fpu, 0, sizeof(lx.fork_fpu));
+    __asm__ volatile("xrstor %0" : : "m"(lx.fork_fpu), "a"(~0u), "d"(~0u));
+    __asm__ volatile("wrfsbase %0" : : "r"(fs));
+    return true;
+}
+
+static long exec(struct exec *x, struct thread_state *t, struct regs *r)
+{
+    x->handle = -1;
+    long error = file_open(x, x->path);
+    if (error == 0 && x->size > 2 && !memcmp((const void *)HEADER_VA, "#!", 2))
+        error = script_open(x);
+    if (error == 0) error = elf_check(x);
+    if (error == 0) error = stack_make(x);
+    if (error < 0) {
+        stage_drop(x);
+        file_close(x);
+        return error;
+    }
+    if (!exec_replace(x, t, r)) server(LX_OP_CRASH, SIGKILL, 0, 0);
+    return 0;
+}
+
+long sys_execve(struct thread_state *t, struct regs *r)
+{
+    struct exec x;
+    memset((char *)&x + sizeof(x.path), 0, sizeof(x) - sizeof(x.path));
+    x.argv = r->rsi;
+    x.envp = r->rdx;
+    long n = user_string(x.path, r->rdi, sizeof(x.path));
+    if (n <= 0) return n < 0 ? n : -ENOENT;
+    return exec(&x, t, r);
+}
+
+void exec_first(struct thread_state *t)
+{
+    static const char *const environment[] = {"HOME=/root", "PATH=/bin:/sbin:/usr/bin:/usr/sbin",
+                                              "TERM=vt100", NULL};
+    const char *argv[32] = {NULL};
+    char text[1024];
+    struct exec x;
+    struct regs r;
+    memcpy(text, t->window->bytes, sizeof(text));
+    text[sizeof(text) - 1] = text[sizeof(text) - 2] = 0;
+    unsigned n = 0;
+    for (const char *at = text; *at && n < 31; at += strlen(at) + 1)
+        argv[n++] = at;
+    memset(&x, 0, sizeof(x));
+    x.own = true;
+    x.argv = (uint64_t)(argv + 1);
+    x.envp = (uint64_t)environment;
+    memcpy(x.path, argv[0] ? argv[0] : "", argv[0] ? strlen(argv[0]) + 1 : 1);
+    long error = exec(&x, t, &r);
+    if (error == 0) leave(&r);
+    log_line("%s: cannot be started: error %d", x.path, (int)-error);
+    server(__NR_exit_group, 127, 0, 0);
+    __builtin_unreachable();
+}

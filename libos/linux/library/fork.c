@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * fork, vfork, and clone where it makes a process. docs/linux.md says how memory is shared. */
+#include "library.h"
+#include <asm/signal.h>
+#include <linux/sched.h>
+#include "text.h"
+
+static long fork_common(struct thread_state *t, struct regs *r, bool vfork, uint64_t stack,
+                        int signal)
+{
+    lx.fork_regs = *r;
+    lx.fork_regs.rax = 0;
+    lx.fork_regs.number = NO_CALL;
+    if (stack) lx.fork_regs.rsp = stack;
+    lx.fork_mask = t->mask;
+    lx.fork_altstack = t->altstack;
+    __asm__ volatile("rdfsbase %0" : "=r"(lx.fork_fs));
+    __asm__ volatile("xsave %0" : "+m"(lx.fork_fpu) : "a"(~0u), "d"(~0u));
+    if (!vfork) pages_protect();
+    lx.vfork_child = vfork;
+    long pid = server(LX_OP_FORK, vfork ? LX_FORK_VFORK : 0, lx.data_used, (uint64_t)signal);
+    lx.vfork_child = false;
+    return pid;
+}
+
+/* The parent of a vfork sleeps through its signals: they are taken afterwards. */
+static void vfork_wait(long pid)
+{
+    while (server(LX_OP_VFORK_WAIT, (uint64_t)pid, 0, 0) == -LX_WAIT)
+        exo_event_wait(LX_EVENT, 0);
+}
+
+static long fork_locked(struct thread_state *t, struct regs *r, bool vfork, uint64_t stack,
+                        int signal)
+{
+    if (lx.vfork_child && !vfork) return -EAGAIN; /* our memory is our parent's */
+    lock();
+    long pid = fork_common(t, r, vfork, stack, signal);
+    unlock();
+    if (vfork && pid > 0) vfork_wait(pid);
+    return pid;
+}
+
+long sys_fork(struct thread_state *t, struct regs *r)
+{
+    lx.fork_tid = lx.fork_clear_tid = 0;
+    return fork_locked(t, r, false, 0, SIGCHLD);
+}
+
+long sys_vfork(struct thread_state *t, struct regs *r)
+{
+    lx.fork_tid = lx.fork_clear_tid = 0;
+    return fork_locked(t, r, true, 0, SIGCHLD);
+}
+
+/* clone without CLONE_THREAD: with CLONE_VM only as vfork is. */
+long fork_clone(struct thread_state *t, struct regs *r)
+{
+    uint64_t flags = r->rdi;
+    const uint64_t known = CSIGNAL | CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID |
+                           CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
+    if (flags & ~known || (flags & CLONE_VM && !(flags & CLONE_VFORK))) {
+        log_line("clone with flags %lx is not supported", flags);
+        return -EINVAL;
+    }
+    lx.fork_tid = flags & CLONE_CHILD_SETTID ? r->r10 : 0;
+    lx.fork_clear_tid = flags & CLONE_CHILD_CLEARTID ? r->r10 : 0;
+    long pid = fork_locked(t, r, flags & CLONE_VM, r->rsi, (int)(flags & CSIGNAL));
+    int tid = (int)pid;
+    if (pid > 0 && flags & CLONE_PARENT_SETTID) user_put(r->rdx, &tid, sizeof(tid));
+    return pid;
+}

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The process's memory: extents that the server gave, frames out of them, what lies on
+ * which page, and the areas of the address space. docs/linux.md says how fork works with
+ * it. Under the lock where there are several threads. */
+#include "library.h"
+#include <linux/mman.h>
+#include "text.h"
+
+#define FIRST_EXTENT 32 /* frames */
+
+/* ---- extents and frames ---------------------------------------------------------------- */
+
+struct extent *extent_of(uint32_t frame)
+{
+    for (uint32_t i = 0; i < lx.extents; i++) {
+        struct extent *e = &lx.extent[i];
+        if (e->own && frame - e->first < e->count) return e;
+    }
+    return NULL;
+}
+
+long extent_get(uint32_t frames, unsigned purpose)
+{
+    uint32_t i = 0;
+    while (i < LX_EXTENTS && lx.extent[i].own)
+        i++;
+    if (i == LX_EXTENTS) return -ENOMEM;
+    long first = server(LX_OP_EXTENT, frames, i, purpose);
+    if (first < 0) return first;
+    uint64_t id;
+    memcpy(&id, this_thread()->window->bytes, sizeof(id));
+    struct extent *e = &lx.extent[i];
+    *e = (struct extent){.first = (uint32_t)first,
+                         .count = frames,
+                         .id = (uint16_t)id,
+                         .own = purpose == LX_FOR_MEMORY    ? EXTENT_OWN
+                                : purpose == LX_FOR_OBJECTS ? EXTENT_OBJECTS
+                                                            : EXTENT_SHARED,
+                         .free = frames};
+    if (i >= lx.extents) lx.extents = i + 1;
+    return i;
+}
+
+static uint32_t extent_take(struct extent *e)
+{
+    for (unsigned w = 0; w * 64 < e->count; w++) {
+        uint64_t free = ~e->used[w];
+        if (!free) continue;
+        unsigned bit = w * 64 + (unsigned)__builtin_ctzl(free);
+        if (bit >= e->count) break;
+        e->used[w] |= 1ul << bit % 64;
+        e->free--;
+        return e->first + bit;
+    }
+    return 0;
+}
+
+static bool extent_usable(const struct extent *e, uint8_t own)
+{
+    return e->own == own && e->free && (own != EXTENT_OWN || shared->holders[e->id] == 1);
+}
+
+static uint32_t frame_of(uint8_t own, unsigned purpose, uint32_t grow)
+{
+    struct extent *e = &lx.extent[lx.extent_hint];
+    if (extent_usable(e, own)) return extent_take(e);
+    for (uint32_t i = 0; i < lx.extents; i++) {
+        if (!extent_usable(&lx.extent[i], own)) continue;
+        if (own == EXTENT_OWN) lx.extent_hint = i;
+        return extent_take(&lx.extent[i]);
+    }
+    long i = extent_get(grow, purpose);
+    if (i < 0 && grow > FIRST_EXTENT) i = extent_get(FIRST_EXTENT, purpose);
+    if (i < 0) return 0;
+    if (own == EXTENT_OWN) {
+        lx.owned += lx.extent[i].count;
+        lx.extent_hint = (uint32_t)i;
+    }
+    return extent_take(&lx.extent[i]);
+}
+
+uint32_t frame_alloc(void)
+{
+    uint64_t grow = lx.owned;
+    if (grow < FIRST_EXTENT) grow = FIRST_EXTENT;
+    if (grow > LX_EXTENT_MAX) grow = LX_EXTENT_MAX;
+    return frame_of(EXTENT_OWN, LX_FOR_MEMORY, (uint32_t)grow);
+}
+
+void frame_free(uint32_t frame)
+{
+    struct extent *e = extent_of(frame);
+    if (!e || e->own != EXTENT_OWN) return;
+    uint32_t bit = frame - e->first;
+    e->used[bit / 64] &= ~(1ul << bit % 64);
+    e->free++;
+}
+
+static uint32_t object_frame(void)
+{
+    if (lx.object_next < lx.object_end) return lx.object_next++;
+    return frame_of(EXTENT_OBJECTS, LX_FOR_OBJECTS, 16);
+}
+
+/* ---- page tables and bindings --------------------------------------------------------------- */
+
+static uint32_t frame_selector(uint32_t entry)
+{
+    if (entry & PG_FILE) return LX_SEL_FILES;
+    struct extent *e = extent_of(entry & PG_FRAME);
+    return e ? LX_SEL_EXTENT + (uint32_t)(e - lx.extent) : 0;
+}
+
+/* The page tables for va, down to level 1. */
+static long tables_make(uint64_t va)
+{
+    for (unsigned level = 1; level;) {
+        uint32_t frame = object_frame();
+        if (!frame) return -ENOMEM;
+        struct extent *e = extent_of(frame);
+        uint32_t sel = e ? LX_SEL_EXTENT + (uint32_t)(e - lx.extent) : LX_SEL_OBJECTS;
+        long r;
+        do
+            r = exo_pt_make(EXO_SELF, va, level, sel, frame);
+        while (r == -EXO_E_AGAIN);
+        if (r < 0 && !e) lx.object_next--;
+        if (r < 0 && e) {
+            e->used[(frame - e->first) / 64] &= ~(1ul << (frame - e->first) % 64);
+            e->free++;
+        }
+        if (r == -EXO_E_NOPT && level < 3)
+            level++;
+        else if (r < 0 && r != -EXO_E_BOUND)
+            return -ENOMEM;
+        else
+            level--;
+    }
+    return 0;
+}
+
+long page_map(uint64_t va, uint32_t entry, unsigned rights)
+{
+    uint32_t sel = frame_selector(entry);
+    if (!sel) return -ENOMEM;
+    for (;;) {
+        long r = exo_page_bind(EXO_SELF, va, 1, sel, entry & PG_FRAME, rights);
+        if (r == 1) return 0;
+        if (r == -EXO_E_AGAIN) continue;
+        if (r == -EXO_E_BOUND)
+            r = exo_page_unbind(EXO_SELF, va, 1) < 0 ? -ENOMEM : 0;
+        else if (r == -EXO_E_NOPT)
+            r = tables_make(va);
+        if (r < 0) return -ENOMEM;
+    }
+}
+
+/* ---- what lies where -------------------------------------------------------------------------- */
+
+#define BLOCK_BITS 21
+
+static struct pages *block_find(uint64_t va)
+{
+    uint64_t base = va >> BLOCK_BITS << BLOCK_BITS;
+    if (lx.pages_last && lx.pages_last->va == base) return lx.pages_last;
+    for (struct pages *p = lx.pages[va >> BLOCK_BITS & 63]; p; p = p->next)
+        if (p->va == base) return lx.pages_last = p;
+    return NULL;
+}
+
+uint32_t *page_entry(uint64_t va, bool make)
+{
+    struct pages *p = block_find(va);
+    if (!p && make) {
+        p = data_alloc(sizeof(*p));
+        if (!p) return NULL;
+        memset(p, 0, sizeof(*p));
+        p->va = va >> BLOCK_BITS << BLOCK_BITS;
+        p->next = lx.pages[va >> BLOCK_BITS & 63];
+        lx.pages[va >> BLOCK_BITS & 63] = p;
+        lx.pages_last = p;
+    }
+    return p ? &p->entry[va >> 12 & 511] : NULL;
+}
+
+void page_note(uint64_t va, uint32_t entry)
+{
+    if (!page_entry(va, entry != 0)) return;
+    struct pages *p = lx.pages_last;
+    unsigned i = va >> 12 & 511;
+    uint64_t bit = 1ul << i % 64;
+    p->entry[i] = entry;
+    p->used[i / 64] = entry ? p->used[i / 64] | bit : p->used[i / 64] & ~bit;
+    if ((entry & (PG_W | PG_SHARED)) == PG_W)
+        p->writable[i / 64] |= bit;
+    else
+        p->writable[i / 64] &= ~bit;
+}
+
+/* The next page at or after va, below end, that has something; end: none. */
+uint64_t page_next(uint64_t va, uint64_t end)
+{
+    while (va < end) {
+        struct pages *p = block_find(va);
+        unsigned i = va >> 12 & 511;
+        if (p) {
+            uint64_t word = p->used[i / 64] >> i % 64;
+            if (word) {
+                va += (uint64_t)__builtin_ctzl(word) * PAGE;
+                return va < end ? va : end;
+            }
+            va = (va & -(64 * PAGE)) + 64 * PAGE;
+        } else {
+            va = (va >> BLOCK_BITS << BLOCK_BITS) + (1ul << BLOCK_BITS);
+        }
+    }
+    return end;
+}
+
+static void unbind(uint64_t va, uint64_t end)
+{
+    while (va < end) {
+        uint64_t n = (end - va) / PAGE;
+        long r = exo_page_unbind(EXO_SELF, va, n < EXO_RANGE_MAX ? n : EXO_RANGE_MAX);
+        if (r == -EXO_E_AGAIN) continue;
+        if (r == -EXO_E_NOPT)
+            va = (va >> BLOCK_BITS << BLOCK_BITS) + (1ul << BLOCK_BITS);
+        else
+            va += (r <= 0 ? 1 : (uint64_t)r) * PAGE;
+    }
+}
+
+void pages_drop(uint64_t va, uint64_t end)
+{
+    uint64_t first = page_next(va, end);
+    while (first < end) {
+        uint64_t last = first;
+        do {
+            uint32_t *entry = page_entry(last, false);
+            if (!(*entry & (PG_FILE | PG_SHARED))) frame_free(*entry & PG_FRAME);
+            page_note(last, 0);
+            last += PAGE;
+        } while (page_next(last, end) == last && last < end);
+        unbind(first, last);
+        first = page_next(last, end);
+    }
+}
+
+void pages_protect(void)
+{
+    for (unsigned b = 0; b < 64; b++)
+        for (struct pages *p = lx.pages[b]; p; p = p->next)
+            for (unsigned w = 0; w < 8; w++)
+                while (p->writable[w]) {
+                    unsigned i = (unsigned)__builtin_ctzl(p->writable[w]);
+                    uint64_t run = ~(p->writable[w] >> i);
+                    unsigned n = run ? (unsigned)__builtin_ctzl(run) : 64 - i;
+                    uint64_t va = p->va + (w * 64ul + i) * PAGE;
+                    struct vma *vma = vma_find(va);
+                    unsigned rights = EXO_R | (vma && vma->prot & PROT_EXEC ? EXO_X : 0);
+                    if (vma && n > (vma->end - va) / PAGE) n = (unsigned)((vma->end - va) / PAGE);
+                    exo_page_protect(EXO_SELF, va, n, rights);
+                    for (unsigned k = i; k < i + n; k++)
+                        p->entry[w * 64 + k] &= ~PG_W;
+                    p->writable[w] &= n == 64 ? 0 : ~(((1ul << n) - 1) << i);
+                }
+}
+
+/* ---- areas ---------------------------------------------------------------------------------------- */
+
+/* The first area that ends above va: its place in the array. */
+static uint32_t vma_at(uint64_t va)
+{
+    uint32_t low = 0, high = lx.vmas;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (lx.vma[middle].end <= va)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+struct vma *vma_find(uint64_t va)
+{
+    uint32_t i = vma_at(va);
+    return i < lx.vmas && lx.vma[i].start <= va ? &lx.vma[i] : NULL;
+}
+
+static bool vma_joins(const struct vma *a, const struct vma *b)
+{
+    return a->end == b->start && a->prot == b->prot && a->flags == b->flags &&
+           a->handle == b->handle &&
+           (a->handle < 0 || a->offset + (a->end - a->start) / PAGE == b->offset);
+}
+
+long vma_add(const struct vma *vma)
+{
+    uint32_t i = vma_at(vma->start);
+    if (i && vma_joins(&lx.vma[i - 1], vma)) {
+        lx.vma[i - 1].end = vma->end;
+        if (i < lx.vmas && vma_joins(&lx.vma[i - 1], &lx.vma[i])) {
+            lx.vma[i - 1].end = lx.vma[i].end;
+            memmove(&lx.vma[i], &lx.vma[i + 1], (--lx.vmas - i) * sizeof(*vma));
+        }
+        return 0;
+    }
+    if (i < lx.vmas && vma_joins(vma, &lx.vma[i])) {
+        lx.vma[i].start = vma->start;
+        lx.vma[i].offset = vma->offset;
+        return 0;
+    }
+    if (lx.vmas == VMAS) return -ENOMEM;
+    memmove(&lx.vma[i + 1], &lx.vma[i], (lx.vmas++ - i) * sizeof(*vma));
+    lx.vma[i] = *vma;
+    return 0;
+}
+
+long vma_cut(uint64_t va)
+{
+    struct vma *vma = vma_find(va);
+    if (!vma || vma->start == va) return 0;
+    if (lx.vmas == VMAS) return -ENOMEM;
+    uint32_t i = (uint32_t)(vma - lx.vma);
+    memmove(vma + 1, vma, (lx.vmas++ - i) * sizeof(*vma));
+    vma[0].end = va;
+    vma[1].offset += (va - vma[1].start) / PAGE;
+    vma[1].start = va;
+    return 0;
+}
+
+void vma_remove(uint64_t start, uint64_t end)
+{
+    uint32_t i = vma_at(start), n = 0;
+    while (i + n < lx.vmas && lx.vma[i + n].end <= end)
+        n++;
+    if (n) memmove(&lx.vma[i], &lx.vma[i + n], (lx.vmas - i - n) * sizeof(lx.vma[0]));
+    lx.vmas -= n;
+}
+
+uint64_t vma_room(uint64_t length)
+{
+    uint64_t top = LX_MMAP_TOP;
+    for (uint32_t i = vma_at(LX_MMAP_TOP); i--;) {
+        struct vma *vma = &lx.vma[i];
+        if (vma->end <= top && top - vma->end >= length) return top - length;
+        if (vma->start < top) top = vma->start;
+    }
+    return top > length + LX_BLOCK / 4 ? top - length : 0;
+}
+
+/* ---- the library's own data ----------------------------------------------------------------------- */
+
+void *data_alloc(size_t n)
+{
+    n = (n + 15) & ~15ul;
+    while (lx.data_used + n > lx.data_end - LX_DATA_VA) {
+        if (server(LX_OP_DATA, 0, 0, 0) < 0) return NULL;
+        lx.data_end += LX_DATA_CHUNK * PAGE;
+    }
+    void *at = (char *)LX_DATA_VA + lx.data_used;
+    lx.data_used += n;
+    return at;
+}
+
+void mm_clear(void)
+{
+    for (uint32_t i = 0; i < lx.vmas; i++)
+        pages_drop(lx.vma[i].start, lx.vma[i].end);
+    lx.vmas = 0;
+    lx.brk_start = lx.brk = 0;
+    lx.stub_va = lx.stub_end = 0;
+    memset(lx.refused, 0, sizeof(lx.refused));
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Calls of the server, waiting, the log, the lock. */
+#include "library.h"
+#include "text.h"
+
+long server_wait(uint64_t op, const uint64_t a[6], uint64_t deadline)
+{
+    struct thread_state *t = this_thread();
+    for (;;) {
+        long r = server6(op, a[0], a[1], a[2], a[3], a[4], a[5]);
+        if (r != -LX_WAIT) return r;
+        if (signals_pending(t)) return -EINTR;
+        if (!exo_event_wait(LX_EVENT, deadline) && deadline) return -ETIMEDOUT;
+        if (signals_pending(t)) return -EINTR;
+    }
+}
+
+void log_line(const char *format, ...)
+{
+    char line[160];
+    va_list list;
+    va_start(list, format);
+    int n = exo_vformat(line, sizeof(line), format, list);
+    va_end(list);
+    if (n < 0) return;
+    if ((size_t)n >= sizeof(line)) n = sizeof(line) - 1;
+    memcpy(this_thread()->window->bytes, line, (size_t)n);
+    server(LX_OP_LOG, 0, (uint64_t)n, 0);
+}
+
+/* A holder that lost the CPU gets the rest of our time. A fault in the library's copies is
+ * taken without the lock (library.h), so that nobody waits for himself. */
+void lock(void)
+{
+    if (lx.threads <= 1) return;
+    uint32_t free = 0;
+    while (!__atomic_compare_exchange_n(&lx.lock, &free, this_thread()->index + 1, false,
+                                        __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+        free = 0;
+        exo_yield();
+    }
+}
+
+void unlock(void) { __atomic_store_n(&lx.lock, 0, __ATOMIC_RELEASE); }

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Where threads begin: the first one of a first process, of a forked one, and the others. */
+#include "library.h"
+#include <asm/signal.h>
+#include "text.h"
+
+extern const char upcall_entry[];
+
+static struct thread_state *thread_init(struct exo_upcall_page *page)
+{
+    uint64_t base = (uint64_t)page;
+    struct thread_state *t = (struct thread_state *)page->user;
+    memset(t, 0, sizeof(*t));
+    t->self = t;
+    t->stack = base + LX_THREAD_SPAN;
+    t->window = (struct lx_window *)(base + LX_THREAD_WINDOW);
+    t->index = (uint32_t)((base - LX_THREAD_VA) / LX_THREAD_SPAN);
+    t->gate = LX_SEL_THREAD + 3 * t->index;
+    t->event = t->gate + 1;
+    page->event_mask = 0;
+    return t;
+}
+
+static void process_init(struct thread_state *t)
+{
+    lx.pid = (int)t->window->start.pid;
+    t->tid = lx.pid;
+    lx.threads = 1;
+    lx.thread_map = 1;
+    lx.lock = 0;
+    lx.object_next = (uint32_t)t->window->start.objects + LX_OBJECTS_USED;
+    lx.object_end = (uint32_t)t->window->start.objects + LX_OBJECT_FRAMES;
+}
+
+/* A page is found by its frame's extent: what was ours is inherited now, or lent. */
+static void extents_inherit(void)
+{
+    for (uint32_t i = 0; i < lx.extents; i++) {
+        struct extent *e = &lx.extent[i];
+        if (e->own == EXTENT_OBJECTS) e->own = EXTENT_NONE;
+        if (e->own == EXTENT_OWN) e->own = lx.vfork_child ? EXTENT_LENT : EXTENT_INHERITED;
+    }
+    lx.owned = 0;
+}
+
+static void start_fork(struct thread_state *t)
+{
+    uint64_t end = LX_DATA_VA + LX_DATA_CHUNK * PAGE;
+    while (end < LX_DATA_VA + lx.data_used)
+        end += LX_DATA_CHUNK * PAGE;
+    lx.data_end = end;
+    extents_inherit();
+    process_init(t);
+    t->mask = lx.fork_mask;
+    t->altstack = lx.fork_altstack;
+    __asm__ volatile("wrfsbase %0" : : "r"(lx.fork_fs));
+    __asm__ volatile("xrstor %0" : : "m"(lx.fork_fpu), "a"(~0u), "d"(~0u));
+    t->clear_tid = lx.fork_clear_tid;
+    if (lx.fork_tid) user_put(lx.fork_tid, &t->tid, sizeof(t->tid));
+    struct regs r = lx.fork_regs;
+    leave(&r);
+}
+
+static void start_exec(struct thread_state *t)
+{
+    lx.data_used = (sizeof(lx) + 15) & ~15ul;
+    lx.data_end = LX_DATA_VA + LX_DATA_CHUNK * PAGE;
+    while (lx.data_end < LX_DATA_VA + lx.data_used) {
+        if (server(LX_OP_DATA, 0, 0, 0) < 0) server(LX_OP_CRASH, SIGKILL, 0, 0);
+        lx.data_end += LX_DATA_CHUNK * PAGE;
+    }
+    process_init(t);
+    exec_first(t);
+}
+
+void thread_start(uint64_t word, struct exo_upcall_page *page)
+{
+    struct thread_state *t = thread_init(page);
+    if (word == LX_START_FORK)
+        start_fork(t);
+    else if (word == LX_START_EXEC)
+        start_exec(t);
+    else
+        thread_begin(t);
+}
