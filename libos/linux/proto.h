@@ -113,9 +113,9 @@
 #define LX_OP_THREAD 0x100b
 #define LX_OP_THREAD_END 0x100c /* the calling thread ends; not the last one */
 #define LX_OP_VFORK_WAIT 0x100d /* a0 pid: -LX_WAIT until it has executed or ended */
-#define LX_OP_SIGNALS                                                                              \
-    0x100e /* takes the process's pending signals not in mask a0: bits in
-                               result; moves them to this thread's window */
+/* a0 signal, a1 0: of this thread, 1: of the process: what is known of one that the server
+ * put into a window, and that the library has taken out: struct lx_siginfo in bytes */
+#define LX_OP_SIGINFO 0x100e
 #define LX_OP_STOPPED 0x100f /* a0 signal: the process stops; -LX_WAIT until it is continued */
 #define LX_OP_END 0x1010
 
@@ -146,12 +146,23 @@ struct lx_window {
         uint64_t objects; /* first frame of LX_SEL_OBJECTS */
         uint64_t data; /* first frame of LX_SEL_DATA */
         uint64_t pid, ppid; /* the server keeps ppid true in the first thread's window */
-        uint64_t spare[2];
+        uint64_t signals; /* in thread 0's window: pending for the whole process. The server
+                             sets a bit and tells (LX_EVENT) a thread that does not refuse it,
+                             if there is one; whoever takes it clears the bit */
+        uint64_t spare;
     } start;
     struct lx_run run[LX_RUN_MAX];
     uint8_t bytes[LX_WINDOW_BYTES];
 };
 _Static_assert(sizeof(struct lx_window) == LX_WINDOW_PAGES * 4096, "window");
+
+/* LX_OP_SIGINFO. */
+struct lx_siginfo {
+    int32_t code; /* SI_USER, CLD_EXITED ... */
+    int32_t pid, uid;
+    int32_t status; /* SIGCHLD */
+    uint64_t value; /* of sigqueue */
+};
 
 /* One page, the same in all processes, read-only. */
 struct lx_shared {

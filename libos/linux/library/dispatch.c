@@ -69,8 +69,7 @@ static long marshal_buffer(unsigned kind, uint64_t a[2])
     return 0;
 }
 
-static long marshal_in(struct thread_state *t, unsigned kind, size_t size, uint64_t *a,
-                       size_t *at)
+static long marshal_in(struct thread_state *t, unsigned kind, size_t size, uint64_t *a, size_t *at)
 {
     uint8_t *to = t->window->bytes + *at;
     if (!*a) {
@@ -98,8 +97,7 @@ static long marshal(struct thread_state *t, const struct call_spec *spec, uint64
         long r = 0;
         if (spec->kind[i] >= ARG_RBUF)
             r = marshal_buffer(spec->kind[i], &a[i]);
-        else if (spec->kind[i] == ARG_PATH || spec->kind[i] == ARG_IN ||
-                 spec->kind[i] == ARG_INOUT)
+        else if (spec->kind[i] == ARG_PATH || spec->kind[i] == ARG_IN || spec->kind[i] == ARG_INOUT)
             r = marshal_in(t, spec->kind[i], spec->size[i], &a[i], &at);
         if (r < 0) return r;
         if (spec->kind[i] >= ARG_RBUF) i++;
@@ -129,7 +127,7 @@ long call_server(struct thread_state *t, struct regs *r)
     long result = marshal(t, spec, a);
     if (result < 0) return result;
     result = server_wait(r->number, a, 0);
-    if (result < 0) return result;
+    if (result < 0) return result == -EINTR ? -RESTART_SYS : result;
     long error = unmarshal(t, spec, u);
     return error < 0 ? error : result;
 }
@@ -158,7 +156,8 @@ void call_dispatch(struct regs *r)
         r->rax = (uint64_t)call_server(t, r);
     else
         r->rax = (uint64_t)-ENOSYS;
-    if (t->window->signals) signals_deliver(t, r);
+    if (t->window->signals || process_window()->start.signals || call_restarts(r->rax))
+        signals_deliver(t, r);
 }
 
 void call_reflected(struct regs *r)

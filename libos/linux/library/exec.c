@@ -10,6 +10,7 @@
 #include <linux/mman.h>
 #include "text.h"
 
+#define FXSAVE_MXCSR 24 /* Intel SDM vol. 1, table 10-2 */
 #define SP_OFFSET 3072 /* of the stage: what the program pushes first lies in its page too */
 #define AUX_PAIRS 20
 #define STAGE_END (LX_STAGE_VA + (LX_STAGE_PAGES - 2) * PAGE)
@@ -225,7 +226,11 @@ static bool segment_load(struct exec *x, const Elf64_Phdr *p)
         start = pages_end;
     }
     if (start < end) {
-        vma = (struct vma){.start = start, .end = end, .prot = vma.prot, .flags = MAP_PRIVATE | MAP_ANONYMOUS, .handle = -1};
+        vma = (struct vma){.start = start,
+                           .end = end,
+                           .prot = vma.prot,
+                           .flags = MAP_PRIVATE | MAP_ANONYMOUS,
+                           .handle = -1};
         if (vma_add(&vma) < 0) return false;
     }
     if (p->p_memsz == p->p_filesz || file_end == pages_end || !(vma.prot & PROT_WRITE)) return true;
@@ -395,6 +400,7 @@ static void exec_tell(struct exec *x)
 static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
 {
     uint64_t fs = 0;
+    const uint32_t mxcsr = 0x1f80; /* all exceptions masked: XRSTOR loads it always */
     threads_end_others(t);
     mm_clear();
     extents_return();
@@ -409,6 +415,7 @@ static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
     memset(r, 0, sizeof(*r));
     *r = (struct regs){.rip = x->entry, .rsp = x->sp, .rflags = 0x202, .number = NO_CALL};
     memset(lx.fork_fpu, 0, sizeof(lx.fork_fpu));
+    memcpy(lx.fork_fpu + FXSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
     __asm__ volatile("xrstor %0" : : "m"(lx.fork_fpu), "a"(~0u), "d"(~0u));
     __asm__ volatile("wrfsbase %0" : : "r"(fs));
     return true;

@@ -44,11 +44,11 @@ struct thread_state {
     struct sigstack altstack;
     uint64_t clear_tid; /* user address, or 0 */
     uint64_t robust_list;
-    uint64_t fixup; /* where a fault on the program's memory leads, or 0 */
-    uint64_t futex_key; /* address waited for, 0 none */
+    uint64_t futex_key; /* address waited for, 0 none: futex.c */
+    uint64_t futex_ticket; /* who waits longest has the lowest */
     uint32_t futex_bits, futex_woken;
-    uint64_t fork_fs; /* FS base for a thread that starts */
-    uint64_t itimer_next, itimer_interval; /* of ITIMER_REAL: see time.c */
+    uint64_t sleep_deadline; /* of an interrupted nanosleep, for restart_syscall */
+    uint64_t waited; /* ticks spent waiting in here */
 };
 #define THREAD_STATE_OFFSET 1536
 _Static_assert(offsetof(struct exo_upcall_page, user) == THREAD_STATE_OFFSET, "GS layout");
@@ -144,10 +144,25 @@ struct lx {
 
     /* signals: signal.c */
     struct lx_sigaction action[SIGNALS];
+    uint64_t ignored; /* signals that are thrown away when they come */
+    uint64_t info_known; /* of those that this process sent itself: */
+    struct lx_siginfo *info; /* by signal - 1; NULL: none yet */
+    uint32_t xsave_size; /* bytes of the FPU's state; 0: not asked yet */
+
+    /* threads and time: thread.c, futex.c, time.c, misc.c */
+    uint32_t parked; /* indices of threads that ended and can begin anew */
+    uint32_t ending; /* index + 1 of a thread that wants all others to end */
+    struct thread_first *first; /* what threads begin with; NULL: none was made yet */
+    uint64_t futex_tickets;
+    struct timers *timers; /* NULL: none was set yet */
+    uint64_t started; /* time-stamp counter when the program began */
+    uint64_t limit[16][2]; /* resource limits, soft and hard ... */
+    uint32_t limits_set; /* ... that were set, a bit each */
+    int priority; /* nice value */
 
     /* rewriting: rewrite.c */
     uint64_t stub_va, stub_end; /* of the page of stubs being filled */
-    uint64_t refused[64]; /* sites that are not rewritten, hashed by address */
+    uint64_t sites[64]; /* hashed by address: a site; in bits 56.. how often it was reflected */
     char name[16]; /* PR_SET_NAME */
 };
 #define lx (*(struct lx *)LX_DATA_VA)
@@ -239,6 +254,22 @@ long fork_clone(struct thread_state *t, struct regs *r);
 _Noreturn void exec_first(struct thread_state *t);
 /* time.c: the thread's timer (LX_TIMER) came. */
 void timer_expired(struct thread_state *t);
+/* Waits for LX_EVENT or the deadline (time-stamp counter; 0: none), or less; a timer that
+ * expired is seen to. */
+void event_wait(struct thread_state *t, uint64_t deadline);
+/* time.c: the process has no timers (fork, exec). */
+void timers_clear(void);
+/* Nanoseconds in ticks of the time-stamp counter; the counter at a time since boot. */
+uint64_t ticks_of(uint64_t ns);
+static inline uint64_t tsc_now(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (uint64_t)high << 32 | low;
+}
+uint64_t tsc_at_boot_time(uint64_t ns);
+/* futex.c: wakes at most n waiters of an address: how many. */
+long futex_wake(uint64_t address, uint32_t n, uint32_t bits);
 /* thread.c: ends all threads but this one (exec). */
 void threads_end_others(struct thread_state *t);
 /* signal.c: handlers become the default ones again (exec). */
@@ -248,7 +279,24 @@ void signals_reset(struct thread_state *t);
 void signals_deliver(struct thread_state *t, struct regs *r);
 /* A signal for this thread caused by itself (a fault): delivered at once. */
 void signal_force(struct thread_state *t, struct regs *r, int signal, int code, uint64_t address);
-bool signals_pending(struct thread_state *t); /* one that is not blocked */
+bool signals_pending(struct thread_state *t); /* one that interrupts: not blocked or ignored */
+/* Sets the mask of blocked signals (SIGKILL and SIGSTOP stay out of it). */
+void signals_mask(struct thread_state *t, uint64_t mask);
+/* A signal of this process to itself (t NULL) or to one of its threads. */
+void signal_send(struct thread_state *t, int signal, int code, uint64_t value);
+static inline struct lx_window *process_window(void)
+{
+    return (struct lx_window *)(LX_THREAD_VA + LX_THREAD_WINDOW);
+}
+static inline struct thread_state *thread_at(uint32_t index)
+{
+    return (struct thread_state *)(LX_THREAD_VA + index * LX_THREAD_SPAN + THREAD_STATE_OFFSET);
+}
+/* A call was interrupted and may be started again: as Linux does it internally. */
+#define RESTART_SYS 512 /* unless the handler lacks SA_RESTART */
+#define RESTART_NOHAND 514 /* unless there is a handler */
+#define RESTART_BLOCK 516 /* as that, by restart_syscall */
+static inline bool call_restarts(uint64_t rax) { return rax + RESTART_BLOCK <= 4; }
 /* thread.c: where a new thread begins (word LX_START_THREAD). */
 void thread_begin(struct thread_state *t);
 /* rewrite.c: after a reflected call from rip (behind the syscall). */

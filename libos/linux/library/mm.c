@@ -371,5 +371,5 @@ void mm_clear(void)
     lx.vmas = 0;
     lx.brk_start = lx.brk = 0;
     lx.stub_va = lx.stub_end = 0;
-    memset(lx.refused, 0, sizeof(lx.refused));
+    memset(lx.sites, 0, sizeof(lx.sites));
 }

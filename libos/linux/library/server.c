@@ -11,7 +11,8 @@ long server_wait(uint64_t op, const uint64_t a[6], uint64_t deadline)
         long r = server6(op, a[0], a[1], a[2], a[3], a[4], a[5]);
         if (r != -LX_WAIT) return r;
         if (signals_pending(t)) return -EINTR;
-        if (!exo_event_wait(LX_EVENT, deadline) && deadline) return -ETIMEDOUT;
+        if (deadline && tsc_now() >= deadline) return -ETIMEDOUT;
+        event_wait(t, deadline);
         if (signals_pending(t)) return -EINTR;
     }
 }
