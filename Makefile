@@ -119,7 +119,7 @@ vm_tests := $(sort $(call program_dirs,tests/vmboot))
 fuzz_boot := $(sort $(call program_dirs,tests/fuzzboot))
 console_boot := $(sort $(call program_dirs,tests/consoleboot))
 paths := $(sort $(call program_dirs,tests/pathboot))
-benches := $(sort $(call program_dirs,bench))
+benches := bench/primitives
 monitor := $(patsubst %/main.c,%,$(wildcard vmm/main.c))
 programs := root $(monitor) $(apps) $(boot_tests) $(vm_tests) $(fuzz_boot) $(console_boot) $(paths) $(benches)
 

@@ -5,7 +5,7 @@
 # packages are installed; elsewhere they are listed.
 #
 #   deps.sh          what all the tests need
-#   deps.sh build    what `make` needs; run, demo, iso, fuzz, proof, check: what those need
+#   deps.sh build    what `make` needs; run, demo, bench, iso, fuzz, proof, check: what those need
 set -eu
 PATH=$PATH:/usr/sbin:/sbin # where mke2fs is, for whom it is not in PATH
 # package:file or command that it brings
@@ -24,12 +24,13 @@ case ${1-test} in
 build) needed=$build ;;
 run) needed="$build $qemu $guest" ;;
 demo) needed="$build $qemu" ;;
+bench) needed="$build $qemu $guest $host musl-tools:musl-gcc" ;;
 iso) needed="$build $iso" ;;
 fuzz) needed="$build $host" ;;
 proof) needed="$build $host frama-c-base:frama-c why3:why3 z3:z3 cvc4:cvc4" ;;
 check) needed="$build cloc:cloc clang-format:clang-format clang-tidy:clang-tidy" ;;
-test) needed="$build $qemu $guest $host $oracles $iso $bochs ovmf:/usr/share/OVMF/OVMF_CODE.fd cloc:cloc" ;;
-*) echo "deps.sh: what is '$1'? build, run, demo, iso, fuzz, proof, check, test" >&2; exit 2 ;;
+test) needed="$build musl-tools:musl-gcc $qemu $guest $host $oracles $iso $bochs ovmf:/usr/share/OVMF/OVMF_CODE.fd cloc:cloc" ;;
+*) echo "deps.sh: what is '$1'? build, run, demo, bench, iso, fuzz, proof, check, test" >&2; exit 2 ;;
 esac
 missing=
 for pair in $needed; do

@@ -8,6 +8,7 @@
 #                     build/guest/disk.img  a small ext4 disk
 #   guest.sh disk-64  build/guest/disk-64.img  64 MiB of data, with their checksums
 #   guest.sh vmlinux  build/guest/vmlinux  the kernel unpacked, for its PVH entry
+#   guest.sh busybox  build/guest/busybox-static/bin/busybox alone
 #
 # The packages are downloaded by apt-get and unpacked in build/guest; nothing is
 # installed. What is there already is kept; the same packages give the same files.
@@ -126,7 +127,10 @@ disk-64)
 vmlinux)
     [ $out/vmlinux -nt $out/vmlinuz ] || tools/vmlinux.py $out/vmlinuz $out/vmlinux
     ;;
+busybox)
+    package busybox-static
+    ;;
 *)
-    fail "what is '$1'? nothing, disk-64, or vmlinux"
+    fail "what is '$1'? nothing, disk-64, vmlinux, or busybox"
     ;;
 esac

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A program that writes over its own library OS: the addresses where that lies on
+ * exovisor (libos/linux/proto.h; on Linux stack and vDSO lie there), and its GS base. It may
+ * come to any end; its parent, and whoever shares a pipe and memory with it, go on. */
+#include <asm/prctl.h>
+#include <setjmp.h>
+#include "hostile.h"
+
+#define FIRST 0x7ffff7000000ul
+#define LAST 0x7ffffffff000ul
+#define PAGE 4096ul
+
+static sigjmp_buf back;
+static int ends[2];
+static volatile char *shared;
+
+static void skip(int number)
+{
+    (void)number;
+    siglongjmp(back, 1);
+}
+
+/* Some calls, for whoever is still able to. */
+static void go_on(void)
+{
+    char byte = 0;
+    for (int i = 0; i < 100; i++) {
+        syscall(SYS_getppid);
+        syscall(SYS_write, ends[1], "xxxx", 4);
+        syscall(SYS_read, ends[0], &byte, 1);
+        syscall(SYS_brk, 0);
+    }
+}
+
+/* Writes `value` at one place of each page, or over all of it; its own stack is left out. */
+static void scribble(uint64_t value, size_t step)
+{
+    static volatile uintptr_t place;
+    static uintptr_t own;
+    static uint64_t state;
+    struct sigaction action = {.sa_handler = skip, .sa_flags = SA_NODEFER};
+    sigaction(SIGSEGV, &action, NULL);
+    sigaction(SIGBUS, &action, NULL);
+    own = (uintptr_t)__builtin_frame_address(0) & ~0xfffful;
+    state = value | 1;
+    for (place = FIRST; place < LAST; place += PAGE) {
+        if (place >= own && place < own + 0x20000) continue;
+        if (sigsetjmp(back, 0)) continue;
+        for (size_t i = 0; i < PAGE; i += step)
+            *(volatile uint64_t *)(place + i) = value ? hostile_random(&state) : 0;
+    }
+    go_on();
+}
+
+static void scribble_zeroes(void) { scribble(0, 8); }
+
+static void scribble_random(void) { scribble(0x1234567, 8); }
+
+static void scribble_sparsely(void) { scribble(0x7654321, PAGE); }
+
+static void set_gs(void)
+{
+    static const uint64_t values[] = {
+        0, 8, 0x400000, FIRST, LAST, 0x7fffffffe000, 0xffffffff80000000};
+    for (size_t i = 0; i < COUNT(values); i++) {
+        syscall(SYS_arch_prctl, ARCH_SET_GS, values[i]);
+        syscall(SYS_getppid);
+    }
+    go_on();
+}
+
+static void write_gs(void)
+{
+    __asm__ volatile("wrgsbase %0" : : "r"(0ul));
+    go_on();
+}
+
+static void write_gs_odd(void)
+{
+    __asm__ volatile("wrgsbase %0" : : "r"(0x7ffff7000123ul));
+    go_on();
+}
+
+static void odd_stack(void)
+{
+    __asm__ volatile(
+        "mov %0, %%rsp\n\tmov $110, %%eax\n\tsyscall\n\tmov $110, %%eax\n\tsyscall\n\tpush %%rax"
+        :
+        : "r"(0x7ffff7000ff8ul)
+        : "rax", "rcx", "r11", "memory");
+}
+
+static void unmap_all(void)
+{
+    for (uintptr_t place = FIRST; place < LAST; place += PAGE << 6)
+        munmap((void *)place, PAGE << 6);
+    munmap((void *)0x400000, 0x100000);
+    go_on();
+}
+
+static void map_over(void)
+{
+    for (uintptr_t place = FIRST; place < LAST; place += PAGE << 8)
+        mmap((void *)place, PAGE << 8, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    go_on();
+}
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+} ways[] = {
+    {"zeroes", scribble_zeroes}, {"random", scribble_random}, {"sparsely", scribble_sparsely},
+    {"set_gs", set_gs},          {"write_gs", write_gs},      {"write_gs_odd", write_gs_odd},
+    {"odd_stack", odd_stack},    {"unmap_all", unmap_all},    {"map_over", map_over},
+};
+
+int main(void)
+{
+    char name[64];
+    test_begin("scribble");
+    test_directory();
+    if (pipe2(ends, O_NONBLOCK) < 0) return 1;
+    shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    hostile_all_well();
+    long before = hostile_free_kib();
+    for (size_t i = 0; i < COUNT(ways); i++) {
+        int status = hostile_run(ways[i].run, 3000);
+        snprintf(name, sizeof name, "%s_ended", ways[i].name);
+        CHECK(name, status != -1);
+        char data[512];
+        while (read(ends[0], data, sizeof data) > 0)
+            ;
+        snprintf(name, sizeof name, "%s_neighbours", ways[i].name);
+        CHECK(name, hostile_all_well() && write(ends[1], "p", 1) == 1 &&
+                        read(ends[0], data, 2) == 1 && data[0] == 'p');
+    }
+    CHECK("given_back", hostile_given_back(before, 512));
+    return test_end();
+}
