@@ -5,33 +5,70 @@
 #define LX_PIPE_H
 #include "server.h"
 
-#define LX_PIPE_BYTES 65536u /* of one, at most; a new one has as many */
+#define LX_PIPE_BYTES 65536u /* in one, at most; a new one takes as many */
 #define LX_PIPE_ATOMIC 4096u /* PIPE_BUF: writes up to here are not mixed with others */
+#define LX_PIPE_PAGES (LX_PIPE_BYTES / 4096)
 
-/* What a fifo's inode keeps: NULL while nobody has it open. */
-struct pipe;
+/* One direction. Indices count on, and begin anew when it is empty. */
+struct pipe {
+    uint32_t head, tail; /* bytes put in, taken out */
+    uint32_t size; /* it is full with so many */
+    uint32_t readers, writers; /* open */
+    uint32_t both; /* files that are readers and writers */
+    uint32_t writers_ever; /* counts on */
+    struct waitq *readable, *writable; /* these two, or those of a socket */
+    struct waitq wait[2];
+    uint8_t *data[LX_PIPE_PAGES]; /* NULL: not needed yet */
+    uint32_t page[LX_PIPE_PAGES];
+    /* A fifo */
+    struct pipe **home; /* its inode's pointer to this */
+    struct waitq opening; /* threads that wait for the other side */
+    uint32_t opening_readers, opening_writers;
+};
 
-/* Opens a fifo: *pipe is the inode's pointer, made here and set to NULL again when the last
- * file on it closes. flags: O_RDONLY, O_WRONLY or O_RDWR, and O_NONBLOCK. 0 with *file (one
+/* Opens a fifo: *home is the inode's pointer, set here and NULL again when the last file on
+ * it closes. flags: O_RDONLY, O_WRONLY or O_RDWR, and O_NONBLOCK. 0 with *file (one
  * reference; the caller sets file->inode); -LX_WAIT until the other side is there (the
  * thread has joined the queue; the same call comes again); -ENXIO, -ENOMEM, -ENFILE. */
-long fifo_open(struct pipe **pipe, uint32_t flags, struct file **file);
+long fifo_open(struct pipe **home, uint32_t flags, struct file **file);
+/* A thread that waits to open a fifo makes a call (wait_end): when it is not that one
+ * again, the next but one ends the waiting. It ends at once (process.c) with the thread. */
+void fifo_back(struct thread *thread);
+void fifo_forget(struct thread *thread);
 
-/* pipe, pipe2: two descriptors (uint32_t, reader first) at the window's start. Here and
- * below: -EMFILE, -ENFILE, -ENOMEM, -EINVAL. Arguments: pipe2 (-, flags). */
+/* pipe, pipe2 (-, flags): two descriptors (uint32_t, reader first) at the window's start.
+ * -EMFILE, -ENFILE, -ENOMEM, -EINVAL. */
 call_function call_pipe, call_pipe2;
-/* socketpair(AF_UNIX, SOCK_STREAM, 0, -): two descriptors at the window's start. Other
- * kinds: -EAFNOSUPPORT, -EPROTONOSUPPORT. */
-call_function call_socketpair;
-/* shutdown(fd, how) of such a pair; -ENOTSOCK, -EINVAL. */
-call_function call_shutdown;
 /* F_GETPIPE_SZ and F_SETPIPE_SZ of fcntl: the size; -EBADF when it is no pipe; -EBUSY when
- * more lies in it, -EPERM above LX_PIPE_BYTES. */
+ * more lies in it, -EPERM above LX_PIPE_BYTES, -EINVAL for 0. */
 long pipe_size(struct file *file);
 long pipe_resize(struct file *file, uint64_t size);
-/* True when the file is an end of a pipe or fifo: for stat of one without a name. */
+/* An end of a pipe or fifo (for stat of one that has no name). */
 bool file_is_pipe(const struct file *file);
-bool file_is_socket(const struct file *file);
-/* Bytes that pipes hold; pipes there are: for leak checks. */
+/* Pipes there are, of all kinds: for leak checks. */
 unsigned pipe_count(void);
+
+/* ---- sockets (socket.c) ---- */
+/* socketpair(AF_UNIX, SOCK_STREAM, 0): two descriptors at the window's start. Others:
+ * -EAFNOSUPPORT, -ESOCKTNOSUPPORT, -EPROTONOSUPPORT; and as pipe. */
+call_function call_socketpair;
+/* shutdown(fd, how): -ENOTSOCK, -EINVAL. */
+call_function call_shutdown;
+bool file_is_socket(const struct file *file);
+
+/* ---- what socket.c builds on ---- */
+void pipe_init(struct pipe *pipe);
+/* Gives its pages back, wakes everybody. */
+void pipe_end(struct pipe *pipe);
+/* As file_ops' read and write. */
+long pipe_get(struct pipe *pipe, struct iobuf *io);
+long pipe_put(struct pipe *pipe, struct iobuf *io);
+static inline uint32_t pipe_fill(const struct pipe *pipe) { return pipe->head - pipe->tail; }
+static inline uint32_t pipe_room(const struct pipe *pipe)
+{
+    uint32_t fill = pipe_fill(pipe);
+    return fill < pipe->size ? pipe->size - fill : 0;
+}
+/* Two files as descriptors, at the window's start; drops both on an error. */
+long pipe_install(struct thread *thread, struct file *first, struct file *second, uint32_t flags);
 #endif

@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Pipes and fifos: 64 KiB rings of pages, which are taken as they are needed and kept until
+ * the pipe ends. Owner: the server; no locks, it is one thread. Invariants: tail <= head <=
+ * tail + size; every byte between them has its page; a reader waits only while there is
+ * nothing, a writer only while less is free than it needs.
+ *
+ * A write of up to LX_PIPE_ATOMIC bytes is done whole or not at all. A longer one takes what
+ * fits: the library asks again for the rest when its file may block.
+ *
+ * Who opens a fifo waits for the other side. The one that comes second opens it for all who
+ * wait: they are counted as open from then on, so that nothing is lost when it has written
+ * and closed before they run again. */
+#include "pipe.h"
+#include "../signals.h"
+#include "../../../lib/exo/exo.h"
+#include <asm/ioctls.h>
+#include <asm/poll.h>
+
+#define PIPE_PAGE 4096u
+/* thread->opening_state */
+#define OPENING_WRITE 1u /* it wants to write; else to read */
+#define OPENING_GRANTED 2u /* the other side came */
+#define OPENING_BACK 4u /* it made one more call since */
+
+static unsigned pipes;
+
+unsigned pipe_count(void) { return pipes; }
+
+void pipe_init(struct pipe *pipe)
+{
+    memset(pipe, 0, sizeof(*pipe));
+    pipe->size = LX_PIPE_BYTES;
+    pipe->readable = &pipe->wait[0];
+    pipe->writable = &pipe->wait[1];
+    pipes++;
+}
+
+void pipe_end(struct pipe *pipe)
+{
+    wake(pipe->readable);
+    wake(pipe->writable);
+    wake(&pipe->opening);
+    for (unsigned i = 0; i < LX_PIPE_PAGES; i++)
+        if (pipe->page[i]) page_free(pipe->page[i]);
+    pipes--;
+}
+
+/* ---- bytes ---- */
+
+long pipe_get(struct pipe *pipe, struct iobuf *io)
+{
+    size_t fill = pipe_fill(pipe);
+    if (io->left == 0) return 0;
+    if (fill == 0) return pipe->writers ? -EAGAIN : 0;
+    size_t n = EXO_MIN(fill, io->left);
+    for (size_t left = n; left;) {
+        uint32_t at = pipe->tail & (LX_PIPE_BYTES - 1), offset = at & (PIPE_PAGE - 1);
+        size_t piece = EXO_MIN(left, (size_t)(PIPE_PAGE - offset));
+        iobuf_put(io, pipe->data[at / PIPE_PAGE] + offset, piece);
+        pipe->tail += (uint32_t)piece;
+        left -= piece;
+    }
+    if (pipe->tail == pipe->head) pipe->tail = pipe->head = 0;
+    if (pipe_room(pipe) >= LX_PIPE_ATOMIC) {
+        wake(pipe->writable);
+        if (pipe->both) wake(pipe->readable);
+    }
+    return (long)n;
+}
+
+static bool pipe_page(struct pipe *pipe, uint32_t index)
+{
+    if (pipe->data[index]) return true;
+    pipe->page[index] = page_new();
+    if (pipe->page[index]) pipe->data[index] = page_data(pipe->page[index]);
+    return pipe->data[index] != NULL;
+}
+
+/* The pages for n more bytes, at most LX_PIPE_ATOMIC: a write that is not to be cut. */
+static bool pipe_pages(struct pipe *pipe, uint32_t n)
+{
+    uint32_t last = pipe->head + n - 1;
+    return pipe_page(pipe, pipe->head / PIPE_PAGE % LX_PIPE_PAGES) &&
+           pipe_page(pipe, last / PIPE_PAGE % LX_PIPE_PAGES);
+}
+
+long pipe_put(struct pipe *pipe, struct iobuf *io)
+{
+    size_t n = io->left, room = pipe_room(pipe);
+    if (n == 0) return 0;
+    if (pipe->readers == 0) {
+        signal_process(thread_current->process, SIGPIPE);
+        return -EPIPE;
+    }
+    if (n <= LX_PIPE_ATOMIC ? room < n : room == 0) return -EAGAIN;
+    n = EXO_MIN(n, room);
+    if (n <= LX_PIPE_ATOMIC && !pipe_pages(pipe, (uint32_t)n)) return -ENOMEM;
+    size_t left = n;
+    while (left) {
+        uint32_t at = pipe->head & (LX_PIPE_BYTES - 1), offset = at & (PIPE_PAGE - 1);
+        size_t piece = EXO_MIN(left, (size_t)(PIPE_PAGE - offset));
+        if (!pipe_page(pipe, at / PIPE_PAGE)) break;
+        iobuf_get(io, pipe->data[at / PIPE_PAGE] + offset, piece);
+        pipe->head += (uint32_t)piece;
+        left -= piece;
+    }
+    if (left == n) return -ENOMEM;
+    wake(pipe->readable);
+    return (long)(n - left);
+}
+
+/* ---- files ---- */
+
+static long pipe_read(struct file *file, struct iobuf *io, uint64_t *pos)
+{
+    return pos ? -ESPIPE : pipe_get(file->data, io);
+}
+
+static long pipe_write(struct file *file, struct iobuf *io, uint64_t *pos)
+{
+    return pos ? -ESPIPE : pipe_put(file->data, io);
+}
+
+static long no_read(struct file *file, struct iobuf *io, uint64_t *pos)
+{
+    (void)file, (void)io, (void)pos;
+    return -EBADF;
+}
+
+static long no_seek(struct file *file, int64_t offset, int whence)
+{
+    (void)file, (void)offset, (void)whence;
+    return -ESPIPE;
+}
+
+static long pipe_ioctl(struct file *file, struct thread *thread, uint32_t command,
+                       uint64_t argument, struct iobuf *io)
+{
+    (void)thread, (void)argument;
+    if (command != FIONREAD) return -ENOTTY;
+    int fill = (int)pipe_fill(file->data);
+    iobuf_put(io, &fill, sizeof(fill));
+    return 0;
+}
+
+/* file->position: pipe->writers_ever when it was opened. Who has not had a writer yet is
+ * not told of its end. */
+static unsigned pipe_poll_read(struct file *file)
+{
+    const struct pipe *pipe = file->data;
+    unsigned events = pipe_fill(pipe) ? POLLIN | POLLRDNORM : 0;
+    if (!pipe->writers && file->position != pipe->writers_ever) events |= POLLHUP;
+    return events;
+}
+
+static unsigned pipe_poll_write(struct file *file)
+{
+    const struct pipe *pipe = file->data;
+    unsigned events = pipe_room(pipe) >= LX_PIPE_ATOMIC ? POLLOUT | POLLWRNORM : 0;
+    return pipe->readers ? events : events | POLLERR;
+}
+
+static unsigned pipe_poll_both(struct file *file)
+{
+    return pipe_poll_read(file) | pipe_poll_write(file);
+}
+
+static struct waitq *pipe_queue_read(struct file *file)
+{
+    return ((struct pipe *)file->data)->readable;
+}
+
+static struct waitq *pipe_queue_write(struct file *file)
+{
+    return ((struct pipe *)file->data)->writable;
+}
+
+/* Ends it when nobody has it open or waits to open it. */
+static void pipe_check(struct pipe *pipe)
+{
+    if (!pipe->readers) wake(pipe->writable);
+    if (!pipe->writers) wake(pipe->readable);
+    if (pipe->readers || pipe->writers || pipe->opening_readers || pipe->opening_writers) return;
+    if (pipe->home) *pipe->home = NULL;
+    pipe_end(pipe);
+    free(pipe);
+}
+
+/* One file less of this access mode. */
+static void fifo_leave(struct pipe *pipe, uint32_t flags)
+{
+    uint32_t mode = flags & O_ACCMODE;
+    if (mode != O_WRONLY) pipe->readers--;
+    if (mode != O_RDONLY) pipe->writers--;
+    if (mode == O_RDWR) pipe->both--;
+}
+
+static void pipe_close(struct file *file)
+{
+    fifo_leave(file->data, file->flags);
+    pipe_check(file->data);
+}
+
+static const struct file_ops read_ops = {.read = pipe_read,
+                                         .write = no_read,
+                                         .seek = no_seek,
+                                         .ioctl = pipe_ioctl,
+                                         .poll = pipe_poll_read,
+                                         .queue = pipe_queue_read,
+                                         .close = pipe_close};
+static const struct file_ops write_ops = {.read = no_read,
+                                          .write = pipe_write,
+                                          .seek = no_seek,
+                                          .ioctl = pipe_ioctl,
+                                          .poll = pipe_poll_write,
+                                          .queue = pipe_queue_write,
+                                          .close = pipe_close};
+static const struct file_ops both_ops = {.read = pipe_read,
+                                         .write = pipe_write,
+                                         .seek = no_seek,
+                                         .ioctl = pipe_ioctl,
+                                         .poll = pipe_poll_both,
+                                         .queue = pipe_queue_read,
+                                         .close = pipe_close};
+
+bool file_is_pipe(const struct file *file)
+{
+    return file->ops == &read_ops || file->ops == &write_ops || file->ops == &both_ops;
+}
+
+long pipe_size(struct file *file)
+{
+    return file_is_pipe(file) ? (long)((struct pipe *)file->data)->size : -EBADF;
+}
+
+long pipe_resize(struct file *file, uint64_t size)
+{
+    if (!file_is_pipe(file)) return -EBADF;
+    struct pipe *pipe = file->data;
+    if (size == 0) return -EINVAL;
+    if (size > LX_PIPE_BYTES) return -EPERM;
+    uint32_t rounded = PIPE_PAGE;
+    while (rounded < size)
+        rounded *= 2;
+    if (rounded < pipe_fill(pipe)) return -EBUSY;
+    pipe->size = rounded;
+    if (pipe_room(pipe) >= LX_PIPE_ATOMIC) wake(pipe->writable);
+    return rounded;
+}
+
+/* ---- calls ---- */
+
+long pipe_install(struct thread *thread, struct file *first, struct file *second, uint32_t flags)
+{
+    bool cloexec = flags & O_CLOEXEC;
+    file_get(first); /* so that it is here still when its descriptor must go again */
+    long fd[2] = {fd_install(thread->process, first, cloexec, 0), 0};
+    if (fd[0] < 0) {
+        file_put(second);
+    } else {
+        fd[1] = fd_install(thread->process, second, cloexec, 0);
+        if (fd[1] < 0) {
+            thread->process->fds[fd[0]].file = NULL;
+            file_put(first);
+        }
+    }
+    file_put(first);
+    if (fd[0] < 0 || fd[1] < 0) return fd[0] < 0 ? fd[0] : fd[1];
+    uint32_t both[2] = {(uint32_t)fd[0], (uint32_t)fd[1]};
+    return window_put(thread, 0, both, sizeof(both));
+}
+
+static struct file *pipe_file(struct pipe *pipe, uint32_t flags)
+{
+    static const struct file_ops *const ops[] = {
+        [O_RDONLY] = &read_ops, [O_WRONLY] = &write_ops, [O_RDWR] = &both_ops};
+    struct file *file = file_new(ops[flags & O_ACCMODE], flags);
+    if (file) file->data = pipe;
+    return file;
+}
+
+static long pipe_new(struct thread *thread, uint32_t flags)
+{
+    if (flags & ~(uint32_t)(O_CLOEXEC | O_NONBLOCK | O_DIRECT)) return -EINVAL;
+    if (flags & O_DIRECT) return -EINVAL; /* packets: no */
+    struct pipe *pipe = malloc(sizeof(*pipe));
+    if (!pipe) return -ENOMEM;
+    pipe_init(pipe);
+    struct file *reader = pipe_file(pipe, O_RDONLY | (flags & O_NONBLOCK));
+    struct file *writer = pipe_file(pipe, O_WRONLY | (flags & O_NONBLOCK));
+    pipe->readers = reader != NULL;
+    pipe->writers = writer != NULL;
+    pipe->writers_ever = 1;
+    if (reader && writer) return pipe_install(thread, reader, writer, flags);
+    if (reader) file_put(reader);
+    if (writer) file_put(writer);
+    if (!reader && !writer) pipe_check(pipe);
+    return -ENFILE;
+}
+
+long call_pipe(struct thread *thread, const uint64_t a[6])
+{
+    (void)a;
+    return pipe_new(thread, 0);
+}
+
+long call_pipe2(struct thread *thread, const uint64_t a[6])
+{
+    return pipe_new(thread, (uint32_t)a[1]);
+}
+
+/* ---- fifos ---- */
+
+/* Opens it for all who wait to read, or to write. */
+static void fifo_grant(struct pipe *pipe, bool write)
+{
+    for (struct waiter *w = pipe->opening.first; w; w = w->next) {
+        struct thread *thread = w->thread;
+        if (thread->opening != pipe || (thread->opening_state & OPENING_GRANTED)) continue;
+        if (write != (bool)(thread->opening_state & OPENING_WRITE)) continue;
+        thread->opening_state |= OPENING_GRANTED;
+        *(write ? &pipe->opening_writers : &pipe->opening_readers) -= 1;
+        *(write ? &pipe->writers : &pipe->readers) += 1;
+        pipe->writers_ever += write;
+    }
+    wake(&pipe->opening);
+}
+
+void fifo_back(struct thread *thread)
+{
+    if (thread->opening_state & OPENING_BACK) fifo_forget(thread);
+    thread->opening_state |= OPENING_BACK;
+}
+
+void fifo_forget(struct thread *thread)
+{
+    struct pipe *pipe = thread->opening;
+    uint32_t state = thread->opening_state;
+    if (!pipe) return;
+    thread->opening = NULL;
+    if (state & OPENING_GRANTED)
+        *(state & OPENING_WRITE ? &pipe->writers : &pipe->readers) -= 1;
+    else
+        *(state & OPENING_WRITE ? &pipe->opening_writers : &pipe->opening_readers) -= 1;
+    pipe_check(pipe);
+}
+
+/* Joins those who wait for the other side. */
+static long fifo_wait(struct pipe *pipe, bool write)
+{
+    long r = wait_on(&pipe->opening, thread_current);
+    if (r != -LX_WAIT) return r;
+    thread_current->opening = pipe;
+    thread_current->opening_state = write ? OPENING_WRITE : 0;
+    *(write ? &pipe->opening_writers : &pipe->opening_readers) += 1;
+    return r;
+}
+
+/* Whether the thread, which waited, was let in: it is counted already. */
+static bool fifo_granted(struct pipe *pipe, bool write)
+{
+    struct thread *thread = thread_current;
+    uint32_t state = thread->opening_state;
+    if (thread->opening != pipe) return false;
+    if (!(state & OPENING_GRANTED) || write != (bool)(state & OPENING_WRITE)) return false;
+    thread->opening = NULL;
+    return true;
+}
+
+/* Counts a new reader or writer, or waits. */
+static long fifo_enter(struct pipe *pipe, uint32_t flags)
+{
+    bool write = (flags & O_ACCMODE) == O_WRONLY, both = (flags & O_ACCMODE) == O_RDWR;
+    if (fifo_granted(pipe, write)) return 0;
+    fifo_forget(thread_current);
+    bool there =
+        write ? pipe->readers || pipe->opening_readers : pipe->writers || pipe->opening_writers;
+    if (!both && !there) {
+        if (!(flags & O_NONBLOCK)) return fifo_wait(pipe, write);
+        if (write) return -ENXIO;
+    }
+    if (both || !write) pipe->readers++;
+    if (both || write) pipe->writers++, pipe->writers_ever++;
+    if (both) pipe->both++;
+    if (both || !write) fifo_grant(pipe, true);
+    if (both || write) fifo_grant(pipe, false);
+    return 0;
+}
+
+long fifo_open(struct pipe **home, uint32_t flags, struct file **file)
+{
+    if ((flags & O_ACCMODE) == O_ACCMODE) return -EINVAL;
+    struct pipe *pipe = *home;
+    if (!pipe) {
+        pipe = malloc(sizeof(*pipe));
+        if (!pipe) return -ENOMEM;
+        pipe_init(pipe);
+        pipe->home = home;
+        *home = pipe;
+    }
+    pipe->opening_readers++; /* it stays while we look */
+    uint32_t ever = pipe->writers_ever;
+    long r = fifo_enter(pipe, flags);
+    if (r == 0) {
+        *file = pipe_file(pipe, flags);
+        if (!*file) {
+            fifo_leave(pipe, flags);
+            r = -ENFILE;
+        }
+    }
+    pipe->opening_readers--;
+    if (r == 0) {
+        bool met = (flags & O_ACCMODE) != O_RDONLY || pipe->writers;
+        (*file)->position = met ? UINT64_MAX : ever;
+    } else {
+        pipe_check(pipe);
+    }
+    return r;
+}
