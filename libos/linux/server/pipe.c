@@ -12,6 +12,7 @@
  * wait: they are counted as open from then on, so that nothing is lost when it has written
  * and closed before they run again. */
 #include "pipe.h"
+#include "files.h"
 #include "../signals.h"
 #include "../../../lib/exo/exo.h"
 #include <asm/ioctls.h>
@@ -254,18 +255,15 @@ long pipe_resize(struct file *file, uint64_t size)
 long pipe_install(struct thread *thread, struct file *first, struct file *second, uint32_t flags)
 {
     bool cloexec = flags & O_CLOEXEC;
-    file_get(first); /* so that it is here still when its descriptor must go again */
     long fd[2] = {fd_install(thread->process, first, cloexec, 0), 0};
     if (fd[0] < 0) {
         file_put(second);
     } else {
         fd[1] = fd_install(thread->process, second, cloexec, 0);
         if (fd[1] < 0) {
-            thread->process->fds[fd[0]].file = NULL;
-            file_put(first);
+            call_close(thread, (uint64_t[6]){(uint64_t)fd[0]});
         }
     }
-    file_put(first);
     if (fd[0] < 0 || fd[1] < 0) return fd[0] < 0 ? fd[0] : fd[1];
     uint32_t both[2] = {(uint32_t)fd[0], (uint32_t)fd[1]};
     return window_put(thread, 0, both, sizeof(both));

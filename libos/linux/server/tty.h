@@ -22,9 +22,9 @@ struct tty {
     struct winsize size;
     int session, foreground; /* 0: none */
     unsigned opened; /* files on it */
-    bool stopped; /* by XOFF, TCOOFF */
+    bool stopped; /* by XOFF: nothing goes out */
+    bool held; /* the same by TCOOFF, which XON does not end */
     bool hung; /* its other end is gone for good: reads end, writes fail */
-    bool exclusive;
     /* Line discipline. Indices count on; their low bits say where. read <= line <= head. */
     bool literal, erasing; /* after LNEXT; in the middle of ECHOPRT's \.../ */
     uint32_t read, line, head; /* next to be read, end of complete lines, end of all */
@@ -34,13 +34,16 @@ struct tty {
     uint32_t out_read, out_head;
     uint8_t out[LX_TTY_RING];
     bool throttled; /* tty_input took less than it was given */
-    /* Reads with VTIME */
-    struct timer timer;
-    struct waitq readers, writers; /* poll waits in both: file_wait */
+    struct timer timer; /* of reads with VTIME: ... */
+    struct thread *timer_for; /* ... who reads, */
+    uint32_t timer_count; /* how many bytes there were, */
+    bool timer_over; /* and its time has come */
+    struct waitq wait; /* for input, for room */
     void (*output)(struct tty *tty); /* there is output; may be called at any time */
     void (*resume)(struct tty *tty); /* there is room for input again */
-    void *other; /* theirs */
-    uint32_t number; /* a pty's; unit */
+    void (*closed)(struct tty *tty); /* the last file on it; NULL: nobody minds */
+    void *other; /* the other end's */
+    uint64_t device; /* its number as st_rdev */
 };
 
 /* ---- line discipline (ldisc.c) ---- */
@@ -61,7 +64,9 @@ size_t tty_in_count(const struct tty *tty);
 static inline size_t tty_out_count(const struct tty *tty) { return tty->out_head - tty->out_read; }
 void tty_settings(struct tty *tty, const struct termios2 *settings);
 void tty_flush(struct tty *tty, bool in, bool out);
-void tty_stop(struct tty *tty, bool stop); /* XOFF and XON */
+/* Stops and restarts output. */
+void tty_stop(struct tty *tty);
+void tty_start(struct tty *tty);
 
 /* ---- device (tty.c) ---- */
 /* Opens it: one reference. -EIO when hung up, -ENFILE, -EBUSY. Becomes the controlling
@@ -70,8 +75,14 @@ long tty_open(struct tty *tty, uint32_t flags, struct file **file);
 /* /dev/tty: -ENXIO without a controlling terminal. */
 long tty_open_own(uint32_t flags, struct file **file);
 bool file_is_tty(const struct file *file);
-/* The device's number of a tty (for /proc/PID/stat), 0: none. */
-uint32_t tty_device(const struct tty *tty);
+/* For dev_register: data is the struct tty. */
+struct dev_ops;
+extern const struct dev_ops tty_dev_ops;
+/* An ioctl of a terminal: as file_ops' ioctl. master: from its other end. */
+long tty_ioctl(struct tty *tty, bool master, struct thread *thread, uint32_t command,
+               uint64_t argument, struct iobuf *io);
+/* /dev/tty is registered. */
+void tty_start_all(void);
 /* process.c: a process ends: a session leader's terminal is free again, its foreground group
  * gets SIGHUP and SIGCONT. */
 void tty_process_end(struct process *process);
@@ -96,6 +107,6 @@ unsigned pty_count(void); /* in use */
 
 /* ioctl(fd, command, argument or offset): see ../ioctl.h. */
 call_function call_ioctl;
-/* vhangup() */
+/* vhangup(): the session loses its terminal, which goes on for the next one. */
 call_function call_vhangup;
 #endif
