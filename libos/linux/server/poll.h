@@ -16,6 +16,7 @@ unsigned file_poll(struct file *file);
  * LX_FDS), a[2] 0: does not wait (the time is over). Result as poll's, the array with its
  * answers at offset 0. */
 call_function call_poll;
+#define LX_POLL_MAX 1024
 /* select, pselect6: a[0] descriptors, a[1] offset of three fd_set of LX_SELECT_BYTES each
  * (read, write, except; all zero where the user gave none), a[2] 0: does not wait. The
  * result as select's, the three sets at offset 0. */
