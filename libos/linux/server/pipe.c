@@ -19,11 +19,16 @@
 #include <asm/poll.h>
 
 #define PIPE_PAGE 4096u
-/* thread->opening_state */
-#define OPENING_WRITE 1u /* it wants to write; else to read */
-#define OPENING_GRANTED 2u /* the other side came */
-#define OPENING_BACK 4u /* it made one more call since */
-
+/* A thread that waits to open a fifo. */
+struct opener {
+    struct opener *next;
+    struct thread *thread;
+    struct pipe *pipe;
+    bool write; /* it wants to write; else to read */
+    bool granted; /* the other side came: it is counted as open */
+    bool back; /* it made one more call since */
+};
+struct opener *fifo_openers;
 static unsigned pipes;
 
 unsigned pipe_count(void) { return pipes; }
@@ -310,14 +315,29 @@ long call_pipe2(struct thread *thread, const uint64_t a[6])
 
 /* ---- fifos ---- */
 
+static struct opener *opener_of(const struct thread *thread)
+{
+    struct opener *o = fifo_openers;
+    while (o && o->thread != thread)
+        o = o->next;
+    return o;
+}
+
+static void opener_free(struct opener *o)
+{
+    struct opener **at = &fifo_openers;
+    while (*at != o)
+        at = &(*at)->next;
+    *at = o->next;
+    free(o);
+}
+
 /* Opens it for all who wait to read, or to write. */
 static void fifo_grant(struct pipe *pipe, bool write)
 {
-    for (struct waiter *w = pipe->opening.first; w; w = w->next) {
-        struct thread *thread = w->thread;
-        if (thread->opening != pipe || (thread->opening_state & OPENING_GRANTED)) continue;
-        if (write != (bool)(thread->opening_state & OPENING_WRITE)) continue;
-        thread->opening_state |= OPENING_GRANTED;
+    for (struct opener *o = fifo_openers; o; o = o->next) {
+        if (o->pipe != pipe || o->granted || o->write != write) continue;
+        o->granted = true;
         *(write ? &pipe->opening_writers : &pipe->opening_readers) -= 1;
         *(write ? &pipe->writers : &pipe->readers) += 1;
         pipe->writers_ever += write;
@@ -325,32 +345,39 @@ static void fifo_grant(struct pipe *pipe, bool write)
     wake(&pipe->opening);
 }
 
-void fifo_back(struct thread *thread)
+/* The thread waits no more, and was not let in, or does not come. */
+static void fifo_forget(struct opener *o)
 {
-    if (thread->opening_state & OPENING_BACK) fifo_forget(thread);
-    thread->opening_state |= OPENING_BACK;
+    struct pipe *pipe = o->pipe;
+    if (o->granted)
+        *(o->write ? &pipe->writers : &pipe->readers) -= 1;
+    else
+        *(o->write ? &pipe->opening_writers : &pipe->opening_readers) -= 1;
+    opener_free(o);
+    pipe_check(pipe);
 }
 
-void fifo_forget(struct thread *thread)
+void fifo_back(struct thread *thread)
 {
-    struct pipe *pipe = thread->opening;
-    uint32_t state = thread->opening_state;
-    if (!pipe) return;
-    thread->opening = NULL;
-    if (state & OPENING_GRANTED)
-        *(state & OPENING_WRITE ? &pipe->writers : &pipe->readers) -= 1;
-    else
-        *(state & OPENING_WRITE ? &pipe->opening_writers : &pipe->opening_readers) -= 1;
-    pipe_check(pipe);
+    struct opener *o = opener_of(thread);
+    if (o && o->back)
+        fifo_forget(o);
+    else if (o)
+        o->back = true;
 }
 
 /* Joins those who wait for the other side. */
 static long fifo_wait(struct pipe *pipe, bool write)
 {
+    struct opener *o = malloc(sizeof(*o));
+    if (!o) return -ENOMEM;
     long r = wait_on(&pipe->opening, thread_current);
-    if (r != -LX_WAIT) return r;
-    thread_current->opening = pipe;
-    thread_current->opening_state = write ? OPENING_WRITE : 0;
+    if (r != -LX_WAIT) {
+        free(o);
+        return r;
+    }
+    *o = (struct opener){fifo_openers, thread_current, pipe, write, false, false};
+    fifo_openers = o;
     *(write ? &pipe->opening_writers : &pipe->opening_readers) += 1;
     return r;
 }
@@ -358,12 +385,14 @@ static long fifo_wait(struct pipe *pipe, bool write)
 /* Whether the thread, which waited, was let in: it is counted already. */
 static bool fifo_granted(struct pipe *pipe, bool write)
 {
-    struct thread *thread = thread_current;
-    uint32_t state = thread->opening_state;
-    if (thread->opening != pipe) return false;
-    if (!(state & OPENING_GRANTED) || write != (bool)(state & OPENING_WRITE)) return false;
-    thread->opening = NULL;
-    return true;
+    struct opener *o = opener_of(thread_current);
+    if (!o) return false;
+    if (o->pipe == pipe && o->granted && o->write == write) {
+        opener_free(o);
+        return true;
+    }
+    fifo_forget(o);
+    return false;
 }
 
 /* Counts a new reader or writer, or waits. */
@@ -371,7 +400,6 @@ static long fifo_enter(struct pipe *pipe, uint32_t flags)
 {
     bool write = (flags & O_ACCMODE) == O_WRONLY, both = (flags & O_ACCMODE) == O_RDWR;
     if (fifo_granted(pipe, write)) return 0;
-    fifo_forget(thread_current);
     bool there =
         write ? pipe->readers || pipe->opening_readers : pipe->writers || pipe->opening_writers;
     if (!both && !there) {

@@ -31,10 +31,10 @@ struct pipe {
  * reference; the caller sets file->inode); -LX_WAIT until the other side is there (the
  * thread has joined the queue; the same call comes again); -ENXIO, -ENOMEM, -ENFILE. */
 long fifo_open(struct pipe **home, uint32_t flags, struct file **file);
-/* A thread that waits to open a fifo makes a call (wait_end): when it is not that one
- * again, the next but one ends the waiting. It ends at once (process.c) with the thread. */
+/* Threads that wait to open a fifo. When one of them makes another call than that one
+ * again, the next but one ends the waiting: wait_end says so for each call. */
+extern struct opener *fifo_openers;
 void fifo_back(struct thread *thread);
-void fifo_forget(struct thread *thread);
 
 /* pipe, pipe2 (-, flags): two descriptors (uint32_t, reader first) at the window's start.
  * -EMFILE, -ENFILE, -ENOMEM, -EINVAL. */

@@ -53,8 +53,7 @@ struct waitq {
 /* -LX_WAIT; or -ENOMEM when there are too many waiters. */
 long wait_on(struct waitq *queue, struct thread *thread);
 void wake(struct waitq *queue);
-/* Leaves all queues. When the thread ends, fifo_forget (pipe.h) comes before it. */
-void wait_end(struct thread *thread);
+void wait_end(struct thread *thread); /* leaves all queues */
 
 /* ---- open files (file.c) ----------------------------------------------------------------
  * What a descriptor refers to: Linux' open file description. */
@@ -69,8 +68,7 @@ struct file_ops {
     long (*ioctl)(struct file *file, struct thread *thread, uint32_t command, uint64_t argument,
                   struct iobuf *io);
     unsigned (*poll)(struct file *file); /* POLLIN ... that hold now */
-    struct waitq *(*queue)(
-        struct file *file); /* woken when poll may say more; NULL: always ready */
+    struct waitq *(*queue)(struct file *file); /* woken when poll may say more; NULL: always ready */
     void (*close)(struct file *file); /* the last descriptor is gone */
     long (*getdents)(struct file *file, struct iobuf *io);
 };
@@ -83,8 +81,7 @@ struct file {
     void *data; /* the kind's own */
     struct epoll_item *watchers; /* epoll's: file_put calls epoll_forget (poll.h) at the end */
 };
-struct file *file_new(const struct file_ops *ops,
-                      uint32_t flags); /* one reference; NULL: none left */
+struct file *file_new(const struct file_ops *ops, uint32_t flags); /* one reference; NULL: none left */
 void file_get(struct file *file);
 void file_put(struct file *file); /* the last one closes it */
 
@@ -112,8 +109,6 @@ struct thread {
     struct lx_window *window; /* untrusted */
     struct waiter *waiting; /* in these queues */
     uint32_t generation; /* part of its badge */
-    struct pipe *opening; /* a fifo that it waits to open: pipe.c */
-    uint32_t opening_state;
 };
 
 struct process {

@@ -49,7 +49,7 @@ void wait_end(struct thread *thread)
 {
     struct waiter *w = thread->waiting;
     thread->waiting = NULL;
-    if (thread->opening) fifo_back(thread);
+    if (fifo_openers) fifo_back(thread);
     while (w) {
         struct waiter *more = w->more;
         if (w->link) {
