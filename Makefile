@@ -118,10 +118,11 @@ boot_tests := $(sort $(call program_dirs,tests/boot))
 vm_tests := $(sort $(call program_dirs,tests/vmboot))
 fuzz_boot := $(sort $(call program_dirs,tests/fuzzboot))
 console_boot := $(sort $(call program_dirs,tests/consoleboot))
+manage_boot := $(sort $(call program_dirs,tests/manage))
 paths := $(sort $(call program_dirs,tests/pathboot))
 benches := bench/primitives
 monitor := $(patsubst %/main.c,%,$(wildcard vmm/main.c))
-programs := root $(monitor) $(apps) $(boot_tests) $(vm_tests) $(fuzz_boot) $(console_boot) $(paths) $(benches)
+programs := root $(monitor) $(apps) $(boot_tests) $(vm_tests) $(fuzz_boot) $(console_boot) $(manage_boot) $(paths) $(benches)
 
 # Their use of FPU registers would make each exit or upcall switch them.
 build/user/lib/exo/%.o: user_extra := -mgeneral-regs-only
@@ -148,6 +149,7 @@ runner := $(call objects,tests/runner)
 guests := $(call objects,tests/guests)
 $(patsubst %,build/user/%.elf,$(boot_tests) $(vm_tests)): $(runner)
 $(vm_tests:%=build/user/%.elf): $(guests)
+build/user/apps/vmd.elf: build/user/vmm/config.o build/user/vmm/reason.o
 build/user/bench/primitives.elf: build/user/tests/vmboot/vmtests/monitor.o
 -include $(patsubst %.o,%.d,$(lib) $(runner) $(guests) $(foreach p,$(programs),$(call objects,$(p))))
 

@@ -30,42 +30,29 @@ static long frames_clear(struct exo_pool *pool, uint64_t frame, uint64_t n)
     return r;
 }
 
-/* The next free entry of a startup page, NULL when all are taken. */
-static struct exo_channel_given *entry_next(struct exo_startup *start, uint32_t *index)
-{
-    for (*index = 0; *index < EXO_CHANNELS; ++*index)
-        if (!start->channels[*index].peer[0]) return &start->channels[*index];
-    return NULL;
-}
-
 static long channel_wire(struct channel *c, const struct root_channel *line)
 {
-    struct exo_channel_given *entry[2];
     struct exo_child *child[2];
-    uint32_t index[2];
     for (int i = 0; i < 2; i++) {
         child[i] = program_child(c->side[i].program);
-        entry[i] = entry_next(&child[i]->start, &index[i]);
-        if (!entry[i]) return -EXO_E_LIMIT;
-        long event = exo_event_new(child[i]->thread, 1ul << (EXO_EV_CHANNEL + index[i]));
+        long index = exo_channel_next(&child[i]->start);
+        if (index < 0) return index;
+        long event = exo_event_new(child[i]->thread, 1ul << (EXO_EV_CHANNEL + index));
         if (event < 0) return event;
         c->side[i].event = (uint32_t)event;
     }
     for (unsigned i = 0; i < 2; i++) {
-        long sel = exo_child_give(child[i], c->pool->sel, EXO_R | EXO_W, c->frame, c->count);
-        if (sel < 0) return sel;
-        long event = exo_child_give(child[i], c->side[!i].event, EXO_EVENT_SIGNAL, UINT64_MAX, 1);
-        if (event < 0) return event;
-        *entry[i] = (struct exo_channel_given){
-            .sel = (uint32_t)sel,
-            .first = (uint32_t)c->frame,
-            .count = (uint32_t)c->count,
-            .event = (uint32_t)event,
-            .bit = EXO_EV_CHANNEL + index[i],
+        const struct exo_channel_end end = {
+            .peer = line->side[!i],
+            .tag = line->tag[i],
+            .sel = c->pool->sel,
+            .event = c->side[!i].event,
+            .first = c->frame,
+            .count = c->count,
             .side = i,
         };
-        exo_strcpy(entry[i]->peer, line->side[!i], sizeof(entry[i]->peer));
-        exo_strcpy(entry[i]->tag, line->tag[i], sizeof(entry[i]->tag));
+        long r = exo_channel_give(child[i], &end);
+        if (r < 0) return r;
     }
     return 0;
 }

@@ -231,7 +231,7 @@ def hostile(machine, check):
     check("nothing leaked", "LEAK" not in machine.text and "PANIC" not in machine.text)
 
 
-def make_hostile():
+def hostile_guest():
     os.makedirs(HOSTILE, exist_ok=True)
     elf = HOSTILE + "guest.elf"
     subprocess.run(["gcc", "-m32", "-std=gnu11", "-O2", "-ffreestanding", "-nostdlib", "-static",
@@ -241,6 +241,11 @@ def make_hostile():
                     "-Wl,-Ttext=0x100000,--build-id=none,-z,noexecstack", "-o", elf,
                     "tests/hostile/start.S"]
                    + sorted(glob.glob("tests/hostile/*.c")), check=True)
+    return elf
+
+
+def make_hostile():
+    elf = hostile_guest()
     config = ["program console memory=8M slots=4 console=yes tables=yes irqs=yes wait=yes"]
     pack = ["guest.elf=" + elf]
     for name in ["all"] + [name for name, _ in DEADLY] + ["loops", "halts"]:

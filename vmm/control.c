@@ -5,6 +5,8 @@
  *
  *   info           memory, what the balloon took, virtual CPUs
  *   mem-set MIB    the guest is asked, through its balloon, to keep that much
+ *   pause          the virtual CPUs stand still
+ *   unpause        and go on
  *   shutdown       the power button
  *   reboot         a reset, as by its button
  *   destroy        ends it at once
@@ -62,11 +64,16 @@ static void memory_set(const char *text)
     answer("asked to keep %lu MiB\n", mib);
 }
 
+static void pause(void) { vm_pause(true); }
+static void unpause(void) { vm_pause(false); }
+
 static void obey(void)
 {
     if (!strcmp(line, "info")) return info();
     if (!strncmp(line, "mem-set ", 8)) return memory_set(line + 8);
     void (*order)(void) = !strcmp(line, "shutdown")  ? acpi_power_button
+                          : !strcmp(line, "pause")   ? pause
+                          : !strcmp(line, "unpause") ? unpause
                           : !strcmp(line, "reboot")  ? vm_reset
                           : !strcmp(line, "destroy") ? vm_power_off
                                                      : NULL;
@@ -74,7 +81,9 @@ static void obey(void)
         order();
         answer("done\n");
     } else {
-        answer("there is no order '%s': info, mem-set MIB, shutdown, reboot, destroy\n", line);
+        answer("there is no order '%s': info, mem-set MIB, pause, unpause, shutdown, reboot, "
+               "destroy\n",
+               line);
     }
 }
 

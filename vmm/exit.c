@@ -190,30 +190,3 @@ bool exit_handle(struct vcpu *v)
         return false;
     }
 }
-
-const char *reason_name(uint32_t reason)
-{
-    static const char *const names[] = {"none",
-                                        "CPUID",
-                                        "HLT",
-                                        "port",
-                                        "RDMSR",
-                                        "WRMSR",
-                                        "control register",
-                                        "debug register",
-                                        "memory",
-                                        "hypercall",
-                                        "interrupt window",
-                                        "NMI window",
-                                        "forced",
-                                        "XSETBV",
-                                        "exception",
-                                        "shutdown",
-                                        "instruction",
-                                        "task switch",
-                                        "invalid state",
-                                        "refused",
-                                        "more",
-                                        "other"};
-    return reason < EXO_COUNT(names) ? names[reason] : "unknown";
-}

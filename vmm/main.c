@@ -12,6 +12,7 @@
 #define COM1 0x3f8
 #define COM1_IRQ 4
 #define DISK_VA 0x0000140000000000ul
+#define SHARED_VA 0x0000130000000000ul /* our starter's page */
 #define DISK_SPAN 0x100000000ul /* of each disk */
 #define CONSOLE_RETRY_US 10000 /* when the guest does not read what is typed */
 #define CONSOLE_STATUS 5 /* line status register; bit 0: a byte is there, 5: room for one */
@@ -20,7 +21,11 @@ static struct vm_config config;
 static struct disk disks[VM_DISKS];
 static struct exo_channel console;
 static bool has_console;
+static struct exo_channel log_channel; /* what the monitor itself has to say, besides */
+static bool has_log;
 static uint64_t control; /* event of the control channel */
+static struct vm_shared own_shared;
+struct vm_shared *vm_shared = &own_shared;
 
 /* ---- output and input ------------------------------------------------------------------ */
 
@@ -42,13 +47,18 @@ void console_write(const void *data, size_t n)
         port_write(data, n);
 }
 
-void monitor_write(const char *text, size_t length) { console_write(text, length); }
+void monitor_write(const char *text, size_t length)
+{
+    console_write(text, length);
+    if (has_log) (void)exo_channel_write(&log_channel, text, length);
+}
 
 static void console_open(void)
 {
     long r = exo_channel_find(&console, NULL, "console");
     has_console = r == 0;
-    if (has_console) exo_writer = monitor_write;
+    has_log = exo_channel_find(&log_channel, NULL, "log") == 0;
+    if (has_console || has_log) exo_writer = monitor_write;
     if (r < 0 && r != -EXO_E_NONE)
         exo_printf("%s: the console's channel: %s\n", exo.start.name, exo_strerror(r));
 }
@@ -94,6 +104,15 @@ static struct vm_image file_open(const char *name, const char *what)
     return image;
 }
 
+static void shared_open(void)
+{
+    const struct exo_range *given = &exo.start.shared;
+    if (!given->sel) return;
+    long r = exo_bind(&exo.pool, SHARED_VA, 1, given->sel, given->first, EXO_R | EXO_W);
+    if (r < 0) give_up("the page that our starter sees", r);
+    vm_shared = (struct vm_shared *)SHARED_VA;
+}
+
 /* An image that the guest writes is a copy of its own; else it is the archive's. */
 static void disk_make(struct disk *disk, unsigned index)
 {
@@ -101,7 +120,7 @@ static void disk_make(struct disk *disk, unsigned index)
     struct vm_image image = file_open(c->file, "disk");
     uint64_t bytes = c->bytes > image.bytes ? c->bytes : image.bytes;
     bytes = (bytes + 511) & ~511ul;
-    *disk = (struct disk){.bytes = bytes, .read_only = c->read_only};
+    *disk = (struct disk){.bytes = bytes, .read_only = c->read_only, .io = &vm_shared->disk};
     memcpy(disk->name, c->name, sizeof(disk->name));
     if (c->read_only && bytes == image.bytes) {
         disk->data = (uint8_t *)(uintptr_t)image.data;
@@ -216,6 +235,7 @@ int main(struct exo_startup *start)
 {
     struct vm_start first;
     console_open();
+    shared_open();
     control = control_open();
     struct vm_image text = file_open(start->args, "configuration");
     if (!text.data) {
@@ -234,6 +254,8 @@ int main(struct exo_startup *start)
         disk_make(&disks[i], i);
     cpuid_init(config.cpus);
     cpus_make();
+    vm_shared->memory = config.memory;
+    vm_shared->cpus = config.cpus;
     bool again;
     do {
         vm_lock();

@@ -129,6 +129,7 @@ static long bind_single(uint64_t address, uint64_t offset)
         clear((void *)(RAM_VA + page * EXO_PAGE), EXO_PAGE);
         given[page / 64] &= ~bit;
         given_count--;
+        vm_shared->ballooned -= EXO_PAGE;
     }
     return bind(address & -(uint64_t)EXO_PAGE, sel_ram, ram_first + page, EXO_R | EXO_W | EXO_X);
 }
@@ -168,6 +169,7 @@ void guest_page_give(uint64_t page)
     if (given[page / 64] & bit) return;
     given[page / 64] |= bit;
     given_count++;
+    vm_shared->ballooned += EXO_PAGE;
     /* The whole region goes; its other pages come back as they are touched. */
     regions[offset / REGION] |= SPLIT;
     unbind(address);

@@ -5,6 +5,7 @@
  * in the guest's queue until the channel's event comes. Under the device lock, which also
  * serves as the channels' own. */
 #include "../lib/exo/channel.h"
+#include "../lib/exo/packet.h"
 #include "vmm.h"
 
 static struct link {
@@ -18,12 +19,19 @@ static bool link_send(void *peer, const void *packet, size_t n)
     struct exo_channel *channel = peer;
     /* Nobody will take it any more: as with a cable that was pulled, it is lost. */
     if (exo_channel_closed(channel) || exo_channel_broken(channel)) return true;
-    return exo_channel_send(channel, packet, n);
+    if (!exo_channel_send(channel, packet, n)) return false;
+    vm_shared->net.out++;
+    vm_shared->net.out_bytes += n - sizeof(struct exo_packet);
+    return true;
 }
 
 static size_t link_receive(void *peer, void *packet, size_t max)
 {
-    return exo_channel_receive(peer, packet, max);
+    size_t n = exo_channel_receive(peer, packet, max);
+    if (n <= sizeof(struct exo_packet)) return n;
+    vm_shared->net.in++;
+    vm_shared->net.in_bytes += n - sizeof(struct exo_packet);
+    return n;
 }
 
 static void link_add(struct link *link, const struct vm_card_config *config)

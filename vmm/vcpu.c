@@ -24,7 +24,7 @@
 struct vcpu vcpus[VM_CPUS];
 static unsigned cpu_count;
 static volatile uint32_t device_lock;
-static volatile bool stopping;
+static volatile bool stopping, paused;
 static volatile enum vm_end end;
 static struct vm_start first_start;
 static uint32_t main_event;
@@ -98,6 +98,14 @@ void vm_ended(enum vm_end how)
     for (unsigned i = 0; i < cpu_count; i++)
         wake(&vcpus[i], true);
     exo_event_signal(main_event);
+}
+
+void vm_pause(bool pause)
+{
+    paused = pause;
+    vm_shared->paused = pause;
+    for (unsigned i = 0; i < cpu_count; i++)
+        wake(&vcpus[i], true);
 }
 
 void vm_power_off(void) { vm_ended(VM_OFF); }
@@ -203,17 +211,28 @@ static void timer_program(struct vcpu *v)
 
 /* ---- the loop --------------------------------------------------------------------------------------- */
 
-/* Keeps the reply until an event comes. With the lock, which is not held meanwhile. */
+static void account(struct vcpu *v, bool runs)
+{
+    struct vm_shared_cpu *shown = &vm_shared->cpu[v->index];
+    uint64_t now = exo_tsc();
+    if (shown->since) shown->ticks += now - shown->since;
+    shown->since = runs ? now : 0;
+}
+
+/* Keeps the reply until an event comes. With the lock, which is not held meanwhile. Timers
+ * that are due while the machine is paused fire when it goes on. */
 static void stand_still(struct vcpu *v)
 {
-    uint64_t next = timer_next(v->index);
-    v->state = v->activity == VCPU_HLT ? VCPU_HALTED : VCPU_WAIT;
+    uint64_t next = paused ? 0 : timer_next(v->index);
+    v->state = v->activity == VCPU_HLT && !paused ? VCPU_HALTED : VCPU_WAIT;
+    account(v, false);
     vm_unlock();
     long events = exo_event_wait(EVENTS, next ? time_host_tsc(next) : 0);
     vm_lock();
+    account(v, true);
     v->state = VCPU_MONITOR;
     if (events & EV_TIMER) v->armed = 0;
-    timers_run(v->index);
+    if (!paused) timers_run(v->index);
 }
 
 /* INIT and SIPI. */
@@ -244,6 +263,10 @@ again:
         v->attention = false;
         runs = !stopping;
         if (!runs) break;
+        if (paused) {
+            stand_still(v);
+            continue;
+        }
         signals(v);
         if (v->activity != VCPU_SIPI) inject(v);
         if (v->activity == VCPU_HLT && v->event) v->activity = VCPU_RUNS;
@@ -294,6 +317,7 @@ static void guest_run(struct vcpu *v)
     if (r < 0) return wait_failed(r);
     v->length = exit->length;
     v->flags = exit->flags;
+    vm_shared->cpu[v->index].exits[v->exit.reason % EXO_VX_COUNT]++;
     if (exit->interrupted & EXO_VE_VALID) {
         v->event = exit->interrupted;
         v->event_error = exit->interrupted_error;
@@ -305,6 +329,7 @@ static void guest_run(struct vcpu *v)
 static void park(struct vcpu *v)
 {
     vm_lock();
+    account(v, false);
     while (stopping) {
         v->state = VCPU_PARKED;
         vm_unlock();
@@ -329,6 +354,7 @@ static void begin(struct vcpu *v)
     v->activity = v->index ? VCPU_SIPI : VCPU_RUNS;
     if (!v->index) state_start(v, &first_start);
     v->attention = true;
+    account(v, true);
 }
 
 static void vcpu_thread(void *argument)
@@ -407,7 +433,8 @@ long vcpus_start(const struct vm_start *start)
     bool first = end == VM_RUNS;
     first_start = *start;
     end = VM_RUNS;
-    stopping = false;
+    stopping = paused = false;
+    vm_shared->paused = false;
     long r = 0;
     for (unsigned i = 0; i < cpu_count && r >= 0; i++) {
         struct vcpu *v = &vcpus[i];

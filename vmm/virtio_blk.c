@@ -73,6 +73,15 @@ static unsigned blk_zeroes(const struct disk *disk)
     return BLK_OK;
 }
 
+static void blk_count(const struct disk *disk, uint64_t out, uint64_t in)
+{
+    if (!disk->io) return;
+    disk->io->out += out != 0;
+    disk->io->out_bytes += out;
+    disk->io->in += in != 0;
+    disk->io->in_bytes += in;
+}
+
 /* Does what the header says; *written: bytes put into the answer. */
 static unsigned blk_request(const struct disk *disk, const struct blk_header *header, uint32_t room,
                             uint32_t *written)
@@ -83,10 +92,12 @@ static unsigned blk_request(const struct disk *disk, const struct blk_header *he
     case BLK_IN:
         if (!(at = blk_bytes(disk, header->sector, room))) return BLK_ERROR;
         *written = virtio_push(&chain, at, room);
+        blk_count(disk, 0, room);
         return BLK_OK;
     case BLK_OUT:
         at = blk_bytes(disk, header->sector, chain.out_bytes);
         if (disk->read_only || !at) return BLK_ERROR;
+        blk_count(disk, chain.out_bytes, 0);
         virtio_pull(&chain, at, chain.out_bytes);
         return BLK_OK;
     case BLK_FLUSH:

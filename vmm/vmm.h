@@ -15,8 +15,8 @@
 
 #include "../abi/vm.h"
 #include "../lib/exo/exo.h"
+#include "shared.h"
 
-#define VM_CPUS 8
 #define VM_DISKS 4
 #define VM_CARDS 4
 #define VM_RAM_HOLE 0xc0000000ull /* RAM below here; what is more lies from 4 GiB on */
@@ -152,6 +152,7 @@ void vcpu_init_signal(unsigned cpu); /* INIT: waits for a SIPI, reset */
 void vcpu_sipi(unsigned cpu, unsigned vector);
 void vm_power_off(void); /* ends the virtual machine at the next moment */
 void vm_reset(void); /* starts it anew */
+void vm_pause(bool pause); /* virtual CPUs stand still, or go on; time goes on in any case */
 /* The guest did what ends it: prints what and where, then powers off. */
 void vm_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Said once a place: something that the monitor does not have. */
@@ -180,12 +181,16 @@ void pci_init(void); /* configuration space by 0xcf8, host bridge; more in pci.h
 /* Output of the guest's serial port (main.c). */
 void console_write(const void *data, size_t n);
 
+/* What our starter sees; a page of our own where it gave none (main.c). */
+extern struct vm_shared *vm_shared;
+
 /* A disk's image, all of it in our own memory. */
 struct disk {
     uint8_t *data;
     uint64_t bytes;
     bool read_only;
     char name[16];
+    struct vm_io *io; /* counts what was done, NULL: nobody asks */
 };
 void virtio_blk_add(struct disk *disk);
 /* A network card; packets are those of libexo's packet.h. send: false when it does not fit

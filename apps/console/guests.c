@@ -2,13 +2,15 @@
  *
  * The programs that are shown, one at a time. What each of them writes is kept, the last
  * KEPT bytes of it, and printed when it is selected; nobody waits for being selected. Keys
- * go to the selected one. Ctrl-] is ours: what follows it says what to do.
+ * go to the selected one. Ctrl-] is ours: what follows it says what to do; when nothing follows
+ * soon, it was meant for the program.
  *
  * Programs that only have something to say now and then have a channel with the tag log:
  * they come last, and are never shown unasked.
  *
  * A guest is not trusted: it can write what it likes to the terminal while it is
  * selected, and nothing else. */
+#include "../../lib/exo/kept.h"
 #include "console.h"
 
 #define ESCAPE 0x1d /* Ctrl-], as telnet and others have it */
@@ -16,11 +18,11 @@
 #define AT_ONCE 4096 /* bytes of one guest before keys are looked at again */
 #define GATHER_US 2000 /* while there is output, so long until it is looked for again */
 #define COMMANDS (-1) /* selected: our own commands */
+#define ALONE_US 700000 /* a Ctrl-] that nothing follows for so long is the program's */
 
 struct guest {
     struct exo_channel channel;
-    char *kept; /* a ring */
-    uint64_t written; /* bytes ever */
+    struct exo_kept kept;
     bool gone; /* it has ended, and that was said */
 };
 static struct guest guests[EXO_CHANNELS];
@@ -32,8 +34,7 @@ static void channels_open(const char *tag)
     while (count < EXO_CHANNELS) {
         struct guest *g = &guests[count];
         if (exo_channel_find(&g->channel, NULL, tag) < 0) return;
-        g->kept = malloc(KEPT);
-        if (!g->kept) {
+        if (exo_kept_make(&g->kept, KEPT) < 0) {
             exo_printf("console: no memory to keep what %s writes\n", g->channel.peer);
             return;
         }
@@ -52,32 +53,6 @@ void guests_open(void)
 bool commands_shown(void) { return selected == COMMANDS; }
 
 /* ---- output ---------------------------------------------------------------------------- */
-
-/* Prints [from, to) of what is kept, but for questions to the terminal: their answers
- * would come as keys. */
-static void replay(const struct guest *g, uint64_t from)
-{
-    static const char question[] = "\033[6n"; /* where is the cursor: ECMA-48 8.3.35 */
-    size_t seen = 0;
-    for (; from < g->written; from++) {
-        char c = g->kept[from % KEPT];
-        if (c == question[seen]) {
-            seen += 1;
-            if (seen == sizeof(question) - 1) seen = 0;
-            continue;
-        }
-        exo_write(question, seen);
-        seen = c == question[0];
-        if (!seen) exo_write(&c, 1);
-    }
-    exo_write(question, seen);
-}
-
-static void keep(struct guest *g, const char *text, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        g->kept[g->written++ % KEPT] = text[i];
-}
 
 static void show_list(void)
 {
@@ -105,7 +80,11 @@ static void select_guest(int index)
     }
     const struct guest *g = &guests[index];
     exo_printf("\n[%s%s]\n", g->channel.peer, g->gone ? ", which has ended" : "");
-    replay(g, g->written > KEPT ? g->written - KEPT : 0);
+    struct exo_kept_reader reader;
+    char text[AT_ONCE];
+    exo_kept_begin(&g->kept, &reader);
+    for (size_t n; (n = exo_kept_read(&g->kept, &reader, text, sizeof(text)));)
+        exo_write(text, n);
 }
 
 /* True when there was anything; ended is set when the selected one has. */
@@ -115,7 +94,7 @@ static bool guest_serve(int index)
     char text[AT_ONCE];
     bool closed = exo_channel_closed(&g->channel); /* looked at before the last bytes */
     size_t n = exo_channel_read(&g->channel, text, sizeof(text));
-    keep(g, text, n);
+    exo_kept_put(&g->kept, text, n);
     if (selected == index) exo_write(text, n);
     if (n || g->gone || !(closed || exo_channel_broken(&g->channel))) return n != 0;
     g->gone = true;
@@ -162,6 +141,7 @@ static bool obey_key(char key)
 int key_read(void)
 {
     static bool escaped;
+    static uint64_t alone;
     for (;;) {
         bool busy = false, ended = false;
         for (int i = 0; i < count; i++) {
@@ -174,11 +154,17 @@ int key_read(void)
             return REDRAW;
         }
         int key = serial_poll();
-        if (key < 0) {
+        if (key < 0 && escaped && exo_tsc() >= alone) {
+            escaped = false;
+            if (selected == COMMANDS) return ESCAPE;
+            send_key(ESCAPE);
+        } else if (key < 0) {
             /* Who writes byte by byte need not signal each one. */
-            exo_event_wait(busy ? EV_INPUT : events, busy ? exo_in_us(GATHER_US) : 0);
+            uint64_t deadline = escaped ? alone : 0;
+            exo_event_wait(busy ? EV_INPUT : events, busy ? exo_in_us(GATHER_US) : deadline);
         } else if (key == ESCAPE && !escaped) {
             escaped = true;
+            alone = exo_in_us(ALONE_US);
         } else if (escaped && key != ESCAPE) {
             escaped = false;
             if (obey_key((char)key)) return REDRAW;

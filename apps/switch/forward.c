@@ -100,3 +100,9 @@ void switch_forget(struct ethernet_switch *s, unsigned port)
     s->members[s->group[port]] &= ~(1u << port);
     s->group[port] = 0;
 }
+
+void switch_join(struct ethernet_switch *s, unsigned port, unsigned group)
+{
+    s->group[port] = (uint8_t)group;
+    s->members[group] |= group ? 1u << port : 0;
+}

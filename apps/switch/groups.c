@@ -26,12 +26,6 @@ static int port_named(const struct exo_channel_given *ports, const char *name)
     return -1;
 }
 
-static void join(struct ethernet_switch *s, int port, unsigned group)
-{
-    s->group[port] = (uint8_t)group;
-    s->members[group] |= 1u << port;
-}
-
 /* The ports of one group, up to a blank. */
 static bool read_ports(struct ethernet_switch *s, const char **text, unsigned group,
                        const struct exo_channel_given *ports)
@@ -48,7 +42,7 @@ static bool read_ports(struct ethernet_switch *s, const char **text, unsigned gr
             exo_printf("switch: '%s' is in two groups\n", name);
             good = false;
         } else {
-            join(s, port, group);
+            switch_join(s, (unsigned)port, group);
         }
         if (**text != ',') return good;
     }
@@ -63,7 +57,7 @@ bool groups_read(struct ethernet_switch *s, const char *text,
         text++;
     if (!*text)
         for (int i = 0; i < SWITCH_PORTS && ports[i].peer[0]; i++)
-            join(s, i, 1);
+            switch_join(s, (unsigned)i, 1);
     while (*text) {
         const char *end = text;
         while (*end && *end != ' ' && *end != '=')

@@ -9,7 +9,9 @@
 static struct ethernet_switch ethernet;
 static struct exo_channel channel[SWITCH_PORTS];
 static bool open[SWITCH_PORTS];
-static struct exo_channel log; /* to the console, where the configuration gives one */
+static uint8_t group[SWITCH_PORTS]; /* as configured: a port that is opened anew joins it */
+static struct exo_channel log; /* where the configuration gives one */
+static bool has_log;
 
 union packet_memory {
     struct exo_packet packet;
@@ -25,10 +27,14 @@ static void log_write(const char *text, size_t n)
 static uint64_t ports_open(void)
 {
     uint64_t events = 0;
-    if (exo_channel_find(&log, NULL, "log") == 0) exo_writer = log_write;
+    has_log = exo_channel_find(&log, NULL, "log") == 0;
+    if (has_log) {
+        exo_writer = log_write;
+        events |= log.event;
+    }
     for (unsigned i = 0; i < SWITCH_PORTS; i++) {
         long r = exo_channel_open(&channel[i], i);
-        open[i] = r == 0;
+        open[i] = r == 0 && !exo_channel_closed(&channel[i]);
         if (r == 0) events |= channel[i].event;
         if (r < 0 && r != -EXO_E_NONE && r != -EXO_E_BOUND)
             exo_printf("switch: channel %u cannot be opened: %s\n", i, exo_strerror(r));
@@ -41,6 +47,32 @@ static void port_close(unsigned port, const char *why)
     exo_printf("switch: %s.%s %s\n", channel[port].peer, channel[port].tag, why);
     open[port] = false;
     switch_forget(&ethernet, port);
+}
+
+/* Who started us has given the port to somebody else: its rings are empty. Never asked for by
+ * those who have ports: the number comes through the log's channel. */
+static void port_reopen(unsigned port)
+{
+    if (port >= SWITCH_PORTS || !channel[port].size) return;
+    const struct exo_channel_given *given = &exo.start.channels[port];
+    switch_forget(&ethernet, port);
+    struct exo_channel *c = &channel[port];
+    const struct exo_channel old = *c;
+    exo_channel_init(c, (void *)(EXO_CHANNEL_VA + port * (uint64_t)EXO_CHANNEL_SPAN), old.size,
+                     given->side);
+    c->signal = old.signal;
+    c->event = old.event;
+    memcpy(c->peer, old.peer, sizeof(c->peer));
+    memcpy(c->tag, old.tag, sizeof(c->tag));
+    switch_join(&ethernet, port, group[port]);
+    open[port] = true;
+}
+
+static void orders_look(void)
+{
+    uint8_t port;
+    while (has_log && exo_channel_read(&log, &port, 1) == 1)
+        port_reopen(port);
 }
 
 /* True when it may have more. */
@@ -76,8 +108,10 @@ int main(struct exo_startup *start)
     }
     if (!groups_read(&ethernet, start->args, start->channels))
         exo_printf("switch: the ports named wrongly stay unconnected\n");
+    memcpy(group, ethernet.group, sizeof(group));
     for (;;) {
         bool more = false;
+        orders_look();
         for (unsigned i = 0; i < SWITCH_PORTS; i++)
             more |= open[i] && port_serve(i);
         if (!more) exo_event_wait(events, 0);

@@ -41,6 +41,8 @@ bool groups_read(struct ethernet_switch *s, const char *text,
  * the time now (ticks, above 0); learns where its sender is. 0: it is dropped. */
 uint32_t switch_forward(struct ethernet_switch *s, unsigned port, const struct exo_packet *packet,
                         size_t n, uint64_t now);
+/* The port belongs to that group (0: to none) from now on. */
+void switch_join(struct ethernet_switch *s, unsigned port, unsigned group);
 /* The port is gone. */
 void switch_forget(struct ethernet_switch *s, unsigned port);
 #endif

@@ -5,7 +5,7 @@
  * number in it is checked against the archive's size. */
 #include "exo.h"
 
-#define ARCHIVE_FRAMES 262144 /* the room from EXO_ARCHIVE_VA on */
+#define ARCHIVE_FRAMES 262144 /* the room from EXO_ARCHIVE_VA on, and EXO_FILES_VA */
 #define HEADER 110
 #define FIELD_SIZE 54 /* eight hexadecimal digits: c_filesize */
 #define FIELD_NAME 94 /* c_namesize */
@@ -45,20 +45,32 @@ bool exo_archive_parse(const char *archive, uint64_t size, const char *name, str
     return false;
 }
 
-long exo_archive_find(const char *name, const void **data, size_t *size)
+/* Looks in one archive, which lies at va once it is mapped. */
+static long archive_look(const struct exo_range *range, uint64_t bytes, uint64_t va, bool *mapped,
+                         const char *name, struct exo_file *file)
 {
-    static bool mapped;
-    const struct exo_range *range = &exo.start.archive;
-    struct exo_file file;
     if (!range->sel || !range->count) return -EXO_E_SEL;
     if (range->count > ARCHIVE_FRAMES) return -EXO_E_LIMIT;
-    if (!mapped) {
-        long r = exo_bind(&exo.pool, EXO_ARCHIVE_VA, range->count, range->sel, range->first, EXO_R);
+    if (!*mapped) {
+        long r = exo_bind(&exo.pool, va, range->count, range->sel, range->first, EXO_R);
         if (r < 0) return r;
-        mapped = true;
+        *mapped = true;
     }
-    if (!exo_archive_parse((const char *)EXO_ARCHIVE_VA, exo.start.archive_bytes, name, &file))
-        return -EXO_E_NONE;
+    return exo_archive_parse((const char *)va, bytes, name, file) ? 0 : -EXO_E_NONE;
+}
+
+long exo_archive_find(const char *name, const void **data, size_t *size)
+{
+    static bool files, archive;
+    struct exo_file file;
+    long own =
+        archive_look(&exo.start.files, exo.start.files_bytes, EXO_FILES_VA, &files, name, &file);
+    long r = own;
+    if (own == -EXO_E_SEL || own == -EXO_E_NONE)
+        r = archive_look(&exo.start.archive, exo.start.archive_bytes, EXO_ARCHIVE_VA, &archive,
+                         name, &file);
+    if (r == -EXO_E_SEL) r = own; /* the boot archive was not given */
+    if (r < 0) return r;
     *data = file.data;
     *size = file.size;
     return 0;

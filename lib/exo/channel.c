@@ -115,6 +115,7 @@ size_t exo_channel_read(struct exo_channel *c, void *data, size_t n)
 
 size_t exo_channel_readable(struct exo_channel *c) { return wait_in(c, 1); }
 size_t exo_channel_writable(struct exo_channel *c) { return wait_out(c, 1); }
+size_t exo_channel_room(struct exo_channel *c, size_t wanted) { return wait_out(c, wanted); }
 
 bool exo_channel_send(struct exo_channel *c, const void *packet, size_t n)
 {

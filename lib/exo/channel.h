@@ -58,12 +58,29 @@ long exo_channel_find(struct exo_channel *c, const char *peer, const char *tag);
  * bytes each (a power of two). exo_channel_open does this. */
 void exo_channel_init(struct exo_channel *c, void *memory, uint32_t size, unsigned side);
 
+/* One end of a channel, for whoever starts a program: `count` frames from `first` on of our
+ * capability sel (a head and two rings), and our selector of the event that tells the other
+ * end. The peer's name and the tag are those that the program sees. */
+struct exo_channel_end {
+    const char *peer, *tag;
+    uint32_t sel, event;
+    uint64_t first, count;
+    unsigned side;
+};
+/* The index of the next channel that a program not yet started is given: its first thread is
+ * told of it by bit EXO_EV_CHANNEL + index. -EXO_E_LIMIT: it has EXO_CHANNELS. */
+long exo_channel_next(const struct exo_startup *start);
+/* Gives it. -EXO_E_LIMIT as above; else as exo_child_give. */
+long exo_channel_give(struct exo_child *child, const struct exo_channel_end *end);
+
 /* Bytes: as many as fit, or as there are; how many it was. 0 when broken. */
 size_t exo_channel_write(struct exo_channel *c, const void *data, size_t n);
 size_t exo_channel_read(struct exo_channel *c, void *data, size_t n);
 /* Bytes that can be read or written at once now. */
 size_t exo_channel_readable(struct exo_channel *c);
 size_t exo_channel_writable(struct exo_channel *c);
+/* The same for who wants that many bytes: with less room the channel's event tells of more. */
+size_t exo_channel_room(struct exo_channel *c, size_t wanted);
 
 /* Packets: a whole one or nothing (a channel carries packets or bytes, not both).
  * send: false when there is no room now, and always when n is 0 or above

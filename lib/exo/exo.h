@@ -29,6 +29,7 @@
 #define EXO_CHANNEL_VA (EXO_UPCALL_VA + 0x8000000) /* EXO_CHANNEL_SPAN bytes each */
 #define EXO_POOL_VA (EXO_UPCALL_VA + 0x10000000) /* the bits of a large pool */
 #define EXO_ARCHIVE_VA 0x0000000040000000 /* the boot archive, up to 1 GiB */
+#define EXO_FILES_VA 0x0000000080000000 /* the starter's archive, up to 1 GiB */
 #define EXO_HEAP_VA 0x0000000010000000
 #define EXO_HEAP_PAGES 4096
 #define EXO_TASKS 256
@@ -84,6 +85,9 @@ struct exo_startup {
     struct exo_range slots[EXO_MAX_CPUS]; /* names, see EXO_SLOTS */
     struct exo_range archive; /* frames of the boot archive, read-only ... */
     uint64_t archive_bytes; /* ... of which it fills so many bytes */
+    struct exo_range files; /* frames of an archive that its starter made, read-only ... */
+    uint64_t files_bytes; /* ... of so many bytes: looked in before the boot archive */
+    struct exo_range shared; /* frames that its starter and it both write */
     struct exo_channel_given channels[EXO_CHANNELS];
     char name[32];
     char args[512];
@@ -312,9 +316,9 @@ struct exo_file {
 /* Finds a file of a cpio archive (newc); false: none of that name, or the archive is
  * damaged before it. */
 bool exo_archive_parse(const char *archive, uint64_t size, const char *name, struct exo_file *file);
-/* Finds a file of the boot archive, which the first call maps read-only (archive=yes in
- * the configuration). -EXO_E_SEL: the archive was not given; -EXO_E_NONE: no such file;
- * -EXO_E_LIMIT: it is larger than 1 GiB; else as exo_bind. */
+/* Finds a file of the starter's archive or the boot archive (archive=yes in the
+ * configuration), which the first call maps read-only. -EXO_E_SEL: neither was given;
+ * -EXO_E_NONE: no such file; -EXO_E_LIMIT: it is larger than 1 GiB; else as exo_bind. */
 long exo_archive_find(const char *name, const void **data, size_t *size);
 
 /* ---- self-paging (region.c) ------------------------------------------------------------------------------ */

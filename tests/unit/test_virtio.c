@@ -20,8 +20,9 @@ enum { NET = 1, BLOCK = 2, CONSOLE = 3, ENTROPY = 4, BALLOON = 5 };
 
 #define DISK_BYTES (1u << 20)
 static uint8_t image[DISK_BYTES], image_ro[4096 + 100];
-static struct disk disk = {image, sizeof(image), false, "first"};
-static struct disk disk_ro = {image_ro, sizeof(image_ro), true, "second"};
+static struct vm_io counted;
+static struct disk disk = {image, sizeof(image), false, "first", &counted};
+static struct disk disk_ro = {image_ro, sizeof(image_ro), true, "second", NULL};
 
 /* The peer of a card: keeps what was sent, gives what it is told to. */
 static struct peer {
@@ -104,6 +105,8 @@ static void test_block(void)
     memset(data, 0x5a, 1024);
     EXPECT(blk_do(&d, 1, 2, 1024, false) == 0 && image[1024] == 0x5a && image[2047] == 0x5a);
     EXPECT(image[1023] != 0x5a && image[2048] != 0x5a);
+    EXPECT(counted.in == 1 && counted.in_bytes == 8192);
+    EXPECT(counted.out == 1 && counted.out_bytes == 1024);
     EXPECT(blk_do(&d, 4, 0, 0, false) == 0); /* flush */
     EXPECT(blk_do(&d, 8, 0, 20, true) == 0 && !strcmp((char *)data, "first"));
     struct {
