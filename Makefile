@@ -29,7 +29,8 @@ flags_release :=
 flags_counting := -DEXO_COUNTING
 
 generated := $(addprefix build/gen/,exo_calls.h exo_errors.h exo_stubs.h call_table.h \
-               call_names.h call_grammar.h)
+               call_names.h call_grammar.h lx_calls.h)
+linux_calls := build/gen/lx_calls.h
 
 .PHONY: all run demo test test-long bench iso proof fuzz check size format clean help
 .DELETE_ON_ERROR:
@@ -58,7 +59,11 @@ help:
 
 # ---- generated headers ------------------------------------------------------------
 
-$(generated) &: abi/calls.list abi/exo.h tools/calls.py
+$(linux_calls): libos/linux/calls.list tools/linux_calls.py
+	@mkdir -p build/gen
+	$(PYTHON) tools/linux_calls.py $< $@
+
+$(filter-out $(linux_calls),$(generated)) &: abi/calls.list abi/exo.h tools/calls.py
 	@mkdir -p build/gen docs
 	$(PYTHON) tools/calls.py abi/calls.list build/gen docs/reference.md
 
@@ -122,11 +127,14 @@ manage_boot := $(sort $(call program_dirs,tests/manage))
 paths := $(sort $(call program_dirs,tests/pathboot))
 benches := bench/primitives
 monitor := $(patsubst %/main.c,%,$(wildcard vmm/main.c))
-programs := root $(monitor) $(apps) $(boot_tests) $(vm_tests) $(fuzz_boot) $(console_boot) $(manage_boot) $(paths) $(benches)
+linuxd := $(patsubst %/main.c,%,$(wildcard libos/linux/server/main.c))
+programs := root $(monitor) $(linuxd) $(apps) $(boot_tests) $(vm_tests) $(fuzz_boot) $(console_boot) $(manage_boot) $(paths) $(benches)
 
 # Their use of FPU registers would make each exit or upcall switch them.
 build/user/lib/exo/%.o: user_extra := -mgeneral-regs-only
 build/user/vmm/%.o: user_extra := -mgeneral-regs-only
+build/user/libos/linux/server/%.o: user_extra := -mgeneral-regs-only
+build/user/libos/linux/library/%.o: user_extra := -mgeneral-regs-only -fpie
 
 build/user/%.o: %.c | $(generated)
 	@mkdir -p $(@D)
@@ -152,6 +160,18 @@ $(vm_tests:%=build/user/%.elf): $(guests)
 build/user/apps/vmd.elf: build/user/vmm/config.o build/user/vmm/reason.o
 build/user/bench/primitives.elf: build/user/tests/vmboot/vmtests/monitor.o
 -include $(patsubst %.o,%.d,$(lib) $(runner) $(guests) $(foreach p,$(programs),$(call objects,$(p))))
+
+# ---- the Linux library: a flat image that linuxd finds in the boot archive ---------------------
+
+linux_library := $(call objects,libos/linux/library)
+-include $(linux_library:.o=.d)
+build/user/linux-library.elf: libos/linux/library/library.ld $(linux_library) $(lib)
+	@echo '  LD $@'
+	@$(LD) -static -nostdlib -no-pie --gc-sections --build-id=none --no-warn-rwx-segments -z noexecstack \
+	  -T $< -o $@ $(linux_library) build/user/lib/exo/string.o build/user/lib/exo/print.o
+
+build/user/linux-library: build/user/linux-library.elf
+	@objcopy -O binary $< $@
 
 # ---- boot archives: root, config and programs, a cpio each ---------------------------------
 

@@ -35,11 +35,13 @@
 #define LX_MMAP_TOP (LX_STACK_TOP - LX_STACK_MAX - (1ul << 20)) /* downward from here */
 #define LX_STAGE_VA 0x7ffff6000000ul /* a new program's stack while it is made */
 #define LX_STAGE_PAGES 256
-#define LX_SHARED_VA 0x7ffff7ff0000ul /* struct lx_shared, read-only */
 #define LX_USER_END 0x7ffff6000000ul /* what a program may map ends here */
 /* One page table from here: image, threads, data. */
 #define LX_LIB_VA 0x7ffff8000000ul /* the library's image: text, read-only data */
-#define LX_LIB_PAGES 64
+#define LX_LIB_PAGES 63
+#define LX_LIB_START LX_LIB_VA /* where threads begin */
+#define LX_LIB_UPCALL (LX_LIB_VA + 16) /* where upcalls go */
+#define LX_SHARED_VA (LX_LIB_VA + LX_LIB_PAGES * 4096ul) /* struct lx_shared, read-only */
 #define LX_THREAD_VA (LX_LIB_VA + 0x40000) /* LX_THREAD_SPAN for each thread */
 #define LX_THREAD_SPAN 0x8000 /* upcall page, window, upcall stack, stack */
 #define LX_THREAD_WINDOW 0x1000 /* offsets in it */
@@ -54,7 +56,8 @@
 #define LX_PRIVATE_WINDOW 0
 #define LX_PRIVATE_STACKS LX_WINDOW_PAGES
 #define LX_PRIVATE_DATA (LX_WINDOW_PAGES + LX_STACK_PAGES)
-#define LX_PRIVATE_FRAMES (LX_PRIVATE_DATA + LX_DATA_CHUNK)
+#define LX_PRIVATE_FRAMES 24
+#define LX_UNIT 8 /* frames: memory of processes is handed out in multiples of it */
 #define LX_OBJECT_FRAMES 24 /* a process's first: page tables, threads ... */
 #define LX_OBJECTS_USED 5 /* ... of which the server takes so many: a thread, three tables */
 

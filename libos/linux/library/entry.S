@@ -50,6 +50,12 @@
     .endm
 
     .section .text.entry, "ax"
+/* LX_LIB_START and LX_LIB_UPCALL */
+    jmp start
+    .balign 16
+    jmp upcall_entry
+
+    .text
 /* A thread begins: rdi says why, rsp is the end of its library stack. */
     .globl start
 start:
@@ -58,7 +64,6 @@ start:
     call thread_start
     ud2
 
-    .text
     .globl upcall_entry
 upcall_entry:
     cld

@@ -454,7 +454,7 @@ void exec_first(struct thread_state *t)
     static const char *const environment[] = {"HOME=/root", "PATH=/bin:/sbin:/usr/bin:/usr/sbin",
                                               "TERM=vt100", NULL};
     const char *argv[32] = {NULL};
-    char text[1024];
+    char text[1100];
     struct exec x;
     struct regs r;
     memcpy(text, t->window->bytes, sizeof(text));

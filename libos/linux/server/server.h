@@ -109,12 +109,13 @@ struct thread {
     struct lx_window *window; /* untrusted */
     struct waiter *waiting; /* in these queues */
     uint32_t generation; /* part of its badge */
+    bool stopping; /* it waits in LX_OP_STOPPED */
 };
 
 struct process {
     enum process_state state;
     int pid, pgid, sid;
-    struct process *parent;
+    struct process *parent, *child, *sibling; /* its first child; the next one of its parent's */
     int status; /* as wait4 gives it */
     int exit_signal; /* to the parent */
     struct descriptor fds[LX_FDS];
@@ -124,15 +125,17 @@ struct process {
     uint64_t signals; /* pending for the whole process */
     char name[16];
     uint32_t cmdline_length;
-    char cmdline[256]; /* arguments, each with its end */
+    char cmdline[LX_CMDLINE]; /* arguments, each with its end */
+    char path[LX_NAME_MAX + 1]; /* what it executes */
     uint64_t started; /* nanoseconds since boot */
     uint64_t rss_kib, vm_kib; /* as the library says */
     struct waitq children; /* woken when a child changes state */
     struct thread *threads[LX_THREADS];
     uint32_t thread_count;
     bool stop_reported, continued;
-    /* what process.c and memory.c keep */
-    struct process_memory *memory;
+    bool vfork; /* runs in its parent's memory until exec */
+    struct waitq released; /* woken when it does not any more, and by SIGCONT */
+    struct process_memory *memory; /* memory.h */
 };
 extern struct process processes[LX_PROCESSES];
 /* Whose call is being served; set by main.c. */

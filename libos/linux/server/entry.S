@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Calls of processes: words in registers as proto.h says, to lx_call in C, and back. */
+#include "../../../abi/exo.h"
+#include "exo_calls.h"
+
+    .text
+/* long lx_serve(mask): serves calls until an event in mask is there; the events. */
+    .globl lx_serve
+lx_serve:
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    pushq %rdi
+    xorl %esi, %esi
+wait:
+    movq (%rsp), %rdi
+    xorl %edx, %edx
+    xorl %r8d, %r8d
+    xorl %r9d, %r9d
+    xorl %r10d, %r10d
+    movl $EXO_CALL_reply_wait, %eax
+    syscall
+    testq %rax, %rax
+    cmovnsq %rdi, %rax
+    addq $8, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    ret
+
+    .globl lx_gate_entry
+lx_gate_entry:
+    pushq %rbp
+    pushq %rbx
+    pushq %r10
+    pushq %r9
+    pushq %r8
+    pushq %rdx
+    movq %rsp, %rdx
+    cld
+    call lx_call
+    addq $48, %rsp
+    movq %rax, %rsi
+    jmp wait
+    .section .note.GNU-stack, "", @progbits

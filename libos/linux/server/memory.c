@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Memory: see memory.h. The block is cut in half: pages of files, then memory of
+ * processes. A frame that a process still has bound is not given to another file: the
+ * kernel's table of frames tells (only our own binding is left). */
+#include "memory.h"
+#include "files.h"
+
+#define MAP_VA 0x100000000000ul
+#define UNITS_MAX 131072 /* 4 GiB of process memory */
+#define FILE_PAGES_MAX 262144 /* 1 GiB */
+
+struct extent {
+    uint32_t first, count; /* frames; count 0: free */
+    uint8_t kind; /* LX_FOR_* */
+    uint8_t owner; /* process index + 1 who may write; 0: he is gone */
+    uint16_t holders;
+    uint64_t held[LX_PROCESSES / 64]; /* by whom, a bit each */
+};
+
+struct lx_shared *lx_shared;
+uint64_t lx_shared_frame;
+uint64_t files_first, files_count_frames;
+static uint64_t memory_first, memory_count;
+static struct extent extents[LX_EXTENTS_ALL];
+static uint16_t extent_free[LX_EXTENTS_ALL], extents_free; /* numbers that are free */
+static uint16_t unit_extent[UNITS_MAX]; /* who has the unit, 0 nobody */
+static uint32_t units, unit_hint;
+static uint32_t page_stack[FILE_PAGES_MAX], pages_free, pages_kept; /* free ones; kept aside at the end */
+
+static unsigned process_index(const struct process *p) { return (unsigned)(p - processes); }
+
+static uint8_t *block_va(uint64_t frame)
+{
+    return (uint8_t *)MAP_VA + (frame - exo.start.block.first) * EXO_PAGE;
+}
+
+void *frame_data(uint32_t frame) { return block_va(frame); }
+
+long memory_init(void)
+{
+    const struct exo_range *b = &exo.start.block;
+    if (b->count < 2048) {
+        exo_printf("%s: needs a block of at least 8M (block= in the configuration)\n", exo.start.name);
+        return -EXO_E_ARG;
+    }
+    long r = exo_bind(&exo.pool, MAP_VA, b->count, b->sel, b->first, EXO_R | EXO_W);
+    if (r < 0) {
+        exo_printf("%s: cannot map its block: %s\n", exo.start.name, exo_strerror(r));
+        return r;
+    }
+    files_first = b->first;
+    files_count_frames = EXO_MIN(b->count / 2, FILE_PAGES_MAX);
+    memory_first = files_first + files_count_frames;
+    memory_count = EXO_MIN(b->count - files_count_frames, (uint64_t)UNITS_MAX * LX_UNIT);
+    units = (uint32_t)(memory_count / LX_UNIT);
+    for (uint64_t i = files_count_frames; i--;)
+        page_stack[pages_free++] = (uint32_t)(files_first + i);
+    for (uint16_t i = LX_EXTENTS_ALL - 1; i; i--)
+        extent_free[extents_free++] = i;
+    long frame = exo_map(MAP_VA - EXO_PAGE, 1, EXO_R | EXO_W);
+    if (frame < 0) return frame;
+    lx_shared = (struct lx_shared *)(MAP_VA - EXO_PAGE);
+    lx_shared_frame = (uint64_t)frame;
+    lx_shared->memory_frames = lx_shared->memory_free = units * LX_UNIT;
+    return 0;
+}
+
+/* ---- pages of files -------------------------------------------------------------------- */
+
+/* Whether nobody but us has the frame bound (without the table: we cannot know). */
+static bool page_quiet(uint32_t frame)
+{
+    return !exo.words || EXO_FW_BINDINGS(exo.words[frame]) == 1;
+}
+
+/* Those that were kept aside come back when they are quiet. */
+static void pages_look(void)
+{
+    uint32_t kept = pages_kept, *aside = page_stack + FILE_PAGES_MAX - kept;
+    for (uint32_t i = 0; i < kept; i++) {
+        if (!page_quiet(aside[i])) continue;
+        uint32_t frame = aside[i];
+        aside[i] = aside[0];
+        aside++, kept--, i--;
+        pages_kept--;
+        page_stack[pages_free++] = frame;
+    }
+}
+
+uint32_t page_new(void)
+{
+    if (!pages_free) pages_look();
+    if (!pages_free) return 0;
+    uint32_t frame = page_stack[--pages_free];
+    memset(block_va(frame), 0, EXO_PAGE);
+    return frame;
+}
+
+void page_free(uint32_t frame)
+{
+    if (page_quiet(frame))
+        page_stack[pages_free++] = frame;
+    else
+        page_stack[FILE_PAGES_MAX - ++pages_kept] = frame;
+}
+
+void *page_data(uint32_t frame) { return block_va(frame); }
+
+void page_count(uint64_t *all, uint64_t *unused)
+{
+    *all = files_count_frames;
+    *unused = pages_free + pages_kept;
+}
+
+/* ---- extents ------------------------------------------------------------------------------ */
+
+static void held_set(struct extent *e, const struct process *p, bool on)
+{
+    uint64_t bit = 1ul << process_index(p) % 64, *word = &e->held[process_index(p) / 64];
+    if (on == !!(*word & bit)) return;
+    *word ^= bit;
+    e->holders = (uint16_t)(e->holders + (on ? 1 : -1));
+    lx_shared->holders[e - extents] = (uint8_t)EXO_MIN(e->holders, 255);
+}
+
+/* n consecutive free units: the first, or UNITS_MAX. */
+static uint32_t units_find(uint32_t n, uint32_t from)
+{
+    uint32_t run = 0;
+    for (uint32_t i = from; i < units; i++) {
+        run = unit_extent[i] ? 0 : run + 1;
+        if (run == n) return i + 1 - n;
+    }
+    return UNITS_MAX;
+}
+
+long extent_new(struct process *process, uint32_t frames, unsigned purpose)
+{
+    uint32_t n = (frames + LX_UNIT - 1) / LX_UNIT;
+    if (!extents_free) return -ENOMEM;
+    uint32_t first = units_find(n, unit_hint);
+    if (first == UNITS_MAX && unit_hint) first = units_find(n, 0);
+    if (first == UNITS_MAX) return -ENOMEM;
+    uint16_t number = extent_free[--extents_free];
+    for (uint32_t i = first; i < first + n; i++)
+        unit_extent[i] = number;
+    unit_hint = first + n < units ? first + n : 0;
+    extents[number] = (struct extent){.first = (uint32_t)memory_first + first * LX_UNIT,
+                                      .count = n * LX_UNIT,
+                                      .kind = (uint8_t)purpose,
+                                      .owner = (uint8_t)(process_index(process) + 1)};
+    held_set(&extents[number], process, true);
+    lx_shared->memory_free -= n * LX_UNIT;
+    return number;
+}
+
+uint32_t extent_first(uint16_t number) { return extents[number].first; }
+uint32_t extent_count(uint16_t number) { return extents[number].count; }
+
+void extent_put(struct process *process, uint16_t number)
+{
+    struct extent *e = &extents[number];
+    held_set(e, process, false);
+    if (e->owner == process_index(process) + 1) e->owner = 0;
+    if (e->holders) return;
+    uint32_t first = (e->first - (uint32_t)memory_first) / LX_UNIT;
+    for (uint32_t i = first; i < first + e->count / LX_UNIT; i++)
+        unit_extent[i] = 0;
+    unit_hint = EXO_MIN(unit_hint, first);
+    lx_shared->memory_free += e->count;
+    e->count = 0;
+    extent_free[extents_free++] = number;
+}
+
+long extent_derive(struct process *process, uint16_t number, uint32_t sel, unsigned rights)
+{
+    const struct extent *e = &extents[number];
+    return exo_cap_derive(exo.start.block.sel, EXO_REF(process->memory->env, sel), rights, e->first,
+                          e->count);
+}
+
+long extents_fork(struct process *parent, struct process *child, bool lend)
+{
+    struct process_memory *from = parent->memory, *to = child->memory;
+    for (uint32_t i = 0; i < from->extents; i++) {
+        uint16_t number = from->extent[i];
+        if (!number || number == LX_EXTENT_OBJECTS) continue;
+        bool write = lend || extents[number].kind == LX_FOR_SHARED;
+        unsigned rights = EXO_R | EXO_X | (write ? EXO_W : 0);
+        long r = extent_derive(child, number, LX_SEL_EXTENT + i, rights);
+        if (r < 0) return r;
+        to->extent[i] = number;
+        held_set(&extents[number], child, true);
+        to->extents = i + 1;
+    }
+    return 0;
+}
+
+void memory_end(struct process *process)
+{
+    struct process_memory *m = process->memory;
+    for (uint32_t i = 0; i < m->extents; i++)
+        if (m->extent[i] && m->extent[i] != LX_EXTENT_OBJECTS) extent_put(process, m->extent[i]);
+    for (uint32_t i = 0; i < m->more_count; i++)
+        exo_frames_free(&exo.pool, m->more[i].first, m->more[i].count);
+    for (uint32_t i = 0; i < m->data_count; i++)
+        extent_put(process, m->data[i]);
+    for (uint32_t i = 0; i < LX_HANDLES; i++)
+        if (m->handle[i]) file_put(m->handle[i]);
+    memset(m->extent, 0, m->extents * sizeof(m->extent[0]));
+    memset(m->handle, 0, sizeof(m->handle));
+    m->extents = m->data_count = m->more_count = 0;
+}
+
+/* ---- the user's buffers ---------------------------------------------------------------------- */
+
+/* Whether the process may read (write) all frames of [first, last]. They need not be of one
+ * extent: neighbours make one run. */
+static bool frames_allowed(const struct process *p, uint64_t first, uint64_t last, bool write)
+{
+    if (first >= files_first && last < files_first + files_count_frames) return !write;
+    if (first < memory_first || last >= memory_first + memory_count) return false;
+    for (uint64_t u = (first - memory_first) / LX_UNIT; u <= (last - memory_first) / LX_UNIT; u++) {
+        const struct extent *e = &extents[unit_extent[u]];
+        unsigned i = process_index(p);
+        if (!unit_extent[u] || !(e->held[i / 64] >> i % 64 & 1)) return false;
+        bool lent = p->vfork && p->parent && e->owner == process_index(p->parent) + 1;
+        if (write && e->owner != i + 1 && e->kind != LX_FOR_SHARED && !lent) return false;
+    }
+    return true;
+}
+
+static bool run_add(struct iobuf *io, const struct process *p, uint64_t address, uint64_t length,
+                    bool write)
+{
+    uint64_t end;
+    if (!length) return true;
+    if (__builtin_add_overflow(address, length - 1, &end)) return false;
+    if (!frames_allowed(p, address / EXO_PAGE, end / EXO_PAGE, write)) return false;
+    io->run[io->runs].base = block_va(address / EXO_PAGE) + address % EXO_PAGE;
+    io->run[io->runs++].length = length;
+    io->left += length;
+    return true;
+}
+
+long iobuf_from(struct iobuf *io, struct thread *thread, uint64_t where, uint64_t length,
+                bool write)
+{
+    const struct process *p = thread->process;
+    io->runs = io->at = 0;
+    io->offset = io->left = 0;
+    if (!length) return 0;
+    if (!(where & LX_RUNS)) return run_add(io, p, where, length, write) ? 0 : -EFAULT;
+    uint64_t n = where & ~LX_RUNS;
+    if (n > LX_RUN_MAX) return -EFAULT;
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t address = __atomic_load_n(&thread->window->run[i].address, __ATOMIC_RELAXED);
+        uint64_t size = __atomic_load_n(&thread->window->run[i].length, __ATOMIC_RELAXED);
+        if (size > length - io->left || !run_add(io, p, address, size, write)) return -EFAULT;
+    }
+    return io->left == length ? 0 : -EFAULT;
+}
+
+void iobuf_own(struct iobuf *io, void *memory, size_t length)
+{
+    io->run[0].base = memory;
+    io->run[0].length = length;
+    io->runs = 1;
+    io->at = 0;
+    io->offset = 0;
+    io->left = length;
+}
+
+/* The next piece, at most n bytes: its length; moves on. */
+static size_t iobuf_piece(struct iobuf *io, size_t n, uint8_t **at)
+{
+    size_t room = io->run[io->at].length - io->offset;
+    if (n > room) n = room;
+    *at = io->run[io->at].base + io->offset;
+    io->offset += n;
+    io->left -= n;
+    if (n == room) {
+        io->at++;
+        io->offset = 0;
+    }
+    return n;
+}
+
+size_t iobuf_put(struct iobuf *io, const void *from, size_t n)
+{
+    const uint8_t *source = from;
+    uint8_t *at;
+    n = EXO_MIN(n, io->left);
+    for (size_t done = 0, step; done < n; done += step) {
+        step = iobuf_piece(io, n - done, &at);
+        memcpy(at, source + done, step);
+    }
+    return n;
+}
+
+size_t iobuf_get(struct iobuf *io, void *to, size_t n)
+{
+    uint8_t *target = to, *at;
+    n = EXO_MIN(n, io->left);
+    for (size_t done = 0, step; done < n; done += step) {
+        step = iobuf_piece(io, n - done, &at);
+        memcpy(target + done, at, step);
+    }
+    return n;
+}
+
+size_t iobuf_zero(struct iobuf *io, size_t n)
+{
+    uint8_t *at;
+    n = EXO_MIN(n, io->left);
+    for (size_t done = 0, step; done < n; done += step) {
+        step = iobuf_piece(io, n - done, &at);
+        memset(at, 0, step);
+    }
+    return n;
+}
+
+/* ---- calls -------------------------------------------------------------------------------------- */
+
+/* Frames for page tables and threads: of our own pool, and never looked at again until the
+ * process's env is gone. */
+static long objects_extent(struct process *p, uint32_t i, uint32_t frames)
+{
+    struct process_memory *m = p->memory;
+    if (m->more_count == LX_OBJECTS_MORE) return -ENOMEM;
+    long first = exo_frames_alloc(&exo.pool, frames, 1);
+    if (first < 0) return -ENOMEM;
+    if (exo_cap_derive(exo.pool.sel, EXO_REF(m->env, LX_SEL_EXTENT + i), EXO_R | EXO_W | EXO_OBJECT,
+                       (uint64_t)first, frames) < 0) {
+        exo_frames_free(&exo.pool, (uint64_t)first, frames);
+        return -ENOMEM;
+    }
+    m->more[m->more_count].first = (uint32_t)first;
+    m->more[m->more_count++].count = frames;
+    m->extent[i] = LX_EXTENT_OBJECTS;
+    if (i >= m->extents) m->extents = i + 1;
+    return first;
+}
+
+long op_extent(struct thread *thread, const uint64_t a[6])
+{
+    struct process *p = thread->process;
+    struct process_memory *m = p->memory;
+    uint64_t frames = a[0], i = a[1];
+    if (!frames || frames > LX_EXTENT_MAX || i >= LX_EXTENTS || a[2] > LX_FOR_SHARED) return -EINVAL;
+    if (m->extent[i]) return -EEXIST;
+    if (a[2] == LX_FOR_OBJECTS) return objects_extent(p, (uint32_t)i, (uint32_t)frames);
+    long number = extent_new(p, (uint32_t)frames, (unsigned)a[2]);
+    if (number < 0) return number;
+    if (extent_derive(p, (uint16_t)number, LX_SEL_EXTENT + (uint32_t)i, EXO_R | EXO_W | EXO_X) < 0) {
+        extent_put(p, (uint16_t)number);
+        return -ENOMEM;
+    }
+    m->extent[i] = (uint16_t)number;
+    if (i >= m->extents) m->extents = (uint32_t)i + 1;
+    uint32_t first = extents[number].first;
+    if (a[2] == LX_FOR_SHARED) memset(block_va(first), 0, frames * EXO_PAGE);
+    uint64_t told = (uint64_t)number;
+    window_put(thread, 0, &told, sizeof(told));
+    return first;
+}
+
+long op_give(struct thread *thread, const uint64_t a[6])
+{
+    struct process *p = thread->process;
+    struct process_memory *m = p->memory;
+    if (a[0] >= LX_EXTENTS || !m->extent[a[0]] || m->extent[a[0]] == LX_EXTENT_OBJECTS)
+        return -EINVAL;
+    long r;
+    do
+        r = exo_cap_delete(EXO_REF(m->env, LX_SEL_EXTENT + a[0]));
+    while (r == -EXO_E_AGAIN);
+    if (r < 0 && r != -EXO_E_SEL) return -EBUSY;
+    extent_put(p, m->extent[a[0]]);
+    m->extent[a[0]] = 0;
+    while (m->extents && !m->extent[m->extents - 1])
+        m->extents--;
+    return 0;
+}
+
+long op_copy(struct thread *thread, const uint64_t a[6])
+{
+    const struct process *p = thread->process;
+    if (!frames_allowed(p, a[1], a[1], true)) return -EFAULT;
+    if (a[0] && !frames_allowed(p, a[0], a[0], false)) return -EFAULT;
+    if (a[0])
+        memcpy(block_va(a[1]), block_va(a[0]), EXO_PAGE);
+    else
+        memset(block_va(a[1]), 0, EXO_PAGE);
+    return 0;
+}
+
+long op_data(struct thread *thread, const uint64_t a[6])
+{
+    (void)a;
+    struct process *p = thread->process;
+    struct process_memory *m = p->memory;
+    uint32_t i = m->data_count;
+    if (i == LX_DATA_SELS) return -ENOMEM;
+    long number = extent_new(p, LX_DATA_CHUNK, LX_FOR_MEMORY);
+    if (number < 0) return number;
+    m->data[m->data_count++] = (uint16_t)number;
+    long r = extent_derive(p, (uint16_t)number, LX_SEL_DATA + i, EXO_R | EXO_W);
+    if (r == 0)
+        r = exo_page_bind(m->env, LX_DATA_VA + i * (uint64_t)LX_DATA_CHUNK * EXO_PAGE, LX_DATA_CHUNK,
+                          LX_SEL_DATA + i, extents[number].first, EXO_R | EXO_W);
+    return r == LX_DATA_CHUNK ? 0 : -ENOMEM;
+}
+
+/* ---- mapped files ---------------------------------------------------------------------------------- */
+
+long op_map(struct thread *thread, const uint64_t a[6])
+{
+    struct process_memory *m = thread->process->memory;
+    struct file *file;
+    uint32_t i = 0;
+    while (i < LX_HANDLES && m->handle[i])
+        i++;
+    if (i == LX_HANDLES) return -ENOMEM;
+    if (a[1]) {
+        char path[LX_PATH_MAX];
+        long r = window_path(thread, a[0], path);
+        if (r == 0) r = inode_open_exec(thread, path, &file);
+        if (r < 0) return r;
+    } else {
+        file = fd_file(thread, a[0]);
+        if (!file) return -EBADF;
+        uint32_t frame;
+        long r = file_pages(file, 0, 1, &frame, false);
+        if (r < 0) return r;
+        file_get(file);
+    }
+    m->handle[i] = file;
+    uint64_t size = file_size(file);
+    window_put(thread, 0, &size, sizeof(size));
+    return i;
+}
+
+long op_unmap(struct thread *thread, const uint64_t a[6])
+{
+    struct process_memory *m = thread->process->memory;
+    if (a[0] >= LX_HANDLES || !m->handle[a[0]]) return -EBADF;
+    file_put(m->handle[a[0]]);
+    m->handle[a[0]] = NULL;
+    return 0;
+}
+
+long op_pages(struct thread *thread, const uint64_t a[6])
+{
+    struct process_memory *m = thread->process->memory;
+    uint32_t frames[64];
+    if (a[0] >= LX_HANDLES || !m->handle[a[0]]) return -EBADF;
+    if (!a[2] || a[2] > EXO_COUNT(frames)) return -EINVAL;
+    long n = file_pages(m->handle[a[0]], a[1], (unsigned)a[2], frames, false);
+    if (n < 0) return n;
+    window_put(thread, 0, frames, a[2] * sizeof(frames[0]));
+    return n;
+}

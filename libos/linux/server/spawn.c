@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Envs and threads of processes. Everything that a process starts with is made here, out of
+ * our frames, and all of it comes back when its env is destroyed, whatever the process did
+ * with it. A thread's badge is its place in the table and how often that was used. */
+#include "../signals.h"
+#include "files.h"
+#include "process.h"
+
+struct thread threads[LX_ALL_THREADS];
+static uint32_t thread_hint;
+static uint64_t lib_frame, lib_pages;
+static uint32_t sel_base; /* our selectors of envs, threads, their events */
+static uint32_t gate, fault_event;
+
+#define ENV_SEL(p) (sel_base + (uint32_t)((p)-processes))
+#define THREAD_SEL(t) (sel_base + LX_PROCESSES + 2 * (uint32_t)((t)-threads))
+#define FRAMES_ENV (3 + LX_TABLES)
+#define THREAD_TOP(i) (LX_THREAD_VA + ((i) + 1ul) * LX_THREAD_SPAN)
+#define UPCALL_TOP(i) (LX_THREAD_VA + (i)*LX_THREAD_SPAN + LX_THREAD_STACKS + EXO_PAGE)
+
+void lx_gate_entry(void);
+
+long spawn_init(const void *library, size_t size)
+{
+    lib_pages = (size + EXO_PAGE - 1) / EXO_PAGE;
+    if (!size || lib_pages > LX_LIB_PAGES) {
+        exo_printf("%s: the library has %lu pages, of at most %u\n", exo.start.name, lib_pages,
+                   LX_LIB_PAGES);
+        return -EXO_E_ARG;
+    }
+    uint32_t own = LX_PROCESSES + 2 * LX_ALL_THREADS;
+    if (exo.start.nsel < own + 128) {
+        exo_printf("%s: needs %u selectors\n", exo.start.name, own + 128);
+        return -EXO_E_LIMIT;
+    }
+    exo.start.nsel -= own; /* exo_sel_alloc leaves them alone */
+    sel_base = exo.start.nsel;
+    long frame = exo_map(EXO_ARCHIVE_VA - LX_LIB_PAGES * EXO_PAGE, lib_pages, EXO_R | EXO_W);
+    if (frame < 0) return frame;
+    lib_frame = (uint64_t)frame;
+    memcpy((void *)(EXO_ARCHIVE_VA - LX_LIB_PAGES * EXO_PAGE), library, size);
+    long r = exo_sel_alloc();
+    if (r < 0) return r;
+    gate = (uint32_t)r;
+    r = exo_gate_make(gate, exo.start.sel_thread, (uint64_t)lx_gate_entry, 0);
+    if (r < 0) return r;
+    r = exo_event_new(exo.start.sel_thread, LX_SERVER_FAULT);
+    fault_event = r < 0 ? 0 : (uint32_t)r;
+    return r < 0 ? r : 0;
+}
+
+/* ---- threads ------------------------------------------------------------------------- */
+
+static struct thread *thread_new(struct process *p, uint32_t index)
+{
+    for (uint32_t i = thread_hint; i < LX_ALL_THREADS; i++) {
+        struct thread *t = &threads[i];
+        if (t->process) continue;
+        thread_hint = i + 1;
+        t->process = p;
+        t->index = index;
+        t->generation++;
+        t->sel = THREAD_SEL(t);
+        t->event = THREAD_SEL(t) + 1;
+        t->waiting = NULL;
+        t->stopping = false;
+        p->threads[index] = t;
+        p->thread_count++;
+        return t;
+    }
+    return NULL;
+}
+
+static void thread_forget(struct thread *t)
+{
+    wait_end(t);
+    t->process->threads[t->index] = NULL;
+    t->process->thread_count--;
+    t->process = NULL;
+    thread_hint = EXO_MIN(thread_hint, (uint32_t)(t - threads));
+}
+
+static long drop(uint32_t sel)
+{
+    long r;
+    do
+        r = exo_cap_revoke(sel, 0, 0);
+    while (r == -EXO_E_AGAIN);
+    do
+        r = exo_cap_delete(sel);
+    while (r == -EXO_E_AGAIN);
+    return r;
+}
+
+void thread_end(struct thread *t)
+{
+    drop(t->event);
+    drop(t->sel);
+    thread_forget(t);
+}
+
+/* The thread's object, out of that frame and the next; gate and badge; handlers. */
+static long thread_object(struct process *p, struct thread *t, uint32_t frames_sel, uint64_t frame)
+{
+    uint32_t env = p->memory->env, sel = LX_SEL_THREAD + 3 * t->index;
+    uint64_t badge = (uint64_t)(t - threads) + 1 + ((uint64_t)t->generation << 16);
+    long r = exo_thread_make(t->sel, env, frames_sel, frame, exo.start.cpu);
+    if (r == 0) r = exo_event_make(t->event, t->sel, LX_EVENT);
+    if (r == 0) r = exo_cap_derive(gate, EXO_REF(env, sel), EXO_GATE_CALL, badge, 1);
+    if (r == 0) r = exo_thread_set(t->sel, EXO_SET_UPCALL, LX_LIB_UPCALL, UPCALL_TOP(t->index));
+    if (r == 0) r = exo_thread_set(t->sel, EXO_SET_FAULT, LX_SEL_FAULT, 0);
+    return r;
+}
+
+/* ---- envs --------------------------------------------------------------------------------- */
+
+static long caps_make(struct process *p, uint16_t private)
+{
+    uint32_t env = p->memory->env;
+    long r = exo_cap_derive(exo.start.block.sel, EXO_REF(env, LX_SEL_FILES), EXO_R | EXO_X, files_first,
+                            files_count_frames);
+    if (r == 0)
+        r = exo_cap_derive(exo.pool.sel, EXO_REF(env, LX_SEL_LIB), EXO_R | EXO_X, lib_frame, lib_pages);
+    if (r == 0)
+        r = exo_cap_derive(exo.pool.sel, EXO_REF(env, LX_SEL_SHARED), EXO_R, lx_shared_frame, 1);
+    if (r == 0)
+        r = exo_cap_derive(fault_event, EXO_REF(env, LX_SEL_FAULT), EXO_EVENT_SIGNAL, UINT64_MAX, 1);
+    if (r == 0)
+        r = exo_cap_derive(exo.pool.sel, EXO_REF(env, LX_SEL_OBJECTS), EXO_R | EXO_W | EXO_OBJECT,
+                           p->memory->objects, LX_OBJECT_FRAMES);
+    return r == 0 ? extent_derive(p, private, LX_SEL_DATA, EXO_R | EXO_W) : r;
+}
+
+static long bind(uint32_t env, uint64_t va, uint64_t n, uint32_t sel, uint64_t frame, unsigned rights)
+{
+    long r;
+    do
+        r = exo_page_bind(env, va, n, sel, frame, rights);
+    while (r == -EXO_E_AGAIN);
+    return r < 0 ? r : r == (long)n ? 0 : -EXO_E_ARG;
+}
+
+static long space_make(struct process *p, uint32_t first)
+{
+    uint32_t env = p->memory->env;
+    uint64_t objects = p->memory->objects;
+    long r = 0;
+    for (unsigned level = 3; level && r == 0; level--)
+        r = exo_pt_make(env, LX_LIB_VA, level, LX_SEL_OBJECTS, objects + 5 - level);
+    if (r == 0) r = bind(env, LX_LIB_VA, lib_pages, LX_SEL_LIB, lib_frame, EXO_R | EXO_X);
+    if (r == 0) r = bind(env, LX_SHARED_VA, 1, LX_SEL_SHARED, lx_shared_frame, EXO_R);
+    if (r == 0) r = bind(env, LX_THREAD_VA, 1, LX_SEL_OBJECTS, objects + 1, EXO_R | EXO_W);
+    if (r == 0)
+        r = bind(env, LX_THREAD_VA + LX_THREAD_WINDOW, LX_PRIVATE_DATA, LX_SEL_DATA, first,
+                 EXO_R | EXO_W);
+    if (r == 0)
+        r = bind(env, LX_DATA_VA, LX_DATA_CHUNK, LX_SEL_DATA, first + LX_PRIVATE_DATA, EXO_R | EXO_W);
+    return r;
+}
+
+/* The private block's window: zeroed, and what the first thread reads when it begins. */
+static void window_init(struct process *p, struct thread *t, uint32_t first)
+{
+    t->window = frame_data(first);
+    memset(t->window, 0, offsetof(struct lx_window, run));
+    t->window->start.objects = p->memory->objects;
+    t->window->start.data = first;
+    t->window->start.pid = (uint64_t)p->pid;
+    t->window->start.ppid = p->parent ? (uint64_t)p->parent->pid : 0;
+}
+
+/* The env of p with one thread, which is stopped. On an error spawn_end takes it all back. */
+static long env_build(struct process *p)
+{
+    struct process_memory *m = p->memory;
+    struct thread *t = thread_new(p, 0);
+    if (!t) return -EAGAIN;
+    t->tid = p->pid;
+    m->env = ENV_SEL(p);
+    long frame = exo_frames_alloc(&exo.pool, FRAMES_ENV, 1);
+    if (frame < 0) return -ENOMEM;
+    m->env_frame = (uint64_t)frame;
+    frame = exo_frames_alloc(&exo.pool, LX_OBJECT_FRAMES, 1);
+    if (frame < 0) return -ENOMEM;
+    m->objects = (uint64_t)frame;
+    long private = extent_new(p, LX_PRIVATE_FRAMES, LX_FOR_MEMORY);
+    if (private < 0) return private;
+    m->data[m->data_count++] = (uint16_t)private;
+    window_init(p, t, extent_first((uint16_t)private));
+    if (exo_env_make(m->env, exo.pool.sel, m->env_frame, LX_TABLES, 0) < 0) return -ENOMEM;
+    long r = caps_make(p, (uint16_t)private);
+    if (r == 0) r = thread_object(p, t, LX_SEL_OBJECTS, m->objects);
+    if (r == 0) r = space_make(p, extent_first((uint16_t)private));
+    if (r < 0) log_line("a process cannot be made: %s", exo_strerror(r));
+    return r < 0 ? -ENOMEM : 0;
+}
+
+void spawn_end(struct process *p)
+{
+    struct process_memory *m = p->memory;
+    if (m->env) drop(m->env);
+    for (uint32_t i = 0; i < LX_THREADS && p->thread_count; i++)
+        if (p->threads[i]) thread_forget(p->threads[i]);
+    if (m->objects) exo_frames_free(&exo.pool, m->objects, LX_OBJECT_FRAMES);
+    if (m->env_frame) exo_frames_free(&exo.pool, m->env_frame, FRAMES_ENV);
+    memory_end(p);
+    m->env = 0;
+    m->objects = m->env_frame = 0;
+}
+
+static uint8_t *private_data(const struct process *p)
+{
+    return (uint8_t *)frame_data(extent_first(p->memory->data[0])) + LX_PRIVATE_DATA * EXO_PAGE;
+}
+
+static long start(struct process *p, uint64_t word)
+{
+    return exo_thread_start(p->threads[0]->sel, LX_LIB_START, THREAD_TOP(0), word);
+}
+
+long spawn_first(const char *text, size_t size)
+{
+    struct process *p = process_new(NULL);
+    if (!p) return -EAGAIN;
+    fds_init(p);
+    long r = env_build(p);
+    if (r == 0) {
+        memset(private_data(p), 0, LX_DATA_CHUNK * EXO_PAGE);
+        memset(p->threads[0]->window->bytes, 0, LX_WINDOW_BYTES);
+        memcpy(p->threads[0]->window->bytes, text, EXO_MIN(size, LX_WINDOW_BYTES - 2));
+        r = start(p, LX_START_EXEC);
+    }
+    return r < 0 ? r : p->pid;
+}
+
+/* ---- fork ------------------------------------------------------------------------------------- */
+
+/* The parent's library data, as much as is in use, into the child's own. */
+static long data_copy(struct process *parent, struct process *child, uint64_t bytes)
+{
+    uint64_t first = EXO_MIN(bytes, LX_DATA_CHUNK * EXO_PAGE);
+    memcpy(private_data(child), private_data(parent), first);
+    for (uint32_t i = 1; i < parent->memory->data_count; i++) {
+        long r = op_data(child->threads[0], NULL);
+        if (r < 0) return r;
+        memcpy(frame_data(extent_first(child->memory->data[i])),
+               frame_data(extent_first(parent->memory->data[i])), LX_DATA_CHUNK * EXO_PAGE);
+    }
+    return 0;
+}
+
+long op_fork(struct thread *thread, const uint64_t a[6])
+{
+    struct process *parent = thread->process;
+    bool lend = a[0] & LX_FORK_VFORK;
+    if (a[0] & ~(uint64_t)LX_FORK_VFORK || a[2] > 64) return -EINVAL;
+    struct process *child = process_new(parent);
+    if (!child) return -EAGAIN;
+    child->exit_signal = (int)a[2];
+    long r = env_build(child);
+    if (r == 0) r = data_copy(parent, child, a[1]);
+    if (r == 0 && extents_fork(parent, child, lend) < 0) r = -ENOMEM;
+    if (r == 0) {
+        for (uint32_t i = 0; i < LX_HANDLES; i++)
+            if (parent->memory->handle[i]) file_get(child->memory->handle[i] = parent->memory->handle[i]);
+        fds_fork(parent, child);
+        child->vfork = lend;
+        child->threads[0]->window->refused = thread->window->refused;
+        if (start(child, LX_START_FORK) == 0) return child->pid;
+        r = -ENOMEM;
+        fds_end(child);
+    }
+    child->state = PROCESS_ZOMBIE;
+    spawn_end(child);
+    process_free(child);
+    return r;
+}
+
+long op_exec(struct thread *thread, const uint64_t a[6])
+{
+    struct process *p = thread->process;
+    char path[LX_PATH_MAX];
+    long r = window_path(thread, a[0], path);
+    if (r < 0) return r;
+    uint64_t n = EXO_MIN(a[2], LX_CMDLINE);
+    r = window_get(thread, a[1], p->cmdline, n);
+    if (r < 0) return r;
+    p->cmdline_length = (uint32_t)n;
+    exo_strcpy(p->path, path, sizeof(p->path));
+    const char *name = path;
+    for (const char *at = path; *at; at++)
+        if (*at == '/' && at[1]) name = at + 1;
+    exo_strcpy(p->name, name, sizeof(p->name));
+    fds_exec(p);
+    process_release(p);
+    return 0;
+}
+
+/* ---- more threads ----------------------------------------------------------------------------------- */
+
+long op_thread(struct thread *thread, const uint64_t a[6])
+{
+    struct process *p = thread->process;
+    uint64_t i = a[0];
+    if (!i || i >= LX_THREADS) return -EINVAL;
+    if (p->threads[i]) return -EEXIST;
+    return -ENOSYS;
+}
+
+long op_thread_end(struct thread *thread, const uint64_t a[6])
+{
+    (void)a;
+    if (thread->process->thread_count == 1) return -EINVAL;
+    thread_end(thread);
+    return 0;
+}
+
+void thread_wake(struct thread *thread) { exo_event_signal(thread->event); }
