@@ -74,7 +74,7 @@
 #define LX_SEL_FAULT 4 /* event of the server: a thread was stopped by a fault */
 #define LX_SEL_OBJECTS 5 /* frames for page tables and threads */
 #define LX_SEL_DATA 16 /* 16..31: private block, then chunks of data */
-#define LX_SEL_THREAD 32 /* 32 + 3 * i of thread i: its gate, its event, its frames */
+#define LX_SEL_THREAD 32 /* 32 + 4 * i of thread i: gate, event, frames of its object, its stacks */
 #define LX_SEL_EXTENT 128 /* 128..255: extents of memory */
 #define LX_EXTENTS 128
 #define LX_EXTENT_MAX 512 /* frames of one */

@@ -16,7 +16,7 @@ static struct thread_state *thread_init(struct exo_upcall_page *page)
     t->stack = base + LX_THREAD_SPAN;
     t->window = (struct lx_window *)(base + LX_THREAD_WINDOW);
     t->index = (uint32_t)((base - LX_THREAD_VA) / LX_THREAD_SPAN);
-    t->gate = LX_SEL_THREAD + 3 * t->index;
+    t->gate = LX_SEL_THREAD + 4 * t->index;
     t->event = t->gate + 1;
     page->event_mask = 0;
     return t;

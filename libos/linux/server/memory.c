@@ -206,6 +206,12 @@ void memory_end(struct process *process)
         exo_frames_free(&exo.pool, m->more[i].first, m->more[i].count);
     for (uint32_t i = 0; i < m->data_count; i++)
         extent_put(process, m->data[i]);
+    for (uint32_t i = 0; i < LX_THREADS; i++) {
+        if (m->thread[i].extent) extent_put(process, m->thread[i].extent);
+        if (m->thread[i].frames) exo_frames_free(&exo.pool, m->thread[i].frames, 2);
+        m->thread[i].extent = 0;
+        m->thread[i].frames = 0;
+    }
     for (uint32_t i = 0; i < LX_HANDLES; i++)
         if (m->handle[i]) file_put(m->handle[i]);
     memset(m->extent, 0, m->extents * sizeof(m->extent[0]));

@@ -23,6 +23,10 @@ struct process_memory {
         uint32_t first, count;
     } more[LX_OBJECTS_MORE];
     uint32_t more_count;
+    struct { /* of the other threads: frames of the object, extent of window and stacks */
+        uint32_t frames;
+        uint16_t extent;
+    } thread[LX_THREADS];
     uint16_t data[LX_DATA_SELS]; /* private block, chunks of library data */
     uint32_t data_count;
     struct file *handle[LX_HANDLES];

@@ -81,29 +81,21 @@ static void thread_forget(struct thread *t)
     thread_hint = EXO_MIN(thread_hint, (uint32_t)(t - threads));
 }
 
-static long drop(uint32_t sel)
+static void drop_ref(uint64_t ref)
 {
     long r;
     do
-        r = exo_cap_revoke(sel, 0, 0);
+        r = exo_cap_revoke(ref, 0, 0);
     while (r == -EXO_E_AGAIN);
     do
-        r = exo_cap_delete(sel);
+        r = exo_cap_delete(ref);
     while (r == -EXO_E_AGAIN);
-    return r;
-}
-
-void thread_end(struct thread *t)
-{
-    drop(t->event);
-    drop(t->sel);
-    thread_forget(t);
 }
 
 /* The thread's object, out of that frame and the next; gate and badge; handlers. */
 static long thread_object(struct process *p, struct thread *t, uint32_t frames_sel, uint64_t frame)
 {
-    uint32_t env = p->memory->env, sel = LX_SEL_THREAD + 3 * t->index;
+    uint32_t env = p->memory->env, sel = LX_SEL_THREAD + 4 * t->index;
     uint64_t badge = (uint64_t)(t - threads) + 1 + ((uint64_t)t->generation << 16);
     long r = exo_thread_make(t->sel, env, frames_sel, frame, exo.start.cpu);
     if (r == 0) r = exo_event_make(t->event, t->sel, LX_EVENT);
@@ -141,6 +133,16 @@ static long bind(uint32_t env, uint64_t va, uint64_t n, uint32_t sel, uint64_t f
     return r < 0 ? r : r == (long)n ? 0 : -EXO_E_ARG;
 }
 
+/* Upcall page, window and stacks of thread i: the object's second frame and a piece of memory. */
+static long thread_bind(uint32_t env, uint32_t i, uint32_t object_sel, uint64_t object,
+                        uint32_t sel, uint64_t first)
+{
+    uint64_t va = LX_THREAD_VA + i * (uint64_t)LX_THREAD_SPAN;
+    long r = bind(env, va, 1, object_sel, object + 1, EXO_R | EXO_W);
+    if (r < 0) return r;
+    return bind(env, va + LX_THREAD_WINDOW, LX_PRIVATE_DATA, sel, first, EXO_R | EXO_W);
+}
+
 static long space_make(struct process *p, uint32_t first)
 {
     uint32_t env = p->memory->env;
@@ -150,10 +152,7 @@ static long space_make(struct process *p, uint32_t first)
         r = exo_pt_make(env, LX_LIB_VA, level, LX_SEL_OBJECTS, objects + 5 - level);
     if (r == 0) r = bind(env, LX_LIB_VA, lib_pages, LX_SEL_LIB, lib_frame, EXO_R | EXO_X);
     if (r == 0) r = bind(env, LX_SHARED_VA, 1, LX_SEL_SHARED, lx_shared_frame, EXO_R);
-    if (r == 0) r = bind(env, LX_THREAD_VA, 1, LX_SEL_OBJECTS, objects + 1, EXO_R | EXO_W);
-    if (r == 0)
-        r = bind(env, LX_THREAD_VA + LX_THREAD_WINDOW, LX_PRIVATE_DATA, LX_SEL_DATA, first,
-                 EXO_R | EXO_W);
+    if (r == 0) r = thread_bind(env, 0, LX_SEL_OBJECTS, objects, LX_SEL_DATA, first);
     if (r == 0)
         r = bind(env, LX_DATA_VA, LX_DATA_CHUNK, LX_SEL_DATA, first + LX_PRIVATE_DATA, EXO_R | EXO_W);
     return r;
@@ -199,7 +198,7 @@ static long env_build(struct process *p)
 void spawn_end(struct process *p)
 {
     struct process_memory *m = p->memory;
-    if (m->env) drop(m->env);
+    if (m->env) drop_ref(m->env);
     for (uint32_t i = 0; i < LX_THREADS && p->thread_count; i++)
         if (p->threads[i]) thread_forget(p->threads[i]);
     if (m->objects) exo_frames_free(&exo.pool, m->objects, LX_OBJECT_FRAMES);
@@ -299,19 +298,77 @@ long op_exec(struct thread *thread, const uint64_t a[6])
 
 /* ---- more threads ----------------------------------------------------------------------------------- */
 
+/* Takes back what thread i was made of, when its object is gone. */
+static void thread_release(struct process *p, uint32_t i)
+{
+    struct process_memory *m = p->memory;
+    uint64_t va = LX_THREAD_VA + i * (uint64_t)LX_THREAD_SPAN;
+    while (exo_page_unbind(m->env, va, 1 + LX_PRIVATE_DATA) == -EXO_E_AGAIN)
+        ;
+    for (uint32_t k = 0; k < 4; k++)
+        drop_ref(EXO_REF(m->env, LX_SEL_THREAD + 4 * i + k));
+    if (m->thread[i].extent) extent_put(p, m->thread[i].extent);
+    if (m->thread[i].frames) exo_frames_free(&exo.pool, m->thread[i].frames, 2);
+    m->thread[i].extent = 0;
+    m->thread[i].frames = 0;
+}
+
+void thread_end(struct thread *t)
+{
+    struct process *p = t->process;
+    uint32_t i = t->index;
+    drop_ref(t->event);
+    drop_ref(t->sel);
+    thread_forget(t);
+    thread_release(p, i);
+}
+
+static long thread_build(struct process *p, struct thread *t)
+{
+    struct process_memory *m = p->memory;
+    uint32_t i = t->index, sel = LX_SEL_THREAD + 4 * i;
+    long frame = exo_frames_alloc(&exo.pool, 2, 1);
+    if (frame < 0) return -ENOMEM;
+    m->thread[i].frames = (uint32_t)frame;
+    long number = extent_new(p, LX_UNIT, LX_FOR_MEMORY);
+    if (number < 0) return number;
+    m->thread[i].extent = (uint16_t)number;
+    t->window = frame_data(extent_first((uint16_t)number));
+    memset(t->window, 0, offsetof(struct lx_window, run));
+    long r = exo_cap_derive(exo.pool.sel, EXO_REF(m->env, sel + 2), EXO_R | EXO_W | EXO_OBJECT,
+                            (uint64_t)frame, 2);
+    if (r == 0) r = extent_derive(p, (uint16_t)number, sel + 3, EXO_R | EXO_W);
+    if (r == 0) r = thread_object(p, t, sel + 2, (uint64_t)frame);
+    if (r == 0)
+        r = thread_bind(m->env, i, sel + 2, (uint64_t)frame, sel + 3, extent_first((uint16_t)number));
+    if (r == 0) r = exo_cap_derive(t->event, EXO_REF(m->env, sel + 1), EXO_EVENT_SIGNAL, UINT64_MAX, 1);
+    if (r == 0) { /* the first one, which the others have to wake, gets its own only now */
+        r = exo_cap_derive(p->threads[0]->event, EXO_REF(m->env, LX_SEL_THREAD + 1), EXO_EVENT_SIGNAL,
+                           UINT64_MAX, 1);
+        if (r == -EXO_E_FULL) r = 0;
+    }
+    return r < 0 ? -ENOMEM : 0;
+}
+
 long op_thread(struct thread *thread, const uint64_t a[6])
 {
     struct process *p = thread->process;
     uint64_t i = a[0];
     if (!i || i >= LX_THREADS) return -EINVAL;
     if (p->threads[i]) return -EEXIST;
-    return -ENOSYS;
+    struct thread *t = thread_new(p, (uint32_t)i);
+    if (!t) return -EAGAIN;
+    t->tid = pid_new();
+    long r = thread_build(p, t);
+    if (r == 0 && exo_thread_start(t->sel, LX_LIB_START, THREAD_TOP(i), a[1]) == 0) return t->tid;
+    thread_end(t);
+    return r < 0 ? r : -EAGAIN;
 }
 
 long op_thread_end(struct thread *thread, const uint64_t a[6])
 {
     (void)a;
-    if (thread->process->thread_count == 1) return -EINVAL;
+    if (!thread->index) return -EINVAL;
     thread_end(thread);
     return 0;
 }
