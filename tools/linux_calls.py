@@ -8,6 +8,7 @@ A line of the list is the call's name, whose it is, and how its arguments travel
 
     NAME server KIND...   carried to linuxd's call_NAME (server/)
     NAME library          done by the library's sys_NAME
+    NAME both             the same, which asks linuxd's call_NAME its own way
     NAME leaf             done by the library's leaf_NAME, which touches nothing of the program's
 
 Kinds: int, path, in:BYTES, out:BYTES, inout:BYTES, and with their length as the next
@@ -34,7 +35,8 @@ def read(path):
             words = line.split("#")[0].split()
             if not words:
                 continue
-            if len(words) < 2 or words[0] not in known or words[1] not in ("server", "library", "leaf"):
+            if len(words) < 2 or words[0] not in known or words[1] not in (
+                    "server", "library", "both", "leaf"):
                 sys.exit(f"{path}:{number}: {line.strip()}")
             if words[0] in seen:
                 sys.exit(f"{path}:{number}: {words[0]} is there twice")
@@ -55,11 +57,11 @@ def main():
         if owner == "leaf":
             leaves.append((number, name))
             continue
-        function = f"sys_{name}" if owner == "library" else "NULL"
+        function = f"sys_{name}" if owner in ("library", "both") else "NULL"
         library.append(f"[{number}] = {{{function}, {{{kinds}}}, {{{sizes}}}}}")
-        if owner == "server":
+        if owner in ("server", "both"):
             served.append((number, name))
-    own = [name for name, (_, owner, _) in calls.items() if owner == "library"]
+    own = [name for name, (_, owner, _) in calls.items() if owner in ("library", "both")]
     lines = ["/* SPDX-License-Identifier: MIT", " *", " * Made by tools/linux_calls.py from "
              "libos/linux/calls.list. */", "#ifndef LX_CALLS_H", "#define LX_CALLS_H",
              "#define LX_CALLS 512"]
