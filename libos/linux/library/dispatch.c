@@ -128,6 +128,8 @@ long call_server(struct thread_state *t, struct regs *r)
     if (result < 0) return result;
     result = server_wait(r->number, a, 0);
     if (result < 0) return result == -EINTR ? -RESTART_SYS : result;
+    if (spec->kind[1] == ARG_WIOV || (spec->kind[1] == ARG_WBUF && (uint64_t)result < u[2]))
+        return result ? write_rest(r, result) : 0;
     long error = unmarshal(t, spec, u);
     return error < 0 ? error : result;
 }

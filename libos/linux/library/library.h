@@ -247,6 +247,9 @@ typedef long sys_function(struct thread_state *t, struct regs *r);
 
 /* What calls.list says of the call in r->number, done: arguments to the server, results back. */
 long call_server(struct thread_state *t, struct regs *r);
+/* poll.c: a write took `done` bytes, which may be fewer than it was given: the rest of it too,
+ * as a file that blocks does it. How many in all. */
+long write_rest(const struct regs *r, long done);
 
 /* fork.c: clone where it makes a process. */
 long fork_clone(struct thread_state *t, struct regs *r);
