@@ -6,7 +6,8 @@
  * System V ABI, AMD64 supplement, 3.4; Linux' elf(5), execve(2). */
 #include "library.h"
 #include <asm/signal.h>
-#include <elf.h>
+#include <linux/auxvec.h>
+#include <linux/elf.h>
 #include <linux/mman.h>
 #include "text.h"
 
