@@ -90,7 +90,8 @@ void server_timer(uint64_t deadline)
 {
     uint64_t now = time_boot();
     uint64_t wait = deadline > now ? deadline - now : 1;
-    uint64_t ticks = (uint64_t)(((__uint128_t)wait << 32) / lx_shared->ns_mult);
+    uint64_t khz = exo.start.tsc_hz / 1000;
+    uint64_t ticks = wait / 1000000 * khz + wait % 1000000 * khz / 1000000 + 1;
     exo_timer_set(deadline ? exo_tsc() + ticks : 0, LX_SERVER_TIMER);
 }
 
