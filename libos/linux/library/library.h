@@ -13,6 +13,8 @@
 #include "../proto.h"
 #include "exo_stubs.h"
 
+#pragma GCC visibility push(hidden) /* no global offset table */
+
 #define PAGE 4096ul
 
 /* The program's registers while one of its threads is in here. entry.S knows the order. */
