@@ -163,12 +163,16 @@ build/user/bench/primitives.elf: build/user/tests/vmboot/vmtests/monitor.o
 
 # ---- the Linux library: a flat image that linuxd finds in the boot archive ---------------------
 
-linux_library := $(call objects,libos/linux/library)
+linux_library := $(call objects,libos/linux/library) \
+  $(patsubst %,build/user/libos/linux/library/exo-%.o,string print)
+build/user/libos/linux/library/exo-%.o: lib/exo/%.c | $(generated)
+	@mkdir -p $(@D)
+	@$(CC) $(user_flags) $(user_extra) -c -o $@ $<
 -include $(linux_library:.o=.d)
-build/user/linux-library.elf: libos/linux/library/library.ld $(linux_library) $(lib)
+build/user/linux-library.elf: libos/linux/library/library.ld $(linux_library)
 	@echo '  LD $@'
 	@$(LD) -static -nostdlib -no-pie --gc-sections --build-id=none --no-warn-rwx-segments -z noexecstack \
-	  -T $< -o $@ $(linux_library) build/user/lib/exo/string.o build/user/lib/exo/print.o
+	  -T $< -o $@ $(linux_library)
 
 build/user/linux-library: build/user/linux-library.elf
 	@objcopy -O binary $< $@
