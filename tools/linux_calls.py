@@ -49,11 +49,10 @@ def read(path):
 
 def main():
     calls = read(sys.argv[1])
-    library, leaves, served, names = [], [], [], []
+    library, leaves, served = [], [], []
     for name, (number, owner, args) in calls.items():
         kinds = ", ".join(str(KINDS[kind]) for kind, _ in args) or "0"
         sizes = ", ".join(size for _, size in args) or "0"
-        names.append(f'[{number}] = "{name}"')
         if owner == "leaf":
             leaves.append((number, name))
             continue
@@ -77,7 +76,8 @@ def main():
     macro("LX_LEAF_TABLE", [f"[{n}] = leaf_{name}," for n, name in leaves])
     macro("LX_SERVER_DECLARATIONS", [f"call_function call_{name};" for _, name in served])
     macro("LX_SERVER_TABLE", [f"[{n}] = call_{name}," for n, name in served])
-    macro("LX_NAMES", [part + "," for part in names])
+    macro("LX_NAMES", [f'[{number}] = "{name}",' for name, number in numbers().items()
+                       if number < 512])
     lines.append("#endif")
     with open(sys.argv[2], "w", encoding="ascii") as out:
         out.write("\n".join(lines) + "\n")
