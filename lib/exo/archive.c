@@ -7,8 +7,6 @@
 
 #define ARCHIVE_FRAMES 262144 /* the room from EXO_ARCHIVE_VA on, and EXO_FILES_VA */
 #define HEADER 110
-#define FIELD_SIZE 54 /* eight hexadecimal digits: c_filesize */
-#define FIELD_NAME 94 /* c_namesize */
 
 /* Eight hexadecimal digits, or -1. */
 static int64_t hex8(const char *at)
@@ -26,22 +24,35 @@ static int64_t hex8(const char *at)
     return value;
 }
 
+bool exo_archive_next(const char *archive, uint64_t size, uint64_t *at,
+                      struct exo_archive_entry *entry)
+{
+    if (*at > size || size - *at < HEADER || memcmp(archive + *at, "070701", 6)) return false;
+    for (unsigned i = 0; i < EXO_COUNT(entry->field); i++) {
+        int64_t value = hex8(archive + *at + 6 + 8ul * i);
+        if (value < 0) return false;
+        entry->field[i] = (uint32_t)value;
+    }
+    uint64_t bytes = entry->field[EXO_CPIO_SIZE], length = entry->field[EXO_CPIO_NAME];
+    if (length < 1 || length > size - *at - HEADER) return false;
+    entry->name = archive + *at + HEADER;
+    uint64_t data = (*at + HEADER + length + 3) & ~3ul;
+    if (entry->name[length - 1] || data > size || bytes > size - data) return false;
+    if (entry->name[0] == '.' && entry->name[1] == '/') entry->name += 2;
+    entry->file = (struct exo_file){archive + data, bytes};
+    *at = (data + bytes + 3) & ~3ul;
+    return true;
+}
+
 bool exo_archive_parse(const char *archive, uint64_t size, const char *name, struct exo_file *file)
 {
+    struct exo_archive_entry entry;
     uint64_t at = 0;
-    while (at <= size && size - at >= HEADER && !memcmp(archive + at, "070701", 6)) {
-        int64_t bytes = hex8(archive + at + FIELD_SIZE);
-        int64_t length = hex8(archive + at + FIELD_NAME);
-        if (bytes < 0 || length < 1 || (uint64_t)length > size - at - HEADER) return false;
-        const char *entry = archive + at + HEADER;
-        uint64_t data = (at + HEADER + (uint64_t)length + 3) & ~3ul;
-        if (entry[length - 1] || data > size || (uint64_t)bytes > size - data) return false;
-        if (!strcmp(entry[0] == '.' && entry[1] == '/' ? entry + 2 : entry, name)) {
-            *file = (struct exo_file){archive + data, (uint64_t)bytes};
+    while (exo_archive_next(archive, size, &at, &entry))
+        if (!strcmp(entry.name, name)) {
+            *file = entry.file;
             return true;
         }
-        at = (data + (uint64_t)bytes + 3) & ~3ul;
-    }
     return false;
 }
 

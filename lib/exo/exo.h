@@ -313,6 +313,26 @@ struct exo_file {
     const char *data;
     uint64_t size;
 };
+/* An entry of a cpio archive (newc). field: the header's numbers in their order. */
+#define EXO_CPIO_INODE 0
+#define EXO_CPIO_MODE 1
+#define EXO_CPIO_UID 2
+#define EXO_CPIO_GID 3
+#define EXO_CPIO_LINKS 4
+#define EXO_CPIO_TIME 5
+#define EXO_CPIO_SIZE 6
+#define EXO_CPIO_RDEV_MAJOR 9
+#define EXO_CPIO_RDEV_MINOR 10
+#define EXO_CPIO_NAME 11
+struct exo_archive_entry {
+    const char *name; /* without a leading "./" */
+    struct exo_file file;
+    uint32_t field[13];
+};
+/* Reads the entry at *at, which moves behind it; false: the archive ends or is damaged
+ * there, and *at stays. */
+bool exo_archive_next(const char *archive, uint64_t size, uint64_t *at,
+                      struct exo_archive_entry *entry);
 /* Finds a file of a cpio archive (newc); false: none of that name, or the archive is
  * damaged before it. */
 bool exo_archive_parse(const char *archive, uint64_t size, const char *name, struct exo_file *file);

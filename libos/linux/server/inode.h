@@ -27,11 +27,15 @@ struct lock;
 struct filesystem {
     const char *type; /* "tmpfs" */
     uint32_t device; /* st_dev */
+    bool fixed; /* names cannot be made, changed or removed: /proc */
+    bool detached; /* unmounted; freed with its last inode */
     struct inode *root, *covered; /* covered: the directory it is mounted on; NULL for / */
     struct filesystem *next; /* in the order they were mounted */
-    uint64_t pages_max, pages; /* of file contents */
+    uint64_t pages, pages_max; /* of file contents */
+    uint64_t inodes, held; /* there are; with references */
     char source[32], path[128]; /* for /proc/mounts */
 };
+extern struct filesystem root_fs; /* mounted on / */
 
 struct entry {
     struct entry *hash_next;
@@ -47,7 +51,6 @@ struct inode {
     uint32_t nlink;
     uint32_t references;
     uint32_t uid, gid;
-    uint32_t mapped; /* pages handed out by file_pages: it may be written behind our back */
     uint64_t number, size, rdev;
     int64_t atime, mtime, ctime; /* nanoseconds since 1970 */
     struct filesystem *fs;
@@ -70,9 +73,19 @@ struct inode {
         char *target; /* symbolic link; size is its length */
         struct pipe *pipe; /* fifo: pipe.h */
     };
-    struct proc_node *proc; /* of /proc: proc.h; else NULL */
+    struct { /* of /proc: proc.h */
+        const struct proc_node *node; /* else NULL */
+        int pid, fd;
+    } proc;
 };
 
+/* The one that lies over a directory, through all its mounts. */
+static inline struct inode *inode_top(struct inode *inode)
+{
+    while (inode->mounted)
+        inode = inode->mounted;
+    return inode;
+}
 /* Where an open directory is: at `at`, or behind the last one when NULL. */
 struct cursor {
     struct cursor *next, **link;
@@ -84,8 +97,7 @@ struct inode *inode_new(struct filesystem *fs, uint32_t mode);
 void inode_get(struct inode *inode);
 /* Gives a reference back: what has neither these nor entries is freed with its pages. */
 void inode_put(struct inode *inode);
-uint64_t inode_count(void);
-uint64_t entry_count(void);
+extern uint64_t inode_count, entry_count; /* there are */
 static inline bool inode_is(const struct inode *inode, uint32_t type)
 {
     return (inode->mode & S_IFMT) == type;
@@ -98,7 +110,9 @@ struct name {
     const char *text;
     uint32_t length, hash;
 };
-void name_hash(struct name *name);
+#define LX_NAME_ROOM (LX_NAME_MAX + 9)
+/* A name from elsewhere, copied to room. length: at most LX_NAME_MAX. */
+void name_from(struct name *name, char room[LX_NAME_ROOM], const char *text, size_t length);
 /* Takes the name at the start of `path`, up to a slash or the end: its length, its hash.
  * path: 8 bytes behind its end can be read. */
 void name_take(struct name *name, const char *path);
@@ -108,10 +122,22 @@ struct entry *entry_find(const struct inode *directory, const struct name *name)
 long entry_add(struct inode *directory, const struct name *name, struct inode *inode);
 /* Removes it; the inode may be gone after that. */
 void entry_remove(struct entry *entry);
-/* The entry's inode is another one from now on (rename over it): the old one's nlink. */
-void entry_replace(struct entry *entry, struct inode *inode);
+/* Moves it to that name of the directory, over the entry `over` (NULL: none there), whose
+ * inode loses a name: 0 or -ENOSPC. */
+long entry_move(struct entry *entry, struct inode *directory, const struct name *name,
+                struct entry *over);
+/* The two entries exchange their inodes. */
+void entry_exchange(struct entry *a, struct entry *b);
 /* Makes an inode and its entry; NULL when there is no memory. No reference. */
 struct inode *inode_make(struct inode *directory, const struct name *name, uint32_t mode);
+
+/* Makes a symbolic link: 0 or -ENOSPC. */
+long symlink_make(struct inode *directory, const struct name *name, const char *target);
+/* The directory that a path below `directory` leads to, and in *name (kept in room) the
+ * path's last name; *path moves there too. Directories are made. NULL: something else is in
+ * the way, a name is empty or too long, or there is no memory. Links are not followed. */
+struct inode *tree_directory(struct inode *directory, const char **path, struct name *name,
+                             char room[LX_NAME_ROOM]);
 
 /* ---- the walk (path.c) ----------------------------------------------------------------- */
 #define WALK_FOLLOW 1u /* a symbolic link at the end is followed */
@@ -120,15 +146,18 @@ struct inode *inode_make(struct inode *directory, const struct name *name, uint3
 #define LX_PATH_ROOM (LX_PATH_MAX + 8) /* of a path's buffer: words are read */
 
 struct walk {
-    struct inode *inode; /* what the path leads to; NULL: not there (WALK_PARENT) */
-    struct inode *directory; /* WALK_PARENT: where the last name is, or would be */
-    struct entry *entry; /* the last name's; NULL: none, or it is `.`, `..`, `/` */
-    struct name last; /* the last name; length 0: the path is only slashes */
-    bool special; /* the last name is `.` or `..`, or there is none */
+    struct inode *inode; /* what the path leads to; NULL: not there (WALK_PARENT), or `magic`
+                            has none */
+    struct inode *directory; /* where the last name is, or would be */
+    struct entry *entry; /* the last name's; NULL: none, or `special` */
+    struct name last; /* the last name */
+    bool special; /* the last name is `.` or `..`, or there is none, or it jumped */
+    unsigned dots; /* special: of how many dots its last name is, 0 to 2 */
     bool slash; /* the path ends with one: it must be a directory */
-    struct file *magic; /* followed a link of /proc to an open file: that one */
+    struct file *magic; /* it led (WALK_EMPTY, /proc) to this open file: its inode if it has one */
     char path[LX_PATH_ROOM]; /* last points in here, or into `target` */
-    char target[LX_PATH_ROOM];
+    char target[LX_PATH_ROOM]; /* the path after a link was followed */
+    char link[LX_PATH_MAX]; /* a link's text */
 };
 extern struct walk walk_first, walk_second; /* there is one call at a time, with two paths */
 

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Inodes and the entries of directories: made, found, counted, freed. inode.h says who
+ * holds what. Every structure is the server's own heap; the server is one thread. */
+#include "inode.h"
+#include "data.h"
+#include "files.h"
+#include "../../../lib/exo/exo.h"
+
+#define BUCKETS 16384u
+#define BYTES_ONE 0x0101010101010101ul
+#define BYTES_HIGH 0x8080808080808080ul
+#define BYTES_SLASH 0x2f2f2f2f2f2f2f2ful
+#define MIX 0x9e3779b97f4a7c15ul /* 2^64 / golden ratio */
+
+static struct entry *buckets[BUCKETS];
+static uint64_t next_inode = 1;
+uint64_t inode_count, entry_count;
+
+/* ---- names ---- */
+
+static inline uint64_t word_at(const char *at)
+{
+    uint64_t word;
+    __builtin_memcpy(&word, at, 8);
+    return word;
+}
+
+/* The high bit of each byte that is zero; above the lowest such byte it can be wrong. */
+static inline uint64_t bytes_zero(uint64_t word) { return (word - BYTES_ONE) & ~word & BYTES_HIGH; }
+
+static inline uint64_t hash_mix(uint64_t hash, uint64_t word)
+{
+    hash = (hash ^ word) * MIX;
+    return hash ^ hash >> 32;
+}
+
+void name_take(struct name *name, const char *path)
+{
+    uint64_t hash = 0, word, end;
+    const char *at = path;
+    for (;; at += 8) {
+        word = word_at(at);
+        end = bytes_zero(word) | bytes_zero(word ^ BYTES_SLASH);
+        if (end) break;
+        hash = hash_mix(hash, word);
+    }
+    unsigned bytes = (unsigned)__builtin_ctzl(end) / 8;
+    hash = hash_mix(hash, word & ((1ul << (8 * bytes)) - 1));
+    name->text = path;
+    name->length = (uint32_t)(at - path) + bytes;
+    name->hash = (uint32_t)hash;
+}
+
+void name_from(struct name *name, char room[LX_NAME_ROOM], const char *text, size_t length)
+{
+    memcpy(room, text, length);
+    memset(room + length, 0, 8);
+    name_take(name, room);
+}
+
+static inline struct entry **bucket_of(const struct inode *directory, uint32_t hash)
+{
+    return &buckets[(hash ^ (uint32_t)(directory->number * MIX >> 40)) % BUCKETS];
+}
+
+static bool name_equal(const struct entry *entry, const struct name *name)
+{
+    uint32_t i = 0, words = name->length / 8;
+    for (; i < words; i++)
+        if (entry->name[i] != word_at(name->text + 8ul * i)) return false;
+    uint64_t mask = (1ul << (8 * (name->length % 8))) - 1;
+    return entry->name[i] == (word_at(name->text + 8ul * i) & mask);
+}
+
+struct entry *entry_find(const struct inode *directory, const struct name *name)
+{
+    struct entry *entry = *bucket_of(directory, name->hash);
+    for (; entry; entry = entry->hash_next)
+        if (entry->hash == name->hash && entry->parent == directory &&
+            entry->length == name->length && name_equal(entry, name))
+            return entry;
+    return NULL;
+}
+
+/* ---- inodes ---- */
+
+struct inode *inode_new(struct filesystem *fs, uint32_t mode)
+{
+    struct inode *inode = malloc(sizeof(*inode));
+    if (!inode) return NULL;
+    int64_t now = (int64_t)time_real();
+    *inode = (struct inode){
+        .mode = mode,
+        .references = 1,
+        .number = next_inode++,
+        .atime = now,
+        .mtime = now,
+        .ctime = now,
+        .fs = fs,
+    };
+    if (inode_is(inode, S_IFDIR)) {
+        inode->dir.next_number = 2;
+        inode->dir.parent = inode;
+    }
+    fs->inodes++;
+    fs->held++;
+    inode_count++;
+    return inode;
+}
+
+void inode_get(struct inode *inode)
+{
+    if (!inode->references++) inode->fs->held++;
+}
+
+/* Frees it: the directory that it held a reference of, or NULL. */
+static struct inode *inode_free(struct inode *inode)
+{
+    struct inode *parent = NULL;
+    if (inode_is(inode, S_IFREG))
+        data_truncate(inode, 0);
+    else if (inode_is(inode, S_IFLNK))
+        free(inode->target);
+    else if (inode_is(inode, S_IFDIR) && inode->dir.parent != inode)
+        parent = inode->dir.parent;
+    inode_count--;
+    if (!--inode->fs->inodes && inode->fs->detached) free(inode->fs);
+    free(inode);
+    return parent;
+}
+
+void inode_put(struct inode *inode)
+{
+    while (inode && !--inode->references) {
+        inode->fs->held--;
+        inode = inode->nlink ? NULL : inode_free(inode);
+    }
+}
+
+void inode_changed(struct inode *inode) { inode->ctime = (int64_t)time_real(); }
+
+void inode_modified(struct inode *inode) { inode->ctime = inode->mtime = (int64_t)time_real(); }
+
+/* ---- entries ---- */
+
+/* One name less. A directory that loses its name loses `.` too, and keeps its parent. */
+static void inode_unlink(struct inode *inode)
+{
+    inode_get(inode);
+    inode->nlink--;
+    if (inode_is(inode, S_IFDIR)) {
+        inode->nlink--;
+        inode->dir.parent->nlink--;
+        inode->dir.self = NULL;
+        inode_get(inode->dir.parent);
+    }
+    inode_changed(inode);
+    inode_put(inode);
+}
+
+/* The directory is where that entry says. */
+static void directory_moved(struct inode *inode, struct entry *entry)
+{
+    inode->dir.parent = entry->parent;
+    inode->dir.self = entry;
+    entry->parent->nlink++;
+}
+
+static void inode_link(struct inode *inode, struct entry *entry)
+{
+    entry->inode = inode;
+    inode->nlink++;
+    if (inode_is(inode, S_IFDIR)) {
+        inode->nlink++;
+        directory_moved(inode, entry);
+    }
+    inode_changed(inode);
+}
+
+/* An entry without an inode, in its place; NULL when there is no memory. */
+static struct entry *entry_new(struct inode *directory, const struct name *name)
+{
+    uint32_t words = name->length / 8 + 1;
+    struct entry *entry = malloc(sizeof(*entry) + words * 8ul);
+    if (!entry) return NULL;
+    entry->name[words - 1] = 0;
+    memcpy(entry->name, name->text, name->length);
+    entry->hash = name->hash;
+    entry->length = name->length;
+    entry->parent = directory;
+    entry->number = directory->dir.next_number++;
+    struct entry **bucket = bucket_of(directory, name->hash);
+    entry->hash_next = *bucket;
+    *bucket = entry;
+    entry->next = NULL;
+    entry->previous = directory->dir.last;
+    *(entry->previous ? &entry->previous->next : &directory->dir.first) = entry;
+    directory->dir.last = entry;
+    entry_count++;
+    inode_modified(directory);
+    return entry;
+}
+
+/* Takes an entry out of its directory; nothing is said of its inode. */
+static void entry_free(struct entry *entry)
+{
+    struct inode *directory = entry->parent;
+    struct entry **link = bucket_of(directory, entry->hash);
+    while (*link != entry)
+        link = &(*link)->hash_next;
+    *link = entry->hash_next;
+    for (struct cursor *cursor = directory->dir.cursors; cursor; cursor = cursor->next)
+        if (cursor->at == entry) cursor->at = entry->next;
+    *(entry->previous ? &entry->previous->next : &directory->dir.first) = entry->next;
+    *(entry->next ? &entry->next->previous : &directory->dir.last) = entry->previous;
+    inode_modified(directory);
+    entry_count--;
+    free(entry);
+}
+
+long entry_add(struct inode *directory, const struct name *name, struct inode *inode)
+{
+    struct entry *entry = entry_new(directory, name);
+    if (!entry) return -ENOSPC;
+    inode_link(inode, entry);
+    return 0;
+}
+
+void entry_remove(struct entry *entry)
+{
+    struct inode *inode = entry->inode;
+    inode_get(inode);
+    inode_unlink(inode);
+    entry_free(entry);
+    inode_put(inode);
+}
+
+long entry_move(struct entry *entry, struct inode *directory, const struct name *name,
+                struct entry *over)
+{
+    struct inode *inode = entry->inode;
+    if (over) {
+        inode_unlink(over->inode);
+        inode_modified(directory);
+    } else if (!(over = entry_new(directory, name))) {
+        return -ENOSPC;
+    }
+    over->inode = inode;
+    if (inode_is(inode, S_IFDIR)) {
+        entry->parent->nlink--;
+        directory_moved(inode, over);
+    }
+    entry_free(entry);
+    inode_changed(inode);
+    return 0;
+}
+
+void entry_exchange(struct entry *a, struct entry *b)
+{
+    struct inode *inode = a->inode;
+    a->inode = b->inode;
+    b->inode = inode;
+    if (inode_is(inode, S_IFDIR)) a->parent->nlink--;
+    if (inode_is(a->inode, S_IFDIR)) b->parent->nlink--;
+    if (inode_is(inode, S_IFDIR)) directory_moved(inode, b);
+    if (inode_is(a->inode, S_IFDIR)) directory_moved(a->inode, a);
+    inode_modified(a->parent);
+    inode_modified(b->parent);
+    inode_changed(a->inode);
+    inode_changed(b->inode);
+}
+
+struct inode *inode_make(struct inode *directory, const struct name *name, uint32_t mode)
+{
+    struct inode *inode = inode_new(directory->fs, mode);
+    if (!inode) return NULL;
+    if (entry_add(directory, name, inode) < 0) {
+        inode_put(inode);
+        return NULL;
+    }
+    inode_put(inode);
+    return inode;
+}
+
+long symlink_make(struct inode *directory, const struct name *name, const char *target)
+{
+    size_t length = strlen(target);
+    char *text = malloc(length + 1);
+    struct inode *inode = text ? inode_make(directory, name, S_IFLNK | 0777) : NULL;
+    if (!inode) {
+        free(text);
+        return -ENOSPC;
+    }
+    memcpy(text, target, length + 1);
+    inode->target = text;
+    inode->size = length;
+    return 0;
+}

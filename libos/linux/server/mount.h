@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Mounted file systems. */
+#ifndef LX_MOUNT_H
+#define LX_MOUNT_H
+#include "inode.h"
+
+/* Mounts fs, whose type, source and path are set, on a directory (NULL: it becomes /): makes
+ * its root. 0 or -ENOMEM. */
+long fs_mount(struct filesystem *fs, struct inode *covered, uint32_t mode);
+#endif

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The walk along a path, and the way back. Paths are copies in struct walk: nobody changes
+ * them meanwhile. Bounded: names of at most LX_PATH_MAX bytes, LX_SYMLINKS links. */
+#include "proc.h"
+#include "../../../lib/exo/exo.h"
+
+struct walk walk_first, walk_second;
+
+/* Where a path begins: NULL and *error when the descriptor is not good for that. */
+static struct inode *walk_start(struct process *process, int dirfd, struct file **magic,
+                                long *error)
+{
+    if (dirfd == AT_FDCWD) return process->cwd;
+    struct file *file = dirfd >= 0 && dirfd < LX_FDS ? process->fds[dirfd].file : NULL;
+    if (!file) {
+        *error = -EBADF;
+        return NULL;
+    }
+    *magic = file;
+    *error = -ENOTDIR;
+    return file->inode;
+}
+
+static struct inode *walk_up(struct inode *inode, const struct inode *root)
+{
+    while (inode != root && inode == inode->fs->root && inode->fs->covered)
+        inode = inode->fs->covered;
+    return inode == root ? inode : inode_top(inode->dir.parent);
+}
+
+/* Follows a link: 0 and the rest of the path is its text and `rest`, from *inode on; or
+ * 1 when it leads to walk->inode at once (in *inode). */
+static long walk_link(struct walk *walk, struct process *process, struct inode *link,
+                      struct inode **inode, const char **at, const char *rest)
+{
+    char *to = walk->target;
+    size_t length, left = strlen(rest);
+    if (link->proc.node) {
+        struct inode *jump;
+        if (proc_jump(link, &jump, &walk->magic)) {
+            *inode = jump;
+            *at = rest;
+            return 1;
+        }
+        long r = proc_link(link, walk->link, sizeof(walk->link));
+        if (r < 0) return r;
+        length = strlen(walk->link);
+    } else {
+        length = link->size;
+        memcpy(walk->link, link->target, length);
+    }
+    if (length + left >= LX_PATH_MAX) return -ENAMETOOLONG;
+    memmove(to + length, rest, left + 1);
+    memcpy(to, walk->link, length);
+    if (*to == '/') *inode = process->root;
+    *at = to;
+    return 0;
+}
+
+/* The name at the end of the path, not followed: what it is. */
+static void walk_last(struct walk *walk, struct inode *directory, struct entry *entry,
+                      struct inode *inode)
+{
+    walk->directory = directory;
+    walk->entry = entry;
+    walk->inode = inode;
+}
+
+static long walk_end(struct walk *walk, struct inode *inode, unsigned dots, bool slash)
+{
+    walk->special = true;
+    walk->dots = dots;
+    walk->last.length = 0;
+    walk_last(walk, inode, NULL, inode);
+    if (slash && (!inode || !inode_is(inode, S_IFDIR)) && !walk->magic) return -ENOTDIR;
+    return 0;
+}
+
+static inline unsigned name_dots(const struct name *name)
+{
+    if (name->length > 2 || name->text[0] != '.') return 0;
+    return name->length == 1 ? 1 : name->text[1] == '.' ? 2 : 0;
+}
+
+/* One name of the walk, not `.` or `..`, in `directory`. */
+static inline struct inode *walk_find(struct inode *directory, const struct name *name,
+                                      struct entry **entry)
+{
+    *entry = entry_find(directory, name);
+    if (*entry) return inode_top((*entry)->inode);
+    return directory->proc.node ? proc_find(directory, name) : NULL;
+}
+
+/* The walk from an inode on; at: the rest of the path. */
+static long walk_names(struct walk *walk, struct process *process, struct inode *inode,
+                       const char *at, uint32_t flags)
+{
+    unsigned links = 0;
+    for (;;) {
+        while (*at == '/')
+            at++;
+        if (!*at) return walk_end(walk, inode, 0, walk->slash);
+        if (!inode || !inode_is(inode, S_IFDIR)) return -ENOTDIR;
+        struct name *name = &walk->last;
+        walk->magic = NULL;
+        name_take(name, at);
+        if (name->length > LX_NAME_MAX) return -ENAMETOOLONG;
+        const char *rest = at + name->length;
+        while (*rest == '/')
+            rest++;
+        bool end = !*rest;
+        walk->slash = end && at[name->length] == '/';
+        unsigned dots = name_dots(name);
+        if (dots) {
+            if (dots == 2) inode = walk_up(inode, process->root);
+            if (end) return walk_end(walk, inode, dots, false);
+            at = rest;
+            continue;
+        }
+        struct entry *entry;
+        struct inode *found = walk_find(inode, name, &entry);
+        if (end && (flags & WALK_PARENT) && (!found || !(flags & WALK_FOLLOW))) {
+            walk_last(walk, inode, entry, found);
+            return 0;
+        }
+        if (!found) return -ENOENT;
+        if (inode_is(found, S_IFLNK) && (!end || walk->slash || (flags & WALK_FOLLOW))) {
+            if (++links > LX_SYMLINKS) return -ELOOP;
+            long r = walk_link(walk, process, found, &inode, &at, at + name->length);
+            if (r < 0) return r;
+            if (!r && !*at) return -ENOENT;
+            continue;
+        }
+        if (end) {
+            walk_last(walk, inode, entry, found);
+            return walk->slash && !inode_is(found, S_IFDIR) ? -ENOTDIR : 0;
+        }
+        inode = found;
+        at = rest;
+    }
+}
+
+long path_walk(struct walk *walk, struct process *process, int dirfd, uint32_t flags)
+{
+    long error = -ENOENT;
+    struct inode *inode;
+    if (walk == &walk_first) proc_sweep();
+    walk->magic = NULL;
+    walk->special = walk->slash = false;
+    if (walk->path[0] == '/') return walk_names(walk, process, process->root, walk->path, flags);
+    if (!walk->path[0] && !(flags & WALK_EMPTY)) return -ENOENT;
+    inode = walk_start(process, dirfd, &walk->magic, &error);
+    if (!walk->path[0]) {
+        if (!inode && !walk->magic) return error;
+        return walk_end(walk, inode, 0, false);
+    }
+    if (!inode) return error;
+    return walk_names(walk, process, inode, walk->path, flags);
+}
+
+long path_from(struct walk *walk, struct thread *thread, uint64_t dirfd, uint64_t offset,
+               uint32_t flags)
+{
+    long r = window_path(thread, offset, walk->path);
+    return r < 0 ? r : path_walk(walk, thread->process, (int)dirfd, flags);
+}
+
+/* ---- the way back ---- */
+
+/* Puts text before *at: false when there is no room. */
+static bool path_prepend(char **at, char *buffer, const char *text, size_t length)
+{
+    if ((size_t)(*at - buffer) < length) return false;
+    *at -= length;
+    memcpy(*at, text, length);
+    return true;
+}
+
+char *path_of(const struct inode *directory, const struct entry *entry, const struct inode *root,
+              char *buffer, size_t size)
+{
+    char *at = buffer + size - 1, proc[16];
+    *at = 0;
+    if (entry) {
+        directory = entry->parent;
+        if (!path_prepend(&at, buffer, (const char *)entry->name, entry->length) ||
+            !path_prepend(&at, buffer, "/", 1))
+            return NULL;
+    }
+    while (directory != root) {
+        if (directory == directory->fs->root && directory->fs->covered) {
+            directory = directory->fs->covered;
+            continue;
+        }
+        entry = directory->dir.self;
+        const char *name = entry ? (const char *)entry->name : proc_name(directory, proc);
+        if (!name) break;
+        if (!path_prepend(&at, buffer, name, strlen(name)) || !path_prepend(&at, buffer, "/", 1))
+            return NULL;
+        directory = directory->dir.parent;
+    }
+    if (!*at && !path_prepend(&at, buffer, "/", 1)) return NULL;
+    if (directory != root && !path_prepend(&at, buffer, "(unreachable)", 13)) return NULL;
+    return at;
+}
