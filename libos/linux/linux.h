@@ -16,6 +16,8 @@
 #ifndef O_CLOEXEC
 #define O_CLOEXEC 02000000
 #endif
+#define LX_RELEASE "6.1.0" /* what uname and /proc say: whose interface this is */
+#define LX_HOSTNAME "exovisor" /* at the start */
 #define LX_PATH_MAX 4096 /* bytes of a path, with its end */
 #define LX_NAME_MAX 255 /* bytes of a name in a directory */
 

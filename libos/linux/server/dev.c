@@ -4,10 +4,12 @@
  * owner: null, zero, full, random, urandom, kmsg. */
 #include "dev.h"
 #include "files.h"
+#include "log.h"
 #include "../../../lib/exo/exo.h"
 
 #define MEMORY_MAJOR 1 /* Linux' Documentation/admin-guide/devices.txt */
-#define RANDOM_PIECE 256
+#define RANDOM_PIECE 256 /* bytes at a time */
+#define KMSG_PIECE 512
 
 struct device {
     struct device *next;
@@ -62,8 +64,8 @@ long dev_unregister(const char *text)
     struct inode *directory = dev_directory(text, &name, room);
     struct entry *entry = directory ? entry_find(directory, &name) : NULL;
     if (!entry) return -ENOENT;
-    while (*link && ((*link)->rdev != entry->inode->rdev ||
-                     (*link)->type != (entry->inode->mode & S_IFMT)))
+    while (*link &&
+           ((*link)->rdev != entry->inode->rdev || (*link)->type != (entry->inode->mode & S_IFMT)))
         link = &(*link)->next;
     if (*link) {
         struct device *device = *link;
@@ -119,6 +121,19 @@ static long null_seek(struct file *file, int64_t offset, int whence)
     return 0;
 }
 
+static long kmsg_read(struct file *file, struct iobuf *io, uint64_t *pos)
+{
+    char bytes[KMSG_PIECE];
+    long done = 0;
+    (void)pos;
+    while (io->left) {
+        size_t n = log_read(&file->position, bytes, EXO_MIN(io->left, sizeof(bytes)));
+        if (!n) break;
+        done += (long)iobuf_put(io, bytes, n);
+    }
+    return done;
+}
+
 /* A line for the log; its priority "<n>" is not kept. */
 static long kmsg_write(struct file *file, struct iobuf *io, uint64_t *pos)
 {
@@ -141,7 +156,7 @@ static const struct file_ops zero_ops = {.read = zero_read, .write = null_write,
 static const struct file_ops full_ops = {.read = zero_read, .write = full_write, .seek = null_seek};
 static const struct file_ops random_ops = {
     .read = random_read, .write = null_write, .seek = null_seek};
-static const struct file_ops kmsg_ops = {.read = null_read, .write = kmsg_write};
+static const struct file_ops kmsg_ops = {.read = kmsg_read, .write = kmsg_write};
 
 /* data: the operations. */
 static long memory_open(void *data, uint32_t flags, struct file **file)

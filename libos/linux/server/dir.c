@@ -9,6 +9,7 @@
 #include "files.h"
 #include "proc.h"
 #include "../../../lib/exo/exo.h"
+#include <linux/fs.h>
 
 #define PROC_POSITION (1ul << 40)
 

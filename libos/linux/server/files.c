@@ -62,8 +62,7 @@ static long entry_contents(struct inode *inode, const struct exo_archive_entry *
         inode->target[size] = 0;
         inode->size = size;
     } else if (inode_is(inode, S_IFCHR) || inode_is(inode, S_IFBLK)) {
-        inode->rdev =
-            LX_DEV(entry->field[EXO_CPIO_RDEV_MAJOR], entry->field[EXO_CPIO_RDEV_MINOR]);
+        inode->rdev = LX_DEV(entry->field[EXO_CPIO_RDEV_MAJOR], entry->field[EXO_CPIO_RDEV_MINOR]);
     }
     inode->uid = entry->field[EXO_CPIO_UID];
     inode->gid = entry->field[EXO_CPIO_GID];

@@ -96,9 +96,10 @@ call_function call_open, call_openat, call_creat, call_memfd_create;
 /* fd.c */
 call_function call_close, call_close_range, call_dup, call_dup2, call_dup3, call_fcntl, call_flock;
 /* rw.c */
-call_function call_read, call_write, call_pread64, call_pwrite64, call_lseek, call_getdents,
-    call_getdents64, call_sendfile, call_copy_file_range, call_fsync, call_sync, call_syncfs,
-    call_ftruncate, call_truncate, call_fallocate, call_fadvise64;
+call_function call_read, call_write, call_readv, call_writev, call_preadv, call_pwritev,
+    call_pread64, call_pwrite64, call_lseek, call_getdents, call_getdents64, call_sendfile,
+    call_copy_file_range, call_fsync, call_fdatasync, call_sync, call_syncfs, call_ftruncate,
+    call_truncate, call_fallocate, call_fadvise64;
 /* stat.c */
 call_function call_stat, call_lstat, call_fstat, call_newfstatat, call_statx, call_statfs,
     call_fstatfs, call_access, call_faccessat, call_faccessat2, call_readlink, call_readlinkat,

@@ -144,15 +144,16 @@ void inode_modified(struct inode *inode) { inode->ctime = inode->mtime = (int64_
 
 /* ---- entries ---- */
 
-/* One name less. A directory that loses its name loses `.` too, and keeps its parent. */
-static void inode_unlink(struct inode *inode)
+/* The entry is not its name any more. A directory without it loses `.` too, and keeps its
+ * parent. */
+static void inode_unlink(struct inode *inode, const struct entry *entry)
 {
     inode_get(inode);
     inode->nlink--;
+    if (inode->entry == entry) inode->entry = NULL;
     if (inode_is(inode, S_IFDIR)) {
         inode->nlink--;
         inode->dir.parent->nlink--;
-        inode->dir.self = NULL;
         inode_get(inode->dir.parent);
     }
     inode_changed(inode);
@@ -163,13 +164,13 @@ static void inode_unlink(struct inode *inode)
 static void directory_moved(struct inode *inode, struct entry *entry)
 {
     inode->dir.parent = entry->parent;
-    inode->dir.self = entry;
     entry->parent->nlink++;
 }
 
 static void inode_link(struct inode *inode, struct entry *entry)
 {
     entry->inode = inode;
+    inode->entry = entry;
     inode->nlink++;
     if (inode_is(inode, S_IFDIR)) {
         inode->nlink++;
@@ -231,7 +232,7 @@ void entry_remove(struct entry *entry)
 {
     struct inode *inode = entry->inode;
     inode_get(inode);
-    inode_unlink(inode);
+    inode_unlink(inode, entry);
     entry_free(entry);
     inode_put(inode);
 }
@@ -241,12 +242,13 @@ long entry_move(struct entry *entry, struct inode *directory, const struct name 
 {
     struct inode *inode = entry->inode;
     if (over) {
-        inode_unlink(over->inode);
+        inode_unlink(over->inode, over);
         inode_modified(directory);
     } else if (!(over = entry_new(directory, name))) {
         return -ENOSPC;
     }
     over->inode = inode;
+    inode->entry = over;
     if (inode_is(inode, S_IFDIR)) {
         entry->parent->nlink--;
         directory_moved(inode, over);
@@ -261,6 +263,8 @@ void entry_exchange(struct entry *a, struct entry *b)
     struct inode *inode = a->inode;
     a->inode = b->inode;
     b->inode = inode;
+    inode->entry = b;
+    a->inode->entry = a;
     if (inode_is(inode, S_IFDIR)) a->parent->nlink--;
     if (inode_is(a->inode, S_IFDIR)) b->parent->nlink--;
     if (inode_is(inode, S_IFDIR)) directory_moved(inode, b);

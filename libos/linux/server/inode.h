@@ -55,12 +55,12 @@ struct inode {
     int64_t atime, mtime, ctime; /* nanoseconds since 1970 */
     struct filesystem *fs;
     struct inode *mounted; /* a directory: the root that covers it */
+    struct entry *entry; /* one of its names (a directory's only one); NULL: none known */
     struct lock *locks; /* lock.c */
     union {
         struct { /* directory */
             struct entry *first, *last;
             struct inode *parent; /* itself when it is the root of a file system */
-            struct entry *self; /* its entry in there; NULL: a root, or removed */
             struct cursor *cursors; /* open files that are somewhere in it */
             uint64_t next_number;
         } dir;
@@ -75,6 +75,7 @@ struct inode {
     };
     struct { /* of /proc: proc.h */
         const struct proc_node *node; /* else NULL */
+        struct inode *next; /* proc.c */
         int pid, fd;
     } proc;
 };

@@ -7,6 +7,7 @@
 #include "lock.h"
 #include "files.h"
 #include "../../../lib/exo/exo.h"
+#include <linux/fs.h>
 
 #define LOCKS_MAX 1024
 #define FOREVER INT64_MAX

@@ -244,7 +244,8 @@ long call_renameat2(struct thread *thread, const uint64_t a[6])
 
 /* ---- links read ---- */
 
-static long link_read(struct thread *thread, uint64_t dirfd, uint64_t path, const uint64_t buffer[2])
+static long link_read(struct thread *thread, uint64_t dirfd, uint64_t path,
+                      const uint64_t buffer[2])
 {
     struct iobuf io;
     if ((int)buffer[1] <= 0) return -EINVAL;

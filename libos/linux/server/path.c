@@ -193,7 +193,7 @@ char *path_of(const struct inode *directory, const struct entry *entry, const st
             directory = directory->fs->covered;
             continue;
         }
-        entry = directory->dir.self;
+        entry = directory->entry;
         const char *name = entry ? (const char *)entry->name : proc_name(directory, proc);
         if (!name) break;
         if (!path_prepend(&at, buffer, name, strlen(name)) || !path_prepend(&at, buffer, "/", 1))

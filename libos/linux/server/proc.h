@@ -6,8 +6,38 @@
  * it (proc.node, proc.pid, proc.fd of struct inode). */
 #ifndef LX_PROC_H
 #define LX_PROC_H
-#include "inode.h"
-#include "server.h"
+#include "files.h"
+
+/* A kind of inode in /proc. */
+enum proc_kind {
+    PROC_TEXT,
+    PROC_DIRECTORY,
+    PROC_PROCESSES,
+    PROC_FDS,
+    PROC_SELF,
+    PROC_CWD,
+    PROC_ROOT,
+    PROC_EXE,
+    PROC_FD
+};
+struct proc_node {
+    const char *name;
+    enum proc_kind kind;
+    uint32_t mode;
+    proc_generator *system; /* PROC_TEXT: of the system ... */
+    void (*process)(struct text *text, const struct process *process); /* ... or a process */
+};
+/* proc_process.c: what each process's directory has. */
+#define PROC_ENTRIES 16
+extern const struct proc_node proc_entries[PROC_ENTRIES];
+/* proc_system.c: the texts of the system. */
+struct proc_file {
+    const char *path;
+    proc_generator *generator;
+};
+extern const struct proc_file proc_files[];
+extern const unsigned proc_file_count;
+void proc_mounts(struct text *text);
 
 /* What the directory, one of /proc, has under that name besides its entries; NULL: nothing. */
 struct inode *proc_find(struct inode *directory, const struct name *name);

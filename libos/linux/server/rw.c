@@ -62,6 +62,10 @@ long call_read(struct thread *thread, const uint64_t a[6]) { return file_read(th
 
 long call_write(struct thread *thread, const uint64_t a[6]) { return file_write(thread, a, NULL); }
 
+long call_readv(struct thread *thread, const uint64_t a[6]) { return file_read(thread, a, NULL); }
+
+long call_writev(struct thread *thread, const uint64_t a[6]) { return file_write(thread, a, NULL); }
+
 long call_pread64(struct thread *thread, const uint64_t a[6])
 {
     uint64_t pos = a[3];
@@ -73,6 +77,10 @@ long call_pwrite64(struct thread *thread, const uint64_t a[6])
     uint64_t pos = a[3];
     return (int64_t)pos < 0 ? -EINVAL : file_write(thread, a, &pos);
 }
+
+long call_preadv(struct thread *thread, const uint64_t a[6]) { return call_pread64(thread, a); }
+
+long call_pwritev(struct thread *thread, const uint64_t a[6]) { return call_pwrite64(thread, a); }
 
 long call_lseek(struct thread *thread, const uint64_t a[6])
 {
@@ -197,6 +205,8 @@ long call_fsync(struct thread *thread, const uint64_t a[6])
     if (!file || file->flags & O_PATH) return -EBADF;
     return file->ops == &data_ops || file->ops == &directory_ops ? 0 : -EINVAL;
 }
+
+long call_fdatasync(struct thread *thread, const uint64_t a[6]) { return call_fsync(thread, a); }
 
 long call_syncfs(struct thread *thread, const uint64_t a[6])
 {

@@ -116,8 +116,8 @@ long call_fstat(struct thread *thread, const uint64_t a[6])
 static long walk_flags(uint32_t flags, uint32_t allowed, uint32_t *how)
 {
     if (flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | allowed)) return -EINVAL;
-    *how = (flags & AT_SYMLINK_NOFOLLOW ? 0 : WALK_FOLLOW) |
-           (flags & AT_EMPTY_PATH ? WALK_EMPTY : 0);
+    *how =
+        (flags & AT_SYMLINK_NOFOLLOW ? 0 : WALK_FOLLOW) | (flags & AT_EMPTY_PATH ? WALK_EMPTY : 0);
     return 0;
 }
 
@@ -133,8 +133,7 @@ long call_statx(struct thread *thread, const uint64_t a[6])
     uint32_t how;
     long r = walk_flags((uint32_t)a[2], AT_NO_AUTOMOUNT | AT_STATX_SYNC_TYPE, &how);
     if (r < 0) return r;
-    if (a[3] & STATX__RESERVED || (a[2] & AT_STATX_SYNC_TYPE) == AT_STATX_SYNC_TYPE)
-        return -EINVAL;
+    if (a[3] & STATX__RESERVED || (a[2] & AT_STATX_SYNC_TYPE) == AT_STATX_SYNC_TYPE) return -EINVAL;
     r = path_from(&walk_first, thread, a[0], a[1], how);
     if (r < 0) return r;
     const struct inode *inode = walk_inode(&walk_first);
@@ -199,7 +198,7 @@ static long access_check(struct thread *thread, uint64_t dirfd, uint64_t path, u
     if (r < 0) return r;
     const struct inode *inode = walk_inode(&walk_first);
     return mode & ACCESS_EXECUTE && !inode_is(inode, S_IFDIR) && !(inode->mode & 0111) ? -EACCES
-                                                                                      : 0;
+                                                                                       : 0;
 }
 
 long call_access(struct thread *thread, const uint64_t a[6])
