@@ -4,6 +4,7 @@
  * ends. A program ends by the service gate, or by a fault that nothing in it
  * handles, which its fault event tells root of. What it held is then destroyed, and
  * its frames are compared with how they were before it. */
+#include "../lib/exo/tables.h"
 #include "root.h"
 
 #define COM1_FIRST 0x3f8
@@ -26,6 +27,8 @@ static struct running running[ROOT_PROGRAMS];
 static uint32_t running_count;
 static uint32_t service; /* gate without badge */
 static uint32_t slots_next[EXO_MAX_CPUS]; /* positions given out so far */
+static struct exo_names *names; /* who is who, for those with the tables; NULL: no memory */
+static uint64_t names_frame;
 
 /* ---- starting ---------------------------------------------------------------------- */
 
@@ -72,6 +75,9 @@ static long give_resources(struct running *r, uint32_t index)
         sel = exo_child_give(&r->child, EXO_ROOT_TABLES, EXO_R, exo.start.tables_base,
                              exo.start.tables_count);
         start->sel_tables = sel < 0 ? 0 : (uint32_t)sel;
+        if (names && sel >= 0) sel = exo_child_give(&r->child, exo.pool.sel, EXO_R, names_frame, 1);
+        if (names && sel >= 0)
+            start->names = (struct exo_range){(uint32_t)sel, (uint32_t)names_frame, 1, 0};
     }
     for (uint32_t i = 0; i < p->nports && sel >= 0; i++) {
         sel = give_ports(r, p->ports[i].first, p->ports[i].last);
@@ -214,6 +220,28 @@ static void leak_check(const struct running *r, uint64_t given_back)
                    leaked, r->taken - given_back);
 }
 
+/* A program that was made or has ended, in the page that others read. */
+static void name_set(uint32_t index)
+{
+    const struct running *r = &running[index];
+    if (!names) return;
+    names->count = running_count;
+    names->program[index].env = r->ended ? 0 : (uint32_t)r->frame;
+    names->program[index].first = (uint32_t)r->memory;
+    names->program[index].frames = (uint32_t)r->count;
+    names->program[index].block = (uint32_t)r->block;
+    names->program[index].block_frames = (uint32_t)r->block_count;
+    exo_strcpy(names->program[index].name, r->program->name, sizeof(names->program[index].name));
+}
+
+static void names_make(void)
+{
+    long frame = exo_map(EXO_NAMES_VA, 1, EXO_R | EXO_W);
+    if (frame < 0) return;
+    names_frame = (uint64_t)frame;
+    names = (struct exo_names *)EXO_NAMES_VA;
+}
+
 static void program_end(struct running *r)
 {
     uint64_t free_before = r->pool->free;
@@ -226,6 +254,7 @@ static void program_end(struct running *r)
         leak_check(r, r->pool->free - free_before);
     free_block(r);
     channels_end((uint32_t)(r - running));
+    name_set((uint32_t)(r - running));
 }
 
 static void program_start(struct running *r)
@@ -284,8 +313,11 @@ void programs_run(const struct root_config *config)
     service = (uint32_t)gate;
     exo_slot_bind(EXO_ROOT_SLOTS, 0, EXO_ROOT_THREAD, 0);
     slots_next[0] = 1; /* root's own */
+    names_make();
     for (uint32_t i = 0; i < config->count; i++)
         program_make(&config->programs[i]);
+    for (uint32_t i = 0; i < running_count; i++)
+        name_set(i);
     channels_make(config);
     for (uint32_t i = 0; i < running_count; i++)
         program_start(&running[i]);

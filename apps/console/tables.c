@@ -2,9 +2,8 @@
  *
  * Shows the kernel's exposed tables, which are bound read-only here: no call is made for
  * them. Envs and threads have no names but the numbers of their frames. */
+#include "../../lib/exo/tables.h"
 #include "console.h"
-
-#define ENVS 64 /* shown at most */
 
 static uint64_t own_env(void)
 {
@@ -13,71 +12,11 @@ static uint64_t own_env(void)
 }
 
 /* ---- frames --------------------------------------------------------------------------- */
-enum { TABLES, THREADS, CAPS, OBJECTS };
-struct env_frames {
-    uint32_t env;
-    uint64_t count[OBJECTS];
-};
-struct memory {
-    uint64_t free, bound, bindings, kernel, exposed, device, typed;
-    struct env_frames envs[ENVS];
-    uint32_t nenvs, more;
-};
-
-static struct env_frames *env_entry(struct memory *m, uint32_t env)
-{
-    for (uint32_t i = 0; i < m->nenvs; i++)
-        if (m->envs[i].env == env) return &m->envs[i];
-    if (m->nenvs == ENVS) return NULL;
-    m->envs[m->nenvs] = (struct env_frames){.env = env};
-    return &m->envs[m->nenvs++];
-}
-
-static void count_typed(struct memory *m, unsigned type, uint32_t owner)
-{
-    struct env_frames *e = env_entry(m, owner);
-    m->typed++;
-    if (!e)
-        m->more++;
-    else if (type <= EXO_FT_PT4)
-        e->count[TABLES]++;
-    else if (type == EXO_FT_THREAD)
-        e->count[THREADS]++;
-    else if (type == EXO_FT_CAPS)
-        e->count[CAPS]++;
-}
-
-static void count_frame(struct memory *m, uint64_t word)
-{
-    unsigned type = EXO_FW_TYPE(word);
-    uint32_t bindings = EXO_FW_BINDINGS(word);
-    switch (type) {
-    case EXO_FT_PLAIN:
-        m->free += !bindings;
-        m->bound += bindings != 0;
-        m->bindings += bindings;
-        break;
-    case EXO_FT_KERNEL:
-        m->kernel++;
-        break;
-    case EXO_FT_TABLE:
-        m->exposed++;
-        break;
-    case EXO_FT_DEVICE:
-        m->device++;
-        break;
-    default:
-        count_typed(m, type, EXO_FW_OWNER(word));
-    }
-}
-
 void show_memory(void)
 {
-    static struct memory m;
+    static struct exo_memory m;
     uint32_t self = (uint32_t)own_env();
-    m = (struct memory){0};
-    for (uint32_t f = 0; f < exo.info->frames; f++)
-        count_frame(&m, exo.words[f]);
+    exo_memory_count(&m);
     exo_printf("%8u frames of 4 KiB below the end of RAM, of which\n", exo.info->frames);
     exo_printf("%8lu plain and bound nowhere\n", m.free);
     exo_printf("%8lu plain and bound, %lu times in all\n", m.bound, m.bindings);
@@ -87,19 +26,14 @@ void show_memory(void)
     exo_printf("%8lu device memory and holes\n", m.device);
     exo_printf("     env  page tables  threads  capability tables\n");
     for (uint32_t i = 0; i < m.nenvs; i++) {
-        const struct env_frames *e = &m.envs[i];
-        exo_printf("%8x  %11lu  %7lu  %17lu%s\n", e->env, e->count[TABLES], e->count[THREADS],
-                   e->count[CAPS], e->env == self ? "  this console" : "");
+        const struct exo_env_frames *e = &m.envs[i];
+        exo_printf("%8x  %11u  %7u  %17u%s\n", e->env, e->tables, e->threads, e->caps,
+                   e->env == self ? "  this console" : "");
     }
-    if (m.more) exo_printf("and %u frames of more envs\n", m.more);
+    if (m.more) exo_printf("and %lu frames of more envs\n", m.more);
 }
 
 /* ---- time slots, interrupts, CPUs ---------------------------------------------------------- */
-
-static bool same_owner(const struct exo_slot *a, const struct exo_slot *b)
-{
-    return a->thread == b->thread && a->env == b->env && a->flags == b->flags;
-}
 
 static void show_run(uint32_t first, uint32_t last, const struct exo_slot *s, uint32_t self)
 {
@@ -117,11 +51,10 @@ void show_slots(void)
     for (uint32_t cpu = 0; cpu < exo.info->cpus; cpu++) {
         const struct exo_slot *s = exo.slots + cpu * EXO_SLOTS_PER_CPU;
         exo_printf("CPU %u: %u slots of %u us\n", cpu, EXO_SLOTS_PER_CPU, EXO_SLOT_US);
-        for (uint32_t first = 0, i = 1; i <= EXO_SLOTS_PER_CPU; i++)
-            if (i == EXO_SLOTS_PER_CPU || !same_owner(&s[i], &s[first])) {
-                show_run(first, i - 1, &s[first], self);
-                first = i;
-            }
+        for (uint32_t first = 0, last; first < EXO_SLOTS_PER_CPU; first = last + 1) {
+            last = exo_slots_run(cpu, first);
+            show_run(first, last, &s[first], self);
+        }
     }
 }
 

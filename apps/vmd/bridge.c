@@ -178,6 +178,13 @@ void bridge_leave(struct bridge *bridge, unsigned port)
     bridge_bury(bridge);
 }
 
+const struct made *bridge_made(unsigned i)
+{
+    for (const struct bridge *bridge = bridges; bridge < bridges + BRIDGES; bridge++)
+        if (bridge->made.child.env && !i--) return &bridge->made;
+    return NULL;
+}
+
 bool bridges_look(uint64_t events)
 {
     char text[512];

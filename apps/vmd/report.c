@@ -51,6 +51,25 @@ void report_reasons(struct text *text)
     text_add(text, "\n");
 }
 
+static void report_range(struct text *text, uint64_t env, uint64_t first, uint64_t frames,
+                         const char *name, const char *what)
+{
+    text_add(text, " env %lx %lx %lu %lu %s%s\n", env, first, frames, frames_in_use(first, frames),
+             name, what);
+}
+
+void report_envs(struct text *text)
+{
+    for (const struct machine *m = machines; m < machines + MACHINES; m++) {
+        if (m->state != MACHINE_RUNS) continue;
+        report_range(text, m->made.env, m->made.memory, m->made.count, m->config.name, "");
+        report_range(text, 0, m->ram, m->ram_count, m->config.name, "-guest");
+    }
+    const struct made *made;
+    for (unsigned i = 0; (made = bridge_made(i)); i++)
+        report_range(text, made->env, made->memory, made->count, made->child.start.name, "-bridge");
+}
+
 void report_info(struct text *text)
 {
     static const char *const caps[] = {"none", "svm npt", "vmx ept"};

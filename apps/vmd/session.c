@@ -157,6 +157,9 @@ static void request(struct session *s)
     } else if (!strcmp(word, "info")) {
         report_info(&s->text);
         session_ok(s);
+    } else if (!strcmp(word, "envs")) {
+        report_envs(&s->text);
+        session_ok(s);
     } else if (!strcmp(word, "dmesg")) {
         log_read(&s->text);
         session_ok(s);

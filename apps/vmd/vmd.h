@@ -72,6 +72,8 @@ long bridge_join(const char *name, struct exo_child *child, const char *tag, str
                  unsigned *port);
 /* After the child was destroyed. */
 void bridge_leave(struct bridge *bridge, unsigned port);
+/* What the i-th bridge whose switch lives is made of; NULL: there are no more. */
+const struct made *bridge_made(unsigned i);
 /* Looks at all bridges: true when there was something. */
 bool bridges_look(uint64_t events);
 
@@ -196,6 +198,7 @@ long create_file(const char *name);
 void report_stats(struct text *text);
 void report_reasons(struct text *text);
 void report_info(struct text *text);
+void report_envs(struct text *text);
 
 /* ---- the log (log.c) ---------------------------------------------------------------------------------- */
 /* From now on exo_printf goes to the log, and to a channel with the tag log. */

@@ -87,6 +87,7 @@ struct exo_startup {
     uint64_t archive_bytes; /* ... of which it fills so many bytes */
     struct exo_range files; /* frames of an archive that its starter made, read-only ... */
     uint64_t files_bytes; /* ... of so many bytes: looked in before the boot archive */
+    struct exo_range names; /* a page of root's: tables.h */
     struct exo_range shared; /* frames that its starter and it both write */
     struct exo_channel_given channels[EXO_CHANNELS];
     char name[32];

@@ -199,6 +199,9 @@ static void test_machines(unsigned id)
     check("its console", console_shows("console loops\n", "hostile: begins", false));
     check("the other's, by number", console_shows(console, "hostile: begins", false));
     exo_event_wait(0, exo_in_us(200000));
+    check("their memory is named", ask("envs") && contains(reply, " loops\n") &&
+                                       contains(reply, " halts-guest\n") &&
+                                       contains(reply, " net0-bridge\n"));
     check("both are listed",
           ask("stats") && contains(reply, listed[0]) && contains(reply, listed[1]));
     uint64_t ticks = number("loops", W_TICKS), exits = number("halts", W_EXITS + EXO_VX_PIO);
