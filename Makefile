@@ -177,6 +177,18 @@ build/user/linux-library.elf: libos/linux/library/library.ld $(linux_library)
 build/user/linux-library: build/user/linux-library.elf
 	@objcopy -O binary $< $@
 
+# ---- our own programs for its root file system: build/linux/bin ------------------------------------
+
+linux_programs := $(patsubst apps/linux/%/main.c,build/linux/bin/%,$(wildcard apps/linux/*/main.c))
+linux_common := $(wildcard apps/linux/common/*.[ch])
+define linux_program_rule
+$(1): $(wildcard apps/linux/$(notdir $(1))/*.[ch]) $(linux_common)
+	@mkdir -p $$(@D)
+	@echo '  CC $$@'
+	@musl-gcc -static -std=gnu11 -Os -s $(warnings) -o $$@ $$(filter %.c,$$^)
+endef
+$(foreach p,$(linux_programs),$(eval $(call linux_program_rule,$(p))))
+
 # ---- boot archives: root, config and programs, a cpio each ---------------------------------
 
 build/user/root.image: build/user/root.elf tools/image.py
@@ -284,7 +296,7 @@ fuzz:
 size:
 	@tools/size.sh $(BUDGET)
 
-formatted = $(wildcard abi/*.h kernel/*/*.[ch] lib/*/*.[ch] root/*.[ch] apps/*/*.[ch] vmm/*.[ch] \
+formatted = $(wildcard abi/*.h kernel/*/*.[ch] lib/*/*.[ch] root/*.[ch] apps/*/*.[ch] apps/linux/*/*.[ch] vmm/*.[ch] \
               tests/*/*.[ch] tests/*/*/*.[ch] bench/*/*.[ch])
 
 check:
