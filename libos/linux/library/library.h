@@ -262,8 +262,14 @@ void timer_expired(struct thread_state *t);
 /* Waits for LX_EVENT or the deadline (time-stamp counter; 0: none), or less; a timer that
  * expired is seen to. */
 void event_wait(struct thread_state *t, uint64_t deadline);
-/* time.c: the process has no timers (fork, exec). */
-void timers_clear(void);
+/* The process has no timers but, if not told so, alarm's (exec); nor that one (fork). */
+void timers_clear(bool alarm);
+/* A thread ends, whose timer may be the one that is set; another one sets it then. */
+void timers_orphan(struct thread_state *t);
+void timers_adopt(struct thread_state *t);
+/* A deadline (time-stamp counter) from the program's timespec at `from`: so long from now, or
+ * an absolute time of the clock. -EFAULT, -EINVAL. */
+long deadline_of(uint64_t from, uint64_t clock, bool absolute, uint64_t *deadline);
 /* Nanoseconds in ticks of the time-stamp counter; the counter at a time since boot. */
 uint64_t ticks_of(uint64_t ns);
 static inline uint64_t tsc_now(void)
@@ -275,6 +281,12 @@ static inline uint64_t tsc_now(void)
 uint64_t tsc_at_boot_time(uint64_t ns);
 /* futex.c: wakes at most n waiters of an address: how many. */
 long futex_wake(uint64_t address, uint32_t n, uint32_t bits);
+/* A thread ends: its robust list, and the word that clone was to clear. */
+void futex_thread_end(struct thread_state *t);
+/* thread.c: does not come back when another thread wants this one to end. */
+void thread_check(struct thread_state *t);
+/* thread.c: what a forked child has not: other threads, timers. */
+void threads_forked(void);
 /* thread.c: ends all threads but this one (exec). */
 void threads_end_others(struct thread_state *t);
 /* signal.c: handlers become the default ones again (exec). */

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * futex(2), within one process: each thread notes in its state what address it waits for, and
+ * who wakes looks at all threads. No lock: a waiter notes the address before it looks at the
+ * word, a waker changes the word before it looks for addresses, and an address leaves a
+ * thread's note by one compare-and-exchange, by whoever ends the wait. The words are the
+ * program's: they may fault, so the lock could not be held. A word that processes share is
+ * one for each of them (docs/caveats.md). */
+#include "library.h"
+#include <linux/futex.h>
+#include <linux/time.h>
+#include "text.h"
+
+#define ROBUST_MAX 2048 /* entries of a list: Linux' ROBUST_LIST_LIMIT */
+
+static struct thread_state *waiter_first(uint64_t address, uint32_t bits)
+{
+    struct thread_state *best = NULL;
+    for (uint32_t map = lx.thread_map; map; map &= map - 1) {
+        struct thread_state *t = thread_at((uint32_t)__builtin_ctz(map));
+        if (t->futex_key != address || !(t->futex_bits & bits)) continue;
+        if (!best || t->futex_ticket < best->futex_ticket) best = t;
+    }
+    return best;
+}
+
+static bool key_change(struct thread_state *t, uint64_t from, uint64_t to)
+{
+    return __atomic_compare_exchange_n(&t->futex_key, &from, to, false, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_SEQ_CST);
+}
+
+long futex_wake(uint64_t address, uint32_t n, uint32_t bits)
+{
+    uint32_t done = 0;
+    while (done < n) {
+        struct thread_state *t = waiter_first(address, bits);
+        if (!t) break;
+        if (!key_change(t, address, 0)) continue;
+        __atomic_store_n(&t->futex_woken, 1, __ATOMIC_RELEASE);
+        exo_event_signal(t->event);
+        done++;
+    }
+    return done;
+}
+
+static bool woken(const struct thread_state *t)
+{
+    return __atomic_load_n(&t->futex_woken, __ATOMIC_ACQUIRE);
+}
+
+/* The wait is over: 0 when somebody woke us meanwhile, else `otherwise`. */
+static long wait_end(struct thread_state *t, long otherwise)
+{
+    for (;;) { /* a requeue may change the address */
+        uint64_t key = __atomic_load_n(&t->futex_key, __ATOMIC_SEQ_CST);
+        if (key && key_change(t, key, 0)) return otherwise;
+        if (!key) return 0;
+    }
+}
+
+/* deadline: time-stamp counter, 0 none. */
+static long futex_wait(struct thread_state *t, uint64_t address, uint32_t value, uint32_t bits,
+                       uint64_t deadline)
+{
+    uint32_t now;
+    if (!bits) return -EINVAL;
+    t->futex_bits = bits;
+    t->futex_woken = 0;
+    t->futex_ticket = __atomic_fetch_add(&lx.futex_tickets, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&t->futex_key, address, __ATOMIC_SEQ_CST);
+    long error = user_get(&now, address, sizeof(now));
+    if (error < 0 || now != value) return wait_end(t, error < 0 ? error : -EAGAIN);
+    while (!woken(t)) {
+        if (signals_pending(t)) return wait_end(t, deadline ? -EINTR : -RESTART_SYS);
+        if (deadline && tsc_now() >= deadline) return wait_end(t, -ETIMEDOUT);
+        event_wait(t, deadline);
+    }
+    return 0;
+}
+
+/* Wakes n waiters of an address and moves at most `moved` others to another one. */
+static long futex_requeue(uint64_t from, uint32_t n, uint64_t to, uint32_t moved)
+{
+    long done = futex_wake(from, n, FUTEX_BITSET_MATCH_ANY), count = 0;
+    while (count < moved) {
+        struct thread_state *t = waiter_first(from, FUTEX_BITSET_MATCH_ANY);
+        if (!t) break;
+        count += key_change(t, from, to);
+    }
+    return done + count;
+}
+
+/* FUTEX_WAKE_OP's operation on the second word: whether its old value compares so; or
+ * negative. */
+static long word_operate(uint64_t address, uint32_t operation)
+{
+    uint32_t kind = operation >> 28 & 7, compare = operation >> 24 & 15, old, new;
+    int32_t argument = (int32_t)(operation << 8) >> 20, with = (int32_t)(operation << 20) >> 20;
+    if (operation >> 28 & FUTEX_OP_OPARG_SHIFT) argument = (int32_t)(1u << (argument & 31));
+    if (user_touch(address, sizeof(old), true) < 0) return -EFAULT;
+    uint32_t *word = (uint32_t *)address;
+    old = __atomic_load_n(word, __ATOMIC_SEQ_CST);
+    do {
+        switch (kind) {
+        case FUTEX_OP_SET:
+            new = (uint32_t)argument;
+            break;
+        case FUTEX_OP_ADD:
+            new = old + (uint32_t)argument;
+            break;
+        case FUTEX_OP_OR:
+            new = old | (uint32_t)argument;
+            break;
+        case FUTEX_OP_ANDN:
+            new = old & ~(uint32_t)argument;
+            break;
+        case FUTEX_OP_XOR:
+            new = old ^ (uint32_t)argument;
+            break;
+        default:
+            return -ENOSYS;
+        }
+    } while (
+        !__atomic_compare_exchange_n(word, &old, new, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    switch (compare) {
+    case FUTEX_OP_CMP_EQ:
+        return (int32_t)old == with;
+    case FUTEX_OP_CMP_NE:
+        return (int32_t)old != with;
+    case FUTEX_OP_CMP_LT:
+        return (int32_t)old < with;
+    case FUTEX_OP_CMP_LE:
+        return (int32_t)old <= with;
+    case FUTEX_OP_CMP_GT:
+        return (int32_t)old > with;
+    case FUTEX_OP_CMP_GE:
+        return (int32_t)old >= with;
+    default:
+        return -ENOSYS;
+    }
+}
+
+/* The deadline that FUTEX_WAIT (relative) and FUTEX_WAIT_BITSET (absolute) give. */
+static long deadline_get(const struct regs *r, uint64_t *deadline)
+{
+    unsigned command = (unsigned)r->rsi & (unsigned)FUTEX_CMD_MASK;
+    *deadline = 0;
+    if (!r->r10) return 0;
+    uint64_t clock = r->rsi & FUTEX_CLOCK_REALTIME ? CLOCK_REALTIME : CLOCK_MONOTONIC;
+    return deadline_of(r->r10, clock, command != FUTEX_WAIT, deadline);
+}
+
+long sys_futex(struct thread_state *t, struct regs *r)
+{
+    uint32_t value = (uint32_t)r->rdx, count = (uint32_t)r->r10;
+    uint64_t deadline;
+    if (r->rdi % 4) return -EINVAL;
+    if (r->rdi >= LX_USER_END || r->rdi == 0) return -EFAULT;
+    switch ((unsigned)r->rsi & (unsigned)FUTEX_CMD_MASK) {
+    case FUTEX_WAIT:
+    case FUTEX_WAIT_BITSET: {
+        long error = deadline_get(r, &deadline);
+        bool any = ((unsigned)r->rsi & (unsigned)FUTEX_CMD_MASK) == FUTEX_WAIT;
+        if (error < 0) return error;
+        return futex_wait(t, r->rdi, value, any ? FUTEX_BITSET_MATCH_ANY : (uint32_t)r->r9,
+                          deadline);
+    }
+    case FUTEX_WAKE:
+        return futex_wake(r->rdi, value, FUTEX_BITSET_MATCH_ANY);
+    case FUTEX_WAKE_BITSET:
+        return (uint32_t)r->r9 ? futex_wake(r->rdi, value, (uint32_t)r->r9) : -EINVAL;
+    case FUTEX_CMP_REQUEUE: {
+        uint32_t now;
+        if (user_get(&now, r->rdi, sizeof(now)) < 0) return -EFAULT;
+        if (now != (uint32_t)r->r9) return -EAGAIN;
+        return futex_requeue(r->rdi, value, r->r8, count);
+    }
+    case FUTEX_REQUEUE:
+        return futex_requeue(r->rdi, value, r->r8, count);
+    case FUTEX_WAKE_OP: {
+        long both = word_operate(r->r8, (uint32_t)r->r9);
+        if (both < 0) return both;
+        long done = futex_wake(r->rdi, value, FUTEX_BITSET_MATCH_ANY);
+        return both ? done + futex_wake(r->r8, count, FUTEX_BITSET_MATCH_ANY) : done;
+    }
+    default:
+        log_line("futex: operation %d is not supported", (int)r->rsi);
+        return -ENOSYS;
+    }
+}
+
+/* ---- robust lists ------------------------------------------------------------------------ */
+
+long sys_set_robust_list(struct thread_state *t, struct regs *r)
+{
+    if (r->rsi != sizeof(struct robust_list_head)) return -EINVAL;
+    t->robust_list = r->rdi;
+    return 0;
+}
+
+/* A futex whose owner ends: marked so, and one waiter told. */
+static void robust_release(struct thread_state *t, uint64_t address)
+{
+    uint32_t word;
+    if (address % 4 || user_get(&word, address, sizeof(word)) < 0) return;
+    if ((word & FUTEX_TID_MASK) != (uint32_t)t->tid) return;
+    word = (word & FUTEX_WAITERS) | FUTEX_OWNER_DIED;
+    if (user_put(address, &word, sizeof(word)) < 0) return;
+    if (word & FUTEX_WAITERS) futex_wake(address, 1, FUTEX_BITSET_MATCH_ANY);
+}
+
+void futex_thread_end(struct thread_state *t)
+{
+    struct robust_list_head head;
+    const uint32_t zero = 0;
+    if (t->robust_list && user_get(&head, t->robust_list, sizeof(head)) == 0) {
+        uint64_t at = (uint64_t)head.list.next;
+        uint64_t pending = (uint64_t)head.list_op_pending, offset = (uint64_t)head.futex_offset;
+        for (unsigned i = 0; i < ROBUST_MAX && at != t->robust_list; i++) {
+            if (at != pending) robust_release(t, (at & ~1ul) + offset);
+            if (user_get(&at, at & ~1ul, sizeof(at)) < 0) break;
+        }
+        if (pending) robust_release(t, (pending & ~1ul) + offset);
+    }
+    if (t->clear_tid && user_put(t->clear_tid, &zero, sizeof(zero)) == 0)
+        futex_wake(t->clear_tid, 1, FUTEX_BITSET_MATCH_ANY);
+    t->robust_list = t->clear_tid = 0;
+}

@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Signals, but for their frames (sigframe.c). A pending one is a bit: of a thread in its
+ * window, of the process in thread 0's window; the server sets it, or the process itself, and
+ * whoever takes it clears it by one atomic operation. So a signal is pending once at most,
+ * real-time ones too. Actions are the process's and change under the lock. */
+#include "library.h"
+#include <asm/siginfo.h>
+#include "../signals.h"
+#include "sigframe.h"
+#include "text.h"
+
+#define NEVER (LX_SIGNAL_BIT(SIGKILL) | LX_SIGNAL_BIT(SIGSTOP)) /* blocked or handled */
+#define STOPS                                                                                      \
+    (LX_SIGNAL_BIT(SIGSTOP) | LX_SIGNAL_BIT(SIGTSTP) | LX_SIGNAL_BIT(SIGTTIN) |                    \
+     LX_SIGNAL_BIT(SIGTTOU))
+#define NOTHING                                                                                    \
+    (LX_SIGNAL_BIT(SIGCHLD) | LX_SIGNAL_BIT(SIGURG) | LX_SIGNAL_BIT(SIGWINCH) |                    \
+     LX_SIGNAL_BIT(SIGCONT))
+#define DEFAULT 0ul /* SIG_DFL, SIG_IGN as an action holds them */
+#define IGNORE 1ul
+#define SET_SIZE 8 /* bytes of a set of signals */
+
+static bool signal_good(uint64_t signal) { return signal >= 1 && signal <= SIGNALS; }
+
+static uint64_t pending(const struct thread_state *t)
+{
+    return __atomic_load_n(&t->window->signals, __ATOMIC_ACQUIRE) |
+           __atomic_load_n(&process_window()->start.signals, __ATOMIC_ACQUIRE);
+}
+
+bool signals_pending(struct thread_state *t)
+{
+    return (pending(t) & ~t->mask & ~lx.ignored) || (lx.ending && lx.ending != t->index + 1);
+}
+
+void signals_mask(struct thread_state *t, uint64_t mask)
+{
+    t->mask = mask & ~NEVER;
+    t->window->refused = t->mask | lx.ignored;
+}
+
+/* ---- taking ------------------------------------------------------------------------------ */
+
+/* Clears the bit; false: somebody else was first. *process: which of the two it was. */
+static bool signal_take(struct thread_state *t, int signal, bool *process)
+{
+    uint64_t bit = LX_SIGNAL_BIT(signal);
+    *process = false;
+    if (__atomic_fetch_and(&t->window->signals, ~bit, __ATOMIC_ACQ_REL) & bit) return true;
+    *process = true;
+    return __atomic_fetch_and(&process_window()->start.signals, ~bit, __ATOMIC_ACQ_REL) & bit;
+}
+
+/* What is known of a signal that was taken. */
+static struct lx_siginfo info_get(struct thread_state *t, int signal, bool process)
+{
+    struct lx_siginfo info = {.code = SI_USER};
+    uint64_t bit = LX_SIGNAL_BIT(signal);
+    if (lx.info && __atomic_fetch_and(&lx.info_known, ~bit, __ATOMIC_ACQ_REL) & bit)
+        return lx.info[signal - 1];
+    if (server(LX_OP_SIGINFO, (uint64_t)signal, process, 0) >= 0)
+        memcpy(&info, t->window->bytes, sizeof(info));
+    return info;
+}
+
+/* ---- sending ------------------------------------------------------------------------------- */
+
+void signal_send(struct thread_state *to, int signal, int code, uint64_t value)
+{
+    uint64_t bit = LX_SIGNAL_BIT(signal);
+    struct thread_state *own = this_thread();
+    struct thread_state *tell = to;
+    uint32_t map = to ? 0 : lx.thread_map & ~lx.parked;
+    if (!to && !(own->mask & bit)) tell = own;
+    for (; map && !tell; map &= map - 1) {
+        struct thread_state *other = thread_at((uint32_t)__builtin_ctz(map));
+        if (!(other->mask & bit)) tell = other;
+    }
+    if (lx.ignored & bit && tell && !(tell->mask & bit)) return;
+    if (!lx.info) {
+        lx.info = data_alloc(SIGNALS * sizeof(*lx.info));
+        if (lx.info) memset(lx.info, 0, SIGNALS * sizeof(*lx.info));
+    }
+    if (lx.info) {
+        lx.info[signal - 1] = (struct lx_siginfo){.code = code, .pid = lx.pid, .value = value};
+        __atomic_fetch_or(&lx.info_known, bit, __ATOMIC_RELEASE);
+    }
+    __atomic_fetch_or(to ? &to->window->signals : &process_window()->start.signals, bit,
+                      __ATOMIC_ACQ_REL);
+    if (tell && tell != own) exo_event_signal(tell->event);
+}
+
+static bool local(uint64_t signal) { return signal != SIGKILL && signal != SIGSTOP; }
+
+long sys_kill(struct thread_state *t, struct regs *r)
+{
+    (void)t;
+    if ((int)r->rdi != lx.pid || !local(r->rsi)) return server(r->number, r->rdi, r->rsi, 0);
+    if (r->rsi && !signal_good(r->rsi)) return -EINVAL;
+    if (r->rsi) signal_send(NULL, (int)r->rsi, SI_USER, 0);
+    return 0;
+}
+
+static struct thread_state *thread_of(int tid)
+{
+    for (uint32_t map = lx.thread_map & ~lx.parked; map; map &= map - 1) {
+        struct thread_state *t = thread_at((uint32_t)__builtin_ctz(map));
+        if (t->tid == tid) return t;
+    }
+    return NULL;
+}
+
+static long thread_kill(struct regs *r, uint64_t tid, uint64_t signal)
+{
+    struct thread_state *to = thread_of((int)tid);
+    if (!to || !local(signal)) return server(r->number, r->rdi, r->rsi, r->rdx);
+    if (signal && !signal_good(signal)) return -EINVAL;
+    if (signal) signal_send(to, (int)signal, SI_TKILL, 0);
+    return 0;
+}
+
+long sys_tkill(struct thread_state *t, struct regs *r)
+{
+    (void)t;
+    return (int)r->rdi <= 0 ? -EINVAL : thread_kill(r, r->rdi, r->rsi);
+}
+
+long sys_tgkill(struct thread_state *t, struct regs *r)
+{
+    (void)t;
+    if ((int)r->rdi <= 0 || (int)r->rsi <= 0) return -EINVAL;
+    if ((int)r->rdi != lx.pid) return server(r->number, r->rdi, r->rsi, r->rdx);
+    return thread_kill(r, r->rsi, r->rdx);
+}
+
+/* sigqueue(3): to another process it goes as kill's, without the value. */
+long sys_rt_sigqueueinfo(struct thread_state *t, struct regs *r)
+{
+    siginfo_t info;
+    (void)t;
+    if (!signal_good(r->rsi)) return -EINVAL;
+    if (user_get(&info, r->rdx, sizeof(info)) < 0) return -EFAULT;
+    if ((int)r->rdi != lx.pid || !local(r->rsi)) return server(__NR_kill, r->rdi, r->rsi, 0);
+    signal_send(NULL, (int)r->rsi, info.si_code, (uint64_t)info.si_ptr);
+    return 0;
+}
+
+/* ---- delivering ------------------------------------------------------------------------------ */
+
+/* An interrupted call is done again, or returns EINTR. */
+static void call_end(struct regs *r, bool again)
+{
+    long error = -(long)r->rax;
+    if (r->number == NO_CALL || !call_restarts(r->rax)) return;
+    if (again) {
+        r->rip -= 2; /* SYSCALL, or what stands for it */
+        r->rax = error == RESTART_BLOCK ? __NR_restart_syscall : r->number;
+    } else {
+        r->rax = (uint64_t)-EINTR;
+    }
+    r->number = NO_CALL;
+}
+
+_Noreturn static void process_end(int signal)
+{
+    for (;;)
+        server(LX_OP_CRASH, (uint64_t)signal, 0, 0);
+}
+
+static void process_stop(struct thread_state *t, int signal)
+{
+    (void)t;
+    while (server(LX_OP_STOPPED, (uint64_t)signal, 0, 0) == -LX_WAIT)
+        exo_event_wait(LX_EVENT, 0);
+}
+
+static void default_action(struct thread_state *t, int signal)
+{
+    uint64_t bit = LX_SIGNAL_BIT(signal);
+    if (bit & NOTHING) return;
+    if (!(bit & STOPS)) process_end(signal);
+    process_stop(t, signal);
+}
+
+/* Changes r so that the handler runs; the process ends where its frame cannot be. */
+static void handler_enter(struct thread_state *t, struct regs *r, int signal,
+                          const struct lx_siginfo *info, uint64_t address)
+{
+    struct lx_sigaction action = lx.action[signal - 1];
+    uint64_t bit = LX_SIGNAL_BIT(signal);
+    if (action.flags & SA_RESETHAND) lx.action[signal - 1].handler = DEFAULT;
+    if (sigframe_push(t, r, signal, &action, info, address) < 0) process_end(SIGSEGV);
+    signals_mask(t, t->mask | action.mask | (action.flags & SA_NODEFER ? 0 : bit));
+}
+
+static bool deliver_one(struct thread_state *t, struct regs *r, int signal)
+{
+    bool process;
+    if (!signal_take(t, signal, &process)) return false;
+    const struct lx_sigaction *action = &lx.action[signal - 1];
+    if (action->handler == IGNORE) return false;
+    if (action->handler == DEFAULT) {
+        default_action(t, signal);
+        return false;
+    }
+    struct lx_siginfo info = {.code = SI_USER};
+    if (action->flags & SA_SIGINFO) info = info_get(t, signal, process);
+    bool always = r->rax + RESTART_SYS == 0;
+    call_end(r, always && action->flags & SA_RESTART);
+    handler_enter(t, r, signal, &info, 0);
+    return true;
+}
+
+void signals_deliver(struct thread_state *t, struct regs *r)
+{
+    bool handled = false;
+    uint64_t ready;
+    thread_check(t);
+    timers_adopt(t);
+    while ((ready = pending(t) & ~t->mask) != 0)
+        handled |= deliver_one(t, r, __builtin_ctzl(ready) + 1);
+    if (handled) return;
+    if (t->restore_mask) {
+        t->restore_mask = false;
+        signals_mask(t, t->saved_mask);
+    }
+    call_end(r, true);
+}
+
+void signal_force(struct thread_state *t, struct regs *r, int signal, int code, uint64_t address)
+{
+    const struct lx_sigaction *action = &lx.action[signal - 1];
+    const struct lx_siginfo info = {.code = code};
+    if (t->mask & LX_SIGNAL_BIT(signal) || action->handler == DEFAULT || action->handler == IGNORE)
+        process_end(signal);
+    handler_enter(t, r, signal, &info, address);
+}
+
+/* ---- actions, masks ---------------------------------------------------------------------------- */
+
+/* The action has changed: is the signal thrown away now? */
+static void ignored_update(int signal)
+{
+    uint64_t bit = LX_SIGNAL_BIT(signal), handler = lx.action[signal - 1].handler;
+    bool ignored = handler == IGNORE || (handler == DEFAULT && bit & NOTHING);
+    lx.ignored = ignored ? lx.ignored | bit : lx.ignored & ~bit;
+    for (uint32_t map = lx.thread_map; map; map &= map - 1) {
+        struct thread_state *t = thread_at((uint32_t)__builtin_ctz(map));
+        t->window->refused = t->mask | lx.ignored;
+        if (ignored) __atomic_fetch_and(&t->window->signals, ~bit, __ATOMIC_ACQ_REL);
+    }
+    if (ignored) __atomic_fetch_and(&process_window()->start.signals, ~bit, __ATOMIC_ACQ_REL);
+}
+
+void signals_reset(struct thread_state *t)
+{
+    lx.ignored = NOTHING;
+    for (unsigned i = 0; i < SIGNALS; i++) {
+        bool keep = lx.action[i].handler == IGNORE;
+        lx.action[i] = (struct lx_sigaction){.handler = keep ? IGNORE : DEFAULT};
+        if (keep) lx.ignored |= 1ul << i;
+    }
+    t->altstack = (struct sigstack){0, 0, 0};
+    t->robust_list = t->clear_tid = 0;
+    t->restore_mask = false;
+    signals_mask(t, t->mask);
+    timers_clear(false);
+}
+
+long sys_rt_sigaction(struct thread_state *t, struct regs *r)
+{
+    struct lx_sigaction old, new;
+    int signal = (int)r->rdi;
+    (void)t;
+    if (r->r10 != SET_SIZE || !signal_good(r->rdi)) return -EINVAL;
+    if (r->rsi && LX_SIGNAL_BIT(signal) & NEVER) return -EINVAL;
+    if (r->rsi && user_get(&new, r->rsi, sizeof(new)) < 0) return -EFAULT;
+    lock();
+    old = lx.action[signal - 1];
+    if (r->rsi) {
+        new.mask &= ~NEVER;
+        lx.action[signal - 1] = new;
+        ignored_update(signal);
+    }
+    unlock();
+    return r->rdx ? user_put(r->rdx, &old, sizeof(old)) : 0;
+}
+
+long sys_rt_sigprocmask(struct thread_state *t, struct regs *r)
+{
+    uint64_t set, old = t->mask;
+    if (r->r10 != SET_SIZE) return -EINVAL;
+    if (r->rsi) {
+        if (user_get(&set, r->rsi, sizeof(set)) < 0) return -EFAULT;
+        if (r->rdi > SIG_SETMASK) return -EINVAL;
+        signals_mask(t, r->rdi == SIG_BLOCK ? old | set : r->rdi == SIG_UNBLOCK ? old & ~set : set);
+    }
+    return r->rdx ? user_put(r->rdx, &old, sizeof(old)) : 0;
+}
+
+long sys_rt_sigpending(struct thread_state *t, struct regs *r)
+{
+    uint64_t set = pending(t) & t->mask;
+    if (r->rsi > SET_SIZE) return -EINVAL;
+    return user_put(r->rdi, &set, r->rsi);
+}
+
+long sys_sigaltstack(struct thread_state *t, struct regs *r)
+{
+    bool on = r->rsp - t->altstack.base < t->altstack.size;
+    stack_t old = sigstack_show(t), new;
+    if (on) old.ss_flags |= SS_ONSTACK;
+    if (r->rdi) {
+        if (user_get(&new, r->rdi, sizeof(new)) < 0) return -EFAULT;
+        uint32_t mode = (uint32_t) new.ss_flags & ~SS_AUTODISARM;
+        if (on) return -EPERM;
+        if (mode != SS_DISABLE && mode != SS_ONSTACK && mode != 0) return -EINVAL;
+        if (mode != SS_DISABLE && new.ss_size < MINSIGSTKSZ) return -ENOMEM;
+        sigstack_set(t, &new);
+    }
+    return r->rsi ? user_put(r->rsi, &old, sizeof(old)) : 0;
+}
+
+/* ---- waiting ------------------------------------------------------------------------------------- */
+
+long sys_pause(struct thread_state *t, struct regs *r)
+{
+    (void)r;
+    while (!signals_pending(t))
+        event_wait(t, 0);
+    return -RESTART_NOHAND;
+}
+
+long sys_rt_sigsuspend(struct thread_state *t, struct regs *r)
+{
+    uint64_t set;
+    if (r->rsi != SET_SIZE) return -EINVAL;
+    if (user_get(&set, r->rdi, sizeof(set)) < 0) return -EFAULT;
+    t->saved_mask = t->mask;
+    t->restore_mask = true;
+    signals_mask(t, set);
+    return sys_pause(t, r);
+}
+
+/* One of `set`, taken; 0: the deadline passed; or negative. */
+static long signal_wait(struct thread_state *t, uint64_t set, bool forever, uint64_t deadline,
+                        struct lx_siginfo *info)
+{
+    for (;;) {
+        uint64_t ready = pending(t) & set;
+        bool process;
+        int signal = ready ? __builtin_ctzl(ready) + 1 : 0;
+        if (signal && signal_take(t, signal, &process)) {
+            *info = info_get(t, signal, process);
+            return signal;
+        }
+        if (ready) continue;
+        if (signals_pending(t)) return -EINTR;
+        if (!forever && tsc_now() >= deadline) return -EAGAIN;
+        event_wait(t, forever ? 0 : deadline);
+    }
+}
+
+long sys_rt_sigtimedwait(struct thread_state *t, struct regs *r)
+{
+    uint64_t set, deadline = 0;
+    struct lx_siginfo known;
+    if (r->r10 != SET_SIZE) return -EINVAL;
+    if (user_get(&set, r->rdi, sizeof(set)) < 0) return -EFAULT;
+    long error = r->rdx ? deadline_of(r->rdx, 0, false, &deadline) : 0;
+    if (error < 0) return error;
+    set &= ~NEVER;
+    t->window->refused = (t->mask | lx.ignored) & ~set;
+    long signal = signal_wait(t, set, !r->rdx, deadline, &known);
+    signals_mask(t, t->mask);
+    if (signal < 0 || !r->rsi) return signal;
+    siginfo_t info;
+    siginfo_fill(&info, (int)signal, &known, 0);
+    return user_put(r->rsi, &info, sizeof(info)) < 0 ? -EFAULT : signal;
+}
