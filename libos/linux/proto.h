@@ -129,6 +129,7 @@
 
 #define LX_FORK_VFORK 1
 
+#define LX_FDS 256 /* descriptors of a process */
 #define LX_CMDLINE 256 /* bytes of arguments that /proc shows */
 #define LX_NULL (~0ul) /* in place of a window offset: the program gave no pointer */
 #define LX_WAIT 4095 /* -LX_WAIT: wait for LX_EVENT, then call again */

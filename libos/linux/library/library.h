@@ -270,6 +270,7 @@ void timers_adopt(struct thread_state *t);
 /* A deadline (time-stamp counter) from the program's timespec at `from`: so long from now, or
  * an absolute time of the clock. -EFAULT, -EINVAL. */
 long deadline_of(uint64_t from, uint64_t clock, bool absolute, uint64_t *deadline);
+uint64_t time_since_boot(void); /* nanoseconds */
 /* Nanoseconds in ticks of the time-stamp counter; the counter at a time since boot. */
 uint64_t ticks_of(uint64_t ns);
 static inline uint64_t tsc_now(void)

@@ -54,6 +54,7 @@ static void start_fork(struct thread_state *t)
     process_init(t);
     t->mask = lx.fork_mask;
     t->altstack = lx.fork_altstack;
+    threads_forked();
     __asm__ volatile("wrfsbase %0" : : "r"(lx.fork_fs));
     __asm__ volatile("xrstor %0" : : "m"(lx.fork_fpu), "a"(~0u), "d"(~0u));
     t->clear_tid = lx.fork_clear_tid;
@@ -71,6 +72,7 @@ static void start_exec(struct thread_state *t)
         lx.data_end += LX_DATA_CHUNK * PAGE;
     }
     process_init(t);
+    lx.started = tsc_now();
     exec_first(t);
 }
 

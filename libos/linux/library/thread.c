@@ -71,7 +71,8 @@ _Noreturn static void thread_enter(struct thread_state *t)
     __asm__ volatile("fninit; fldcw %0; ldmxcsr %1; wrfsbase %2"
                      :
                      : "m"(first->control), "m"(first->mxcsr), "r"(first->fs));
-    leave(&first->regs);
+    struct regs r = first->regs;
+    leave(&r);
 }
 
 static bool first_ready(const struct thread_state *t)

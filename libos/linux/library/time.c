@@ -58,6 +58,8 @@ uint64_t tsc_at_boot_time(uint64_t ns)
     return shared->tsc_base + ticks_of(past);
 }
 
+uint64_t time_since_boot(void) { return shared->boot_base + elapsed(); }
+
 static uint64_t cpu_time(void) { return ns_of(tsc_now() - lx.started - this_thread()->waited); }
 
 static long clock_read(uint64_t clock, uint64_t *ns)
@@ -72,7 +74,7 @@ static long clock_read(uint64_t clock, uint64_t *ns)
     case CLOCK_MONOTONIC_RAW:
     case CLOCK_MONOTONIC_COARSE:
     case CLOCK_BOOTTIME:
-        *ns = shared->boot_base + elapsed();
+        *ns = time_since_boot();
         return 0;
     case CLOCK_PROCESS_CPUTIME_ID:
     case CLOCK_THREAD_CPUTIME_ID:
@@ -437,7 +439,7 @@ long sys_times(struct thread_state *t, struct regs *r)
     (void)t;
     struct tms times = {.tms_utime = (long)(cpu_time() / (NS / CLOCK_TICKS))};
     if (r->rdi && user_put(r->rdi, &times, sizeof(times)) < 0) return -EFAULT;
-    return (long)((shared->boot_base + elapsed()) / (NS / CLOCK_TICKS));
+    return (long)(time_since_boot() / (NS / CLOCK_TICKS));
 }
 
 /* What children used is not known. */

@@ -86,7 +86,6 @@ void file_get(struct file *file);
 void file_put(struct file *file); /* the last one closes it */
 
 /* Descriptors. */
-#define LX_FDS 256 /* of one process */
 struct descriptor {
     struct file *file;
     bool cloexec;
