@@ -155,3 +155,26 @@ int fault_handle(uint64_t va, uint64_t error)
     unlock();
     return signal;
 }
+
+/* For rewrite.c: an area that may not be written keeps its rights, its page does not, until it
+ * is sealed. */
+long page_own(uint64_t va)
+{
+    lock();
+    struct vma *vma = vma_find(va);
+    uint32_t *entry = vma ? page_entry(va, true) : NULL;
+    int signal = entry ? 0 : SIGSEGV;
+    if (entry && !*entry) signal = fault_locked(va, 0);
+    if (!signal) signal = fault_write(vma, va, *entry, false);
+    unlock();
+    return signal ? -EFAULT : 0;
+}
+
+void page_seal(uint64_t va)
+{
+    lock();
+    exo_page_protect(EXO_SELF, va, 1, EXO_R | EXO_X);
+    uint32_t *entry = page_entry(va, false);
+    if (entry) page_note(va, *entry & ~PG_W);
+    unlock();
+}

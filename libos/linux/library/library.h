@@ -225,6 +225,10 @@ uint64_t vma_room(uint64_t length);
 /* A fault at va (error code: bit 1 a write, bit 4 a fetch): 0 when the access can be tried
  * again; else the signal (SIGSEGV, SIGBUS). */
 int fault_handle(uint64_t va, uint64_t error);
+/* A page of program text (page-aligned) becomes the process's own and writable, whatever its
+ * area allows: 0 or -EFAULT; and can only be read and executed again. */
+long page_own(uint64_t va);
+void page_seal(uint64_t va);
 /* Makes sure that [va, va + n) can be read (or written): 0 or -EFAULT. */
 long user_touch(uint64_t va, uint64_t n, bool write);
 /* A user's buffer as runs in the window, behind `runs` others: how many there are now, or
