@@ -33,7 +33,7 @@ static void cpu_ticks(unsigned cpu, uint64_t *busy, uint64_t *idle)
     uint64_t ticks = time_boot() / NS_PER_TICK;
     uint64_t slices = exo.info ? exo.cpus[cpu].slices : 0,
              empty = exo.info ? exo.cpus[cpu].idle : 0;
-    *idle = slices ? (uint64_t)((__uint128_t)ticks * empty / slices) : 0;
+    *idle = slices ? ticks * empty / slices : 0;
     *busy = ticks > *idle ? ticks - *idle : 0;
 }
 
