@@ -119,6 +119,7 @@ size_t tty_output(struct tty *tty, const void *data, size_t n)
 {
     const uint8_t *bytes = data;
     size_t done = 0;
+    if (tty->stopped) return 0;
     while (done < n && out_char(tty, bytes[done]))
         done++;
     out_tell(tty);
@@ -558,4 +559,5 @@ void tty_start(struct tty *tty)
     if (!tty->stopped || tty->held) return;
     tty->stopped = false;
     out_tell(tty);
+    wake(&tty->wait);
 }

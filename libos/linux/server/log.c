@@ -20,7 +20,8 @@ void log_line(const char *format, ...)
     va_start(list, format);
     int more = exo_vformat(line + n, sizeof(line) - (size_t)n - 1, format, list);
     va_end(list);
-    size_t length = (size_t)n + EXO_MIN((size_t)(more < 0 ? 0 : more), sizeof(line) - (size_t)n - 2);
+    size_t length =
+        (size_t)n + EXO_MIN((size_t)(more < 0 ? 0 : more), sizeof(line) - (size_t)n - 2);
     line[length++] = '\n';
     for (size_t i = 0; i < length; i++)
         ring[head++ % LOG_SIZE] = line[i];

@@ -201,7 +201,8 @@ int main(struct exo_startup *start)
 {
     if (world_make(start) < 0) return 1;
     while (process_alive(&processes[0])) {
-        long events = lx_serve(LX_SERVER_FAULT | LX_SERVER_TIMER | LX_SERVER_END | console_events());
+        long events =
+            lx_serve(LX_SERVER_FAULT | LX_SERVER_TIMER | LX_SERVER_END | console_events());
         if (events <= 0) continue;
         if ((uint64_t)events & console_events()) console_poll();
         if (events & LX_SERVER_TIMER) timers_run();

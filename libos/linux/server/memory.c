@@ -26,7 +26,8 @@ static struct extent extents[LX_EXTENTS_ALL];
 static uint16_t extent_free[LX_EXTENTS_ALL], extents_free; /* numbers that are free */
 static uint16_t unit_extent[UNITS_MAX]; /* who has the unit, 0 nobody */
 static uint32_t units, unit_hint;
-static uint32_t page_stack[FILE_PAGES_MAX], pages_free, pages_kept; /* free ones; kept aside at the end */
+static uint32_t page_stack[FILE_PAGES_MAX], pages_free,
+    pages_kept; /* free ones; kept aside at the end */
 
 static unsigned process_index(const struct process *p) { return (unsigned)(p - processes); }
 
@@ -41,7 +42,8 @@ long memory_init(void)
 {
     const struct exo_range *b = &exo.start.block;
     if (b->count < 2048) {
-        exo_printf("%s: needs a block of at least 8M (block= in the configuration)\n", exo.start.name);
+        exo_printf("%s: needs a block of at least 8M (block= in the configuration)\n",
+                   exo.start.name);
         return -EXO_E_ARG;
     }
     long r = exo_bind(&exo.pool, MAP_VA, b->count, b->sel, b->first, EXO_R | EXO_W);
@@ -354,12 +356,14 @@ long op_extent(struct thread *thread, const uint64_t a[6])
     struct process *p = thread->process;
     struct process_memory *m = p->memory;
     uint64_t frames = a[0], i = a[1];
-    if (!frames || frames > LX_EXTENT_MAX || i >= LX_EXTENTS || a[2] > LX_FOR_SHARED) return -EINVAL;
+    if (!frames || frames > LX_EXTENT_MAX || i >= LX_EXTENTS || a[2] > LX_FOR_SHARED)
+        return -EINVAL;
     if (m->extent[i]) return -EEXIST;
     if (a[2] == LX_FOR_OBJECTS) return objects_extent(p, (uint32_t)i, (uint32_t)frames);
     long number = extent_new(p, (uint32_t)frames, (unsigned)a[2]);
     if (number < 0) return number;
-    if (extent_derive(p, (uint16_t)number, LX_SEL_EXTENT + (uint32_t)i, EXO_R | EXO_W | EXO_X) < 0) {
+    if (extent_derive(p, (uint16_t)number, LX_SEL_EXTENT + (uint32_t)i, EXO_R | EXO_W | EXO_X) <
+        0) {
         extent_put(p, (uint16_t)number);
         return -ENOMEM;
     }
@@ -414,8 +418,8 @@ long op_data(struct thread *thread, const uint64_t a[6])
     m->data[m->data_count++] = (uint16_t)number;
     long r = extent_derive(p, (uint16_t)number, LX_SEL_DATA + i, EXO_R | EXO_W);
     if (r == 0)
-        r = exo_page_bind(m->env, LX_DATA_VA + i * (uint64_t)LX_DATA_CHUNK * EXO_PAGE, LX_DATA_CHUNK,
-                          LX_SEL_DATA + i, extents[number].first, EXO_R | EXO_W);
+        r = exo_page_bind(m->env, LX_DATA_VA + i * (uint64_t)LX_DATA_CHUNK * EXO_PAGE,
+                          LX_DATA_CHUNK, LX_SEL_DATA + i, extents[number].first, EXO_R | EXO_W);
     return r == LX_DATA_CHUNK ? 0 : -ENOMEM;
 }
 

@@ -185,6 +185,7 @@ static struct waitq *pipe_queue_write(struct file *file)
 /* Ends it when nobody has it open or waits to open it. */
 static void pipe_check(struct pipe *pipe)
 {
+    if (pipe->held) return;
     if (!pipe->readers) wake(pipe->writable);
     if (!pipe->writers) wake(pipe->readable);
     if (pipe->readers || pipe->writers || pipe->opening_readers || pipe->opening_writers) return;
@@ -425,7 +426,7 @@ long fifo_open(struct pipe **home, uint32_t flags, struct file **file)
         pipe->home = home;
         *home = pipe;
     }
-    pipe->opening_readers++; /* it stays while we look */
+    pipe->held = true;
     uint32_t ever = pipe->writers_ever;
     long r = fifo_enter(pipe, flags);
     if (r == 0) {
@@ -435,7 +436,7 @@ long fifo_open(struct pipe **home, uint32_t flags, struct file **file)
             r = -ENFILE;
         }
     }
-    pipe->opening_readers--;
+    pipe->held = false;
     if (r == 0) {
         bool met = (flags & O_ACCMODE) != O_RDONLY || pipe->writers;
         (*file)->position = met ? UINT64_MAX : ever;

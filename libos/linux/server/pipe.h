@@ -24,6 +24,7 @@ struct pipe {
     struct pipe **home; /* its inode's pointer to this */
     struct waitq opening; /* threads that wait for the other side */
     uint32_t opening_readers, opening_writers;
+    bool held; /* somebody looks at it: it does not end meanwhile */
 };
 
 /* Opens a fifo: *home is the inode's pointer, set here and NULL again when the last file on

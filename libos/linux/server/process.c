@@ -149,8 +149,8 @@ long op_crash(struct thread *thread, const uint64_t a[6])
     struct process *p = thread->process;
     if (!a[0] || a[0] > 64) return -EINVAL;
     if (a[1])
-        log_line("%s[%d]: its library died of signal %lu at %lx, address %lx", p->name, p->pid, a[0],
-                 a[1], a[2]);
+        log_line("%s[%d]: its library died of signal %lu at %lx, address %lx", p->name, p->pid,
+                 a[0], a[1], a[2]);
     process_end(p, (int)a[0]);
     return 0;
 }
@@ -203,7 +203,8 @@ long call_wait4(struct thread *thread, const uint64_t a[6])
     uint8_t usage[144] = {0};
     int status = 0;
     bool gone;
-    if ((int)a[2] & ~(WNOHANG | WUNTRACED | WCONTINUED | __WALL | __WCLONE | __WNOTHREAD)) return -EINVAL;
+    if ((int)a[2] & ~(WNOHANG | WUNTRACED | WCONTINUED | __WALL | __WCLONE | __WNOTHREAD))
+        return -EINVAL;
     long r = wait_child(thread, (int)a[0], (int)a[2] | WEXITED, &status, &gone);
     if (r < 0) return r;
     if (r == 0) status = 0;
@@ -238,9 +239,12 @@ long call_waitid(struct thread *thread, const uint64_t a[6])
     if (options & ~(WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED) ||
         !(options & (WEXITED | WSTOPPED | WCONTINUED)))
         return -EINVAL;
-    if (a[0] == P_PID) pid = (int)a[1];
-    else if (a[0] == P_PGID) pid = a[1] ? -(int)a[1] : 0;
-    else if (a[0] != P_ALL) return -EINVAL;
+    if (a[0] == P_PID)
+        pid = (int)a[1];
+    else if (a[0] == P_PGID)
+        pid = a[1] ? -(int)a[1] : 0;
+    else if (a[0] != P_ALL)
+        return -EINVAL;
     long r = wait_child(thread, pid, options, &status, &gone);
     if (r < 0) return r;
     child_info((int)r, status, info);

@@ -5,6 +5,7 @@
  * for bytes and for room. There is no network and there are no names here: other sockets
  * are refused. */
 #include "pipe.h"
+#include "../signals.h"
 #include "../../../lib/exo/exo.h"
 #include <asm/ioctls.h>
 #include <asm/poll.h>
@@ -41,7 +42,10 @@ static long socket_read(struct file *file, struct iobuf *io, uint64_t *pos)
 static long socket_write(struct file *file, struct iobuf *io, uint64_t *pos)
 {
     struct socket *socket = file->data;
-    return pos ? -ESPIPE : pipe_put(socket->out, io);
+    if (pos) return -ESPIPE;
+    if (!socket->write_shut) return pipe_put(socket->out, io);
+    signal_process(thread_current->process, SIGPIPE);
+    return -EPIPE;
 }
 
 static long socket_seek(struct file *file, int64_t offset, int whence)

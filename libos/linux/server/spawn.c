@@ -110,21 +110,24 @@ static long thread_object(struct process *p, struct thread *t, uint32_t frames_s
 static long caps_make(struct process *p, uint16_t private)
 {
     uint32_t env = p->memory->env;
-    long r = exo_cap_derive(exo.start.block.sel, EXO_REF(env, LX_SEL_FILES), EXO_R | EXO_X, files_first,
-                            files_count_frames);
+    long r = exo_cap_derive(exo.start.block.sel, EXO_REF(env, LX_SEL_FILES), EXO_R | EXO_X,
+                            files_first, files_count_frames);
     if (r == 0)
-        r = exo_cap_derive(exo.pool.sel, EXO_REF(env, LX_SEL_LIB), EXO_R | EXO_X, lib_frame, lib_pages);
+        r = exo_cap_derive(exo.pool.sel, EXO_REF(env, LX_SEL_LIB), EXO_R | EXO_X, lib_frame,
+                           lib_pages);
     if (r == 0)
         r = exo_cap_derive(exo.pool.sel, EXO_REF(env, LX_SEL_SHARED), EXO_R, lx_shared_frame, 1);
     if (r == 0)
-        r = exo_cap_derive(fault_event, EXO_REF(env, LX_SEL_FAULT), EXO_EVENT_SIGNAL, UINT64_MAX, 1);
+        r = exo_cap_derive(fault_event, EXO_REF(env, LX_SEL_FAULT), EXO_EVENT_SIGNAL, UINT64_MAX,
+                           1);
     if (r == 0)
         r = exo_cap_derive(exo.pool.sel, EXO_REF(env, LX_SEL_OBJECTS), EXO_R | EXO_W | EXO_OBJECT,
                            p->memory->objects, LX_OBJECT_FRAMES);
     return r == 0 ? extent_derive(p, private, LX_SEL_DATA, EXO_R | EXO_W) : r;
 }
 
-static long bind(uint32_t env, uint64_t va, uint64_t n, uint32_t sel, uint64_t frame, unsigned rights)
+static long bind(uint32_t env, uint64_t va, uint64_t n, uint32_t sel, uint64_t frame,
+                 unsigned rights)
 {
     long r;
     do
@@ -154,7 +157,8 @@ static long space_make(struct process *p, uint32_t first)
     if (r == 0) r = bind(env, LX_SHARED_VA, 1, LX_SEL_SHARED, lx_shared_frame, EXO_R);
     if (r == 0) r = thread_bind(env, 0, LX_SEL_OBJECTS, objects, LX_SEL_DATA, first);
     if (r == 0)
-        r = bind(env, LX_DATA_VA, LX_DATA_CHUNK, LX_SEL_DATA, first + LX_PRIVATE_DATA, EXO_R | EXO_W);
+        r = bind(env, LX_DATA_VA, LX_DATA_CHUNK, LX_SEL_DATA, first + LX_PRIVATE_DATA,
+                 EXO_R | EXO_W);
     return r;
 }
 
@@ -185,12 +189,12 @@ static long env_build(struct process *p)
     m->objects = (uint64_t)frame;
     long private = extent_new(p, LX_PRIVATE_FRAMES, LX_FOR_MEMORY);
     if (private < 0) return private;
-    m->data[m->data_count++] = (uint16_t)private;
-    window_init(p, t, extent_first((uint16_t)private));
+    m->data[m->data_count++] = (uint16_t) private;
+    window_init(p, t, extent_first((uint16_t) private));
     if (exo_env_make(m->env, exo.pool.sel, m->env_frame, LX_TABLES, 0) < 0) return -ENOMEM;
-    long r = caps_make(p, (uint16_t)private);
+    long r = caps_make(p, (uint16_t) private);
     if (r == 0) r = thread_object(p, t, LX_SEL_OBJECTS, m->objects);
-    if (r == 0) r = space_make(p, extent_first((uint16_t)private));
+    if (r == 0) r = space_make(p, extent_first((uint16_t) private));
     if (r < 0) log_line("a process cannot be made: %s", exo_strerror(r));
     return r < 0 ? -ENOMEM : 0;
 }
@@ -262,7 +266,8 @@ long op_fork(struct thread *thread, const uint64_t a[6])
     if (r == 0 && extents_fork(parent, child, lend) < 0) r = -ENOMEM;
     if (r == 0) {
         for (uint32_t i = 0; i < LX_HANDLES; i++)
-            if (parent->memory->handle[i]) file_get(child->memory->handle[i] = parent->memory->handle[i]);
+            if (parent->memory->handle[i])
+                file_get(child->memory->handle[i] = parent->memory->handle[i]);
         fds_fork(parent, child);
         child->vfork = lend;
         child->threads[0]->window->refused = thread->window->refused;
@@ -340,11 +345,13 @@ static long thread_build(struct process *p, struct thread *t)
     if (r == 0) r = extent_derive(p, (uint16_t)number, sel + 3, EXO_R | EXO_W);
     if (r == 0) r = thread_object(p, t, sel + 2, (uint64_t)frame);
     if (r == 0)
-        r = thread_bind(m->env, i, sel + 2, (uint64_t)frame, sel + 3, extent_first((uint16_t)number));
-    if (r == 0) r = exo_cap_derive(t->event, EXO_REF(m->env, sel + 1), EXO_EVENT_SIGNAL, UINT64_MAX, 1);
+        r = thread_bind(m->env, i, sel + 2, (uint64_t)frame, sel + 3,
+                        extent_first((uint16_t)number));
+    if (r == 0)
+        r = exo_cap_derive(t->event, EXO_REF(m->env, sel + 1), EXO_EVENT_SIGNAL, UINT64_MAX, 1);
     if (r == 0) { /* the first one, which the others have to wake, gets its own only now */
-        r = exo_cap_derive(p->threads[0]->event, EXO_REF(m->env, LX_SEL_THREAD + 1), EXO_EVENT_SIGNAL,
-                           UINT64_MAX, 1);
+        r = exo_cap_derive(p->threads[0]->event, EXO_REF(m->env, LX_SEL_THREAD + 1),
+                           EXO_EVENT_SIGNAL, UINT64_MAX, 1);
         if (r == -EXO_E_FULL) r = 0;
     }
     return r < 0 ? -ENOMEM : 0;

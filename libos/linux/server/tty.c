@@ -194,7 +194,8 @@ static unsigned dev_poll(struct file *file)
     const struct tty *tty = file->data;
     if (tty->hung) return POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM | POLLERR | POLLHUP;
     unsigned events = tty_readable(tty, true) ? POLLIN | POLLRDNORM : 0;
-    return tty_out_count(tty) < LX_TTY_RING / 2 ? events | POLLOUT | POLLWRNORM : events;
+    bool room = tty_out_count(tty) < LX_TTY_RING / 2 && !tty->stopped;
+    return room ? events | POLLOUT | POLLWRNORM : events;
 }
 
 static struct waitq *dev_queue(struct file *file) { return &((struct tty *)file->data)->wait; }

@@ -53,7 +53,7 @@ void tty_init(struct tty *tty);
 size_t tty_input(struct tty *tty, const void *data, size_t n);
 /* Takes at most n bytes of output; 0 when stopped. */
 size_t tty_take(struct tty *tty, void *data, size_t n);
-/* A program's output: how many bytes of it were taken. */
+/* A program's output: how many bytes of it were taken; none while it is stopped. */
 size_t tty_output(struct tty *tty, const void *data, size_t n);
 /* Whether a read would give something (a whole line; VMIN bytes for `many`), and what it
  * gives: bytes, 0 at end of file, -EAGAIN when there is nothing. */
