@@ -1,7 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Makes the boot archive of `make run`: run.sh OUTPUT. From the environment:
+# Makes a boot archive with guests:
+#
+#   run.sh OUTPUT          monitors that root starts, behind the console's keys
+#   run.sh --shell OUTPUT  that of `make run`: the Linux shell, beside it the manager of
+#                          virtual machines, which starts the guests (docs/manage.md)
+#
+# From the environment:
 #
 #   GUEST=KERNEL[,RAMDISK[,COMMAND LINE]]  boots these files instead of Debian's kernel
 #   GUEST_CONFIG=FILE  the guest's own configuration (docs/guide.md), with the files that
@@ -12,10 +18,16 @@
 #   DISK=FILE          its disk instead of build/guest/disk.img
 #   PROGRAM=FILE       a program of ours (ELF) beside them, with 16 of a CPU's 64 time slots
 #                      and a channel to the console
+#   MEMORY=SIZE        of the whole machine (--shell only: 1G, like 768M or 2G)
 #
 # The programs must be in build/user.
 set -eu
 cd "$(dirname "$0")/.."
+shell=
+if [ "$1" = --shell ]; then
+    shell=yes
+    shift
+fi
 output=$1
 memory=${GUEST_MEMORY:-256}
 cpus=${GUEST_CPUS:-1}
@@ -89,6 +101,10 @@ guest() {
         } >"$files/$2.cfg"
     fi
     pack="$pack $2.cfg=$files/$2.cfg"
+    if [ -n "$shell" ]; then
+        started="$started $2.cfg"
+        return
+    fi
     {
         echo "program $2 file=vmm memory=$((extra + 32))M block=${block}M slots=12 slots-other=12" \
             "selectors=512 archive=yes args=$2.cfg"
@@ -98,12 +114,13 @@ guest() {
     } >>$files/config
 }
 
+started= # by the manager
 {
     echo "# Made by tools/run.sh: see root/config.c for the form of these lines."
-    echo "program console memory=8M slots=8 console=yes tables=yes irqs=yes wait=yes"
-    echo "program switch memory=4M slots=4"
-    echo "channel switch console tag=log"
+    echo "program console memory=8M slots=4 console=yes tables=yes irqs=yes wait=yes"
     echo "shutdown 604 2000 2"
+    [ -n "$shell" ] || echo "program switch memory=4M slots=4"
+    [ -n "$shell" ] || echo "channel switch console tag=log"
 } >$files/config
 guest 1 $name
 for i in 2 3; do
@@ -115,6 +132,36 @@ if [ -n "${PROGRAM-}" ]; then
     echo "program $program memory=2M slots=16" >>$files/config
     echo "channel console $program tag=console" >>$files/config
 fi
+# The shell's own: its root file system, with the guests' configurations as examples.
+shell_files() {
+    whole=${MEMORY:-1G}
+    case $whole in
+    *G) whole=$((${whole%G} * 1024)) ;;
+    *M) whole=${whole%M} ;;
+    *) fail "MEMORY is to be like 768M or 2G, not '$whole'" ;;
+    esac
+    [ "$whole" -ge 1024 ] || fail "the shell and a guest want a machine of 1G"
+    for i in 2 3; do
+        sed "s/^name = .*/name = \"$name$i\"/; s/hostname=[^ ]*/hostname=$name$i/
+            s/10.0.0.1/10.0.0.$i/; s/52:54:00:00:00:01/52:54:00:00:00:0$i/" \
+            "$files/$name.cfg" >"$files/$name$i.example"
+    done
+    tools/linux-root.sh build/linux-run.cpio "etc/vm/${name}2.cfg=$files/${name}2.example" \
+        "etc/vm/${name}3.cfg=$files/${name}3.example"
+    pack="$pack linuxd=$linuxd linux-library=build/user/linux-library"
+    pack="$pack linux.cpio=build/linux-run.cpio vmd=build/user/apps/vmd.elf"
+    {
+        echo "program vmd memory=$((whole - 640))M slots=40 slots-other=40 selectors=1024" \
+            "tables=yes archive=yes args=${started# }"
+        echo "program linux file=linuxd memory=24M block=256M slots=12 selectors=1024" \
+            "tables=yes archive=yes args=linux.cpio /bin/sh -l"
+        echo "channel console linux tag=console"
+        echo "channel linux vmd tag=vm size=256K"
+        echo "channel vmd console tag=log"
+    } >>$files/config
+}
+linuxd=build/user/libos/linux/linuxd.elf
+[ -z "$shell" ] || shell_files
 # shellcheck disable=SC2086
 tools/archive.sh "$output" root=build/user/root.image config=$files/config \
     console=build/user/apps/console.elf switch=build/user/apps/switch.elf vmm=build/user/vmm.elf \
