@@ -5,6 +5,7 @@
 #include "../../../lib/exo/channel.h"
 #include "files.h"
 #include "lx_calls.h"
+#include "manage.h"
 #include "pipe.h"
 #include "poll.h"
 #include "process.h"
@@ -192,6 +193,8 @@ static long world_make(struct exo_startup *start)
     if (r < 0) exo_printf("%s: %s: damaged archive: error %ld\n", start->name, name, -r);
     console_init();
     pty_init();
+    vm_dev_init();
+    proc_exo_init();
     r = spawn_first(text, (size_t)n);
     if (r < 0) exo_printf("%s: the first process cannot be made: error %ld\n", start->name, -r);
     return r < 0 ? -1 : 0;
@@ -201,10 +204,11 @@ int main(struct exo_startup *start)
 {
     if (world_make(start) < 0) return 1;
     while (process_alive(&processes[0])) {
-        long events =
-            lx_serve(LX_SERVER_FAULT | LX_SERVER_TIMER | LX_SERVER_END | console_events());
+        long events = lx_serve(LX_SERVER_FAULT | LX_SERVER_TIMER | LX_SERVER_END |
+                               console_events() | vm_dev_events());
         if (events <= 0) continue;
         if ((uint64_t)events & console_events()) console_poll();
+        if ((uint64_t)events & vm_dev_events()) vm_dev_poll();
         if (events & LX_SERVER_TIMER) timers_run();
         if (events & LX_SERVER_FAULT) faults_look();
     }
