@@ -111,6 +111,7 @@ def guests(console, check):
     keys("select by number, replayed", ESCAPE + "1", "[talker]\ntalker one is here")
     keys("keys go to the guest", "ab", "one: 61\none: 62")
     keys("the escape key itself", ESCAPE + ESCAPE, "one: 1d")
+    keys("a Ctrl-] that nothing follows is the program's", ESCAPE, "one: 1d")
     keys("a log", ESCAPE + "l", "talker log is here")
     keys("select by letter", ESCAPE + "o", "[other]\ntalker two is here")
     keys("keys go to the other", "cz", "two: 63\ntwo: 7a")

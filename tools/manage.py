@@ -11,8 +11,8 @@ import emu
 import guests
 
 ARCHIVE = "build/manage.cpio"
-OPTIONS = ["--kernel", "build/debug/kernel.elf", "--archive", ARCHIVE, "--memory", "256M",
-           "--until", "TESTS DONE", "--timeout", "120"]
+OPTIONS = ["--kernel", "build/debug/kernel.elf", "--archive", ARCHIVE, "--memory", "256M"]
+TIMEOUT = 120
 
 
 def make():
@@ -27,7 +27,8 @@ def make():
 def main(argv):
     make()
     try:
-        output = emu.run(emu.arguments(OPTIONS + argv))
+        output = emu.run(emu.arguments(OPTIONS + ["--until", "TESTS DONE", "--timeout",
+                                                  str(TIMEOUT)] + argv))
     except emu.Failure as failure:
         print(failure, file=sys.stderr)
         return 1

@@ -17,6 +17,7 @@ import time
 import console
 import emu
 import guests
+import manage
 
 DIRECT = ["--kernel", "build/debug/kernel.elf", "--archive", "build/test.cpio"]
 RELEASE = ["--kernel", "build/release/kernel.elf", "--archive", "build/test.cpio"]
@@ -203,6 +204,13 @@ def guest_tests(count, name):
     count.run(f"guests-{name}", "\n".join(verdicts), reason, time.monotonic() - start)
 
 
+def manage_tests(count):
+    """Machines made at run time, by a client of their manager: tests/manage."""
+    manage.make()
+    for cpus in ("1", "2"):
+        boot_tests(count, f"manage-{cpus}", manage.OPTIONS + ["--cpus", cpus], manage.TIMEOUT)
+
+
 def bochs_guests(count):
     """Debian's kernel comes to its shell and to its disk, by both vendors' hardware."""
     archive, iso = "build/guest-bochs.cpio", "build/guest-bochs.iso"
@@ -232,6 +240,7 @@ def main(argv):
         print("FAIL boot tests: there is no build/test.cpio")
         count.failed += 1
     console_test(count)
+    manage_tests(count)
     guest_tests(count, "bare")
     for session in ("firmware", "hostile", "pvh", "two") + (("hundred", "three") if long else ()):
         guest_tests(count, session)
