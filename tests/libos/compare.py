@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Runs tests of the Linux interface on Debian's kernel (the bare emulator) and on exovisor,
+the same files on both, and puts the verdicts side by side:
+
+    compare.py [--debian | --exovisor | --verdicts] [--timeout S] [SUITE [ARGUMENT...]]...
+
+SUITE is `tests` (tests/libos, the default), `busybox`, `ash`, `dash`, `mksh`, `lua`
+(tools/linux-suites.sh), or `all`. Written: build/linux/SUITE.tsv, with a line for each test:
+its name, Debian's verdict, exovisor's. --verdicts prints lines "PASS NAME" and "FAIL NAME":
+FAIL is what passes on Debian and not on exovisor. With --debian or --exovisor only that side
+runs, and all that does not pass is listed. Fails if exovisor fails where Debian passes."""
+import os
+import re
+import subprocess
+import sys
+import threading
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(TOP, "tools"))
+import linux  # noqa: E402
+import check  # noqa: E402
+
+SUITES = ["tests", "busybox", "ash", "dash", "mksh", "lua"]
+PART = re.compile(r"^== (\S+)(?: status (\d+))?$")
+OURS = re.compile(r"^(ok|FAIL) ([\w.]+)(?: (.*))?$")  # tests/libos, lua
+BUSYBOX = re.compile(r"^(PASS|FAIL): (.*)$")
+ASH = re.compile(r"^(\S+/\S+): (ok|fail)$")
+STATUS = {"0": "pass", "124": "too long", "137": "too long", "143": "too long"}
+
+
+def make(suites):
+    """The root file systems: suite -> its path."""
+    subprocess.run(["make", "-s", "-C", "tests/libos"], check=True, stdout=sys.stderr)
+    subprocess.run(["tools/guest.sh"], check=True, stdout=sys.stderr)
+    roots = {"tests": "build/linux/tests.cpio"}
+    subprocess.run(["tools/linux-root.sh", roots["tests"], "test=build/linux/test"], check=True)
+    if any(suite != "tests" for suite in suites):
+        subprocess.run(["tools/linux-suites.sh"], check=True, stdout=sys.stderr)
+        for suite in suites:
+            if suite != "tests":
+                roots[suite] = "build/linux/suites.cpio"
+        subprocess.run(["tools/linux-root.sh", "build/linux/suites.cpio",
+                        "suite=build/linux/suite"], check=True)
+    return roots
+
+
+def command(suite, arguments):
+    if suite == "tests":
+        return ["/test/run"] + arguments
+    return ["/suite/run", suite] + arguments
+
+
+def read_verdicts(suite, text):
+    """Name -> "pass", or what else happened, in the order of the output."""
+    results, part = {}, ""
+    if suite == "mksh":
+        return {name: "pass" if good else "fail" for name, good in
+                check.verdicts("build/source/mksh/check.t", text).items()}
+    for line in text.splitlines():
+        line = line.rstrip()
+        if match := PART.match(line):
+            part, status = match.groups()
+            if status and (suite in ("tests", "lua") or status in ("124", "137", "143")):
+                results[part] = STATUS.get(status, f"status {status}")
+        elif match := OURS.match(line):
+            results[f"{part}: {match[2]}"] = "pass" if match[1] == "ok" else match[3] or "fail"
+        elif match := BUSYBOX.match(line):
+            results[f"{part}: {match[2]}"] = match[1].lower()
+        elif match := ASH.match(line):
+            results[match[1]] = "pass" if match[2] == "ok" else "fail"
+    return results
+
+
+def run_side(side, suite, root, arguments, timeout, results):
+    try:
+        text, _ = linux.run(side, root, command(suite, arguments), timeout=timeout)
+    except linux.Failure as failure:
+        text = failure.args[1].replace("\r", "")
+        print(f"compare.py: {suite} on {side}: {failure.args[0]}", file=sys.stderr)
+    with open(f"build/linux/{suite}.{side}.txt", "w", encoding="utf-8") as file:
+        file.write(text)
+    results[side] = read_verdicts(suite, text)
+
+
+def run_suite(suite, root, arguments, sides, timeout):
+    results = {}
+    threads = [threading.Thread(target=run_side, args=(side, suite, root, arguments, timeout,
+                                                       results)) for side in sides]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def show_one(suite, side, verdicts):
+    bad = {name: verdict for name, verdict in verdicts.items() if verdict != "pass"}
+    for name, verdict in bad.items():
+        print(f"{side} {suite} {name}: {verdict}")
+    print(f"{suite} on {side}: {len(verdicts) - len(bad)} of {len(verdicts)} pass")
+    return len(bad)
+
+
+def show_both(suite, results, verdicts):
+    """Prints, and writes the list; how many pass on Debian and not on exovisor."""
+    theirs, ours = results["debian"], results["exovisor"]
+    names = list(theirs) + [name for name in ours if name not in theirs]
+    worse = [name for name in names
+             if theirs.get(name) == "pass" and ours.get(name) != "pass"]
+    with open(f"build/linux/{suite}.tsv", "w", encoding="utf-8") as file:
+        file.write("test\tDebian\texovisor\n")
+        for name in names:
+            file.write(f"{name}\t{theirs.get(name, 'missing')}\t{ours.get(name, 'missing')}\n")
+    for name in names if verdicts else worse:
+        good = name not in worse
+        if verdicts and theirs.get(name) == "pass" or not good:
+            print(f"{'PASS' if good else 'FAIL'} linux {suite} {name}"
+                  + ("" if good else f": {ours.get(name, 'missing')}"))
+    count = [sum(verdict == "pass" for verdict in side.values()) for side in (theirs, ours)]
+    print(f"{suite}: {len(names)} tests, {count[0]} pass on Debian, {count[1]} on exovisor")
+    return len(worse) + (not theirs)
+
+
+def main(argv):
+    os.chdir(TOP)
+    timeout, verdicts, sides, wanted = 600, False, list(linux.SIDES), []
+    while argv:
+        word = argv.pop(0)
+        if word == "--timeout":
+            timeout = float(argv.pop(0))
+        elif word == "--verdicts":
+            verdicts = True
+        elif word in ("--debian", "--exovisor"):
+            sides = [word[2:]]
+        elif word == "all":
+            wanted += [(suite, []) for suite in SUITES]
+        elif word in SUITES:
+            wanted.append((word, []))
+        elif wanted and not word.startswith("-"):
+            wanted[-1][1].append(word)
+        else:
+            sys.exit(__doc__)
+    wanted = wanted or [("tests", [])]
+    roots, behind = make([suite for suite, _ in wanted]), 0
+    for suite, arguments in wanted:
+        results = run_suite(suite, roots[suite], arguments, sides, timeout)
+        if len(sides) == 1:
+            behind += show_one(suite, sides[0], results[sides[0]])
+        else:
+            behind += show_both(suite, results, verdicts)
+    return 1 if behind else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
