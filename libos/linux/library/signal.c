@@ -42,24 +42,29 @@ void signals_mask(struct thread_state *t, uint64_t mask)
 
 /* ---- taking ------------------------------------------------------------------------------ */
 
-/* Clears the bit; false: somebody else was first. *process: which of the two it was. */
-static bool signal_take(struct thread_state *t, int signal, bool *process)
+/* A signal that was taken: the process's or the thread's; sent by this process itself. */
+struct taken {
+    bool process, own;
+};
+
+/* Clears the bit; false: somebody else was first. */
+static bool signal_take(struct thread_state *t, int signal, struct taken *taken)
 {
     uint64_t bit = LX_SIGNAL_BIT(signal);
-    *process = false;
+    taken->process = false;
+    taken->own = lx.info_known & bit;
+    if (taken->own) __atomic_fetch_and(&lx.info_known, ~bit, __ATOMIC_ACQ_REL);
     if (__atomic_fetch_and(&t->window->signals, ~bit, __ATOMIC_ACQ_REL) & bit) return true;
-    *process = true;
+    taken->process = true;
     return __atomic_fetch_and(&process_window()->start.signals, ~bit, __ATOMIC_ACQ_REL) & bit;
 }
 
 /* What is known of a signal that was taken. */
-static struct lx_siginfo info_get(struct thread_state *t, int signal, bool process)
+static struct lx_siginfo info_get(struct thread_state *t, int signal, const struct taken *taken)
 {
     struct lx_siginfo info = {.code = SI_USER};
-    uint64_t bit = LX_SIGNAL_BIT(signal);
-    if (lx.info && __atomic_fetch_and(&lx.info_known, ~bit, __ATOMIC_ACQ_REL) & bit)
-        return lx.info[signal - 1];
-    if (server(LX_OP_SIGINFO, (uint64_t)signal, process, 0) >= 0)
+    if (taken->own) return lx.info[signal - 1];
+    if (server(LX_OP_SIGINFO, (uint64_t)signal, taken->process, 0) >= 0)
         memcpy(&info, t->window->bytes, sizeof(info));
     return info;
 }
@@ -196,8 +201,8 @@ static void handler_enter(struct thread_state *t, struct regs *r, int signal,
 
 static bool deliver_one(struct thread_state *t, struct regs *r, int signal)
 {
-    bool process;
-    if (!signal_take(t, signal, &process)) return false;
+    struct taken taken;
+    if (!signal_take(t, signal, &taken)) return false;
     const struct lx_sigaction *action = &lx.action[signal - 1];
     if (action->handler == IGNORE) return false;
     if (action->handler == DEFAULT) {
@@ -205,7 +210,7 @@ static bool deliver_one(struct thread_state *t, struct regs *r, int signal)
         return false;
     }
     struct lx_siginfo info = {.code = SI_USER};
-    if (action->flags & SA_SIGINFO) info = info_get(t, signal, process);
+    if (action->flags & SA_SIGINFO) info = info_get(t, signal, &taken);
     bool always = r->rax + RESTART_SYS == 0;
     call_end(r, always && action->flags & SA_RESTART);
     handler_enter(t, r, signal, &info, 0);
@@ -349,10 +354,10 @@ static long signal_wait(struct thread_state *t, uint64_t set, bool forever, uint
 {
     for (;;) {
         uint64_t ready = pending(t) & set;
-        bool process;
+        struct taken taken;
         int signal = ready ? __builtin_ctzl(ready) + 1 : 0;
-        if (signal && signal_take(t, signal, &process)) {
-            *info = info_get(t, signal, process);
+        if (signal && signal_take(t, signal, &taken)) {
+            *info = info_get(t, signal, &taken);
             return signal;
         }
         if (ready) continue;
