@@ -208,7 +208,9 @@ def manage_tests(count):
     """Machines made at run time, by a client of their manager: tests/manage."""
     manage.make()
     for cpus in ("1", "2"):
-        boot_tests(count, f"manage-{cpus}", manage.OPTIONS + ["--cpus", cpus], manage.TIMEOUT)
+        for which in manage.ARCHIVES:
+            boot_tests(count, f"manage-{which}{cpus}", manage.options(which) + ["--cpus", cpus],
+                       manage.TIMEOUT)
 
 
 def bochs_guests(count):

@@ -297,18 +297,37 @@ static void test_many(void)
     check("when they are gone there is room again", again);
 }
 
-int main(struct exo_startup *start)
+/* Monitors that are none: tests/manage/liar. Whatever one does, vmd answers, what can be
+ * ended ends, and all of it comes back. */
+static void test_liars(void)
 {
-    const void *kernel;
-    size_t size;
-    (void)start;
-    long r = exo_channel_find(&channel, "vmd", "vm");
-    if (r == 0) r = exo_archive_find("guest.elf", &kernel, &size);
-    if (r < 0) {
-        exo_printf("FAIL manage: %s\n", exo_strerror(r));
-        return 1;
+    static const char ways[] = "nsecfwgdx";
+    uint64_t before = 0;
+    for (unsigned round = 0; round < 2; round++) {
+        for (const char *way = ways; *way; way++) {
+            char config[160], what[48];
+            exo_format(config, sizeof(config),
+                       "name = \"liar\"\nextra = \"liar=%c\"\nkernel = \"guest.elf\"\n"
+                       "memory = 16\nvif = [ \"bridge=net0\" ]\n",
+                       *way);
+            exo_format(what, sizeof(what), "a monitor that lies: %c", *way);
+            bool good = create(config, NULL, 0);
+            exo_event_wait(0, exo_in_us(100000));
+            good &= ask("stats") && ask("info") && ask("dmesg");
+            good &= ask("pause liar") || contains(last, "does not answer") ||
+                    contains(last, "no machine") || contains(last, "has ended");
+            good &= ask("destroy liar") || contains(last, "no machine");
+            good &= ask("stats") && !contains(reply, "vm liar") && !contains(reply, "LEAK");
+            check(what, good);
+        }
+        if (!round) before = memory_free();
     }
-    exo_streams_init(&streams, &channel, true);
+    check("all memory is back", before && memory_free() == before);
+    check("nothing leaked", ask("dmesg") && !contains(reply, "LEAK"));
+}
+
+static void test_all(const void *kernel, size_t size)
+{
     check("information", ask("info") && contains(reply, "nr_machines"));
     check("reasons", ask("reasons") && contains(reply, "CPUID\tHLT\tport"));
     test_refusals();
@@ -321,6 +340,23 @@ int main(struct exo_startup *start)
     test_many();
     check("all memory is back", before && memory_free() == before);
     check("nothing leaked", ask("dmesg") && !contains(reply, "LEAK"));
+}
+
+int main(struct exo_startup *start)
+{
+    const void *kernel;
+    size_t size;
+    long r = exo_channel_find(&channel, "vmd", "vm");
+    if (r == 0) r = exo_archive_find("guest.elf", &kernel, &size);
+    if (r < 0) {
+        exo_printf("FAIL manage: %s\n", exo_strerror(r));
+        return 1;
+    }
+    exo_streams_init(&streams, &channel, true);
+    if (!strcmp(start->args, "liars"))
+        test_liars();
+    else
+        test_all(kernel, size);
     uint32_t wrong[3] = {1, 99, 0};
     exo_channel_send(&channel, wrong, sizeof(wrong));
     exo_printf("manage: %u failed\nTESTS DONE\n", failed);
