@@ -317,6 +317,9 @@ static void test_archive_cut(void)
         EXPECT(find("odd", size, &f) == (size >= end));
 }
 
+/* Offsets of a header's fields: six bytes of magic, then eight digits each. */
+#define FIELD_SIZE (6 + 8 * EXO_CPIO_SIZE)
+#define FIELD_NAME (6 + 8 * EXO_CPIO_NAME)
 static void field_set(size_t entry, size_t field, const char *digits)
 {
     memcpy(archive + entry + field, digits, 8);
