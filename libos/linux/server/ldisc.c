@@ -21,13 +21,16 @@
 #define CC(index) (tty->settings.c_cc[index])
 
 static bool is_control(uint8_t c) { return c < 0x20 || c == 0x7f; }
-static bool is_lower(uint8_t c) { return c >= 'a' && c <= 'z'; }
-static bool is_upper(uint8_t c) { return c >= 'A' && c <= 'Z'; }
-/* Letters and digits of Latin-1: what WERASE takes for a word. */
+/* Letters of Latin-1. */
+static bool is_lower(uint8_t c) { return (c >= 'a' && c <= 'z') || (c >= 0xdf && c != 0xf7); }
+static bool is_upper(uint8_t c)
+{
+    return (c >= 'A' && c <= 'Z') || (c >= 0xc0 && c <= 0xde && c != 0xd7);
+}
+/* What WERASE takes for a word. */
 static bool is_word(uint8_t c)
 {
-    return is_lower(c) || is_upper(c) || (c >= '0' && c <= '9') || c == '_' ||
-           (c >= 0xc0 && c != 0xd7 && c != 0xf7);
+    return is_lower(c) || is_upper(c) || (c >= '0' && c <= '9') || c == '_';
 }
 /* A byte of UTF-8 that is not a character's first. */
 static bool is_continuation(const struct tty *tty, uint8_t c)
@@ -144,7 +147,16 @@ size_t tty_take(struct tty *tty, void *data, size_t n)
 
 /* ---- echo ---- */
 
-static void echo_raw(struct tty *tty, uint8_t c) { (void)out_char(tty, c); }
+/* 0xff has been an escape in Linux' echo, and goes past OPOST: so it does here. */
+static void echo_raw(struct tty *tty, uint8_t c)
+{
+    if (c != 0xff) {
+        (void)out_char(tty, c);
+        return;
+    }
+    out_put(tty, c);
+    tty->column++;
+}
 
 static void echo_text(struct tty *tty, const char *text)
 {
@@ -168,6 +180,13 @@ static void echo_erasing_end(struct tty *tty)
 {
     if (tty->erasing) echo_raw(tty, '/');
     tty->erasing = false;
+}
+
+/* All echo so far is on the screen: a signal does not throw it away any more. */
+static void echo_shown(struct tty *tty)
+{
+    tty->shown_column = tty->column;
+    tty->shown_line_column = tty->line_column;
 }
 
 /* Before a character is echoed: where the edited line begins on the screen. */
@@ -343,7 +362,11 @@ static bool in_signal(struct tty *tty, uint8_t c)
                                           : 0;
     if (!signal) return false;
     if (tty->foreground) signal_group(tty->foreground, signal);
-    if (!L(NOFLSH)) tty_flush(tty, true, true);
+    if (!L(NOFLSH)) {
+        tty_flush(tty, true, true); /* with its echo, which nobody has seen */
+        tty->column = tty->shown_column;
+        tty->line_column = tty->shown_line_column;
+    }
     if (I(IXON)) tty_start(tty);
     if (L(ECHO)) echo_char(tty, c);
     return true;
@@ -403,6 +426,7 @@ size_t tty_input(struct tty *tty, const void *data, size_t n)
     const uint8_t *bytes = data;
     size_t done = 0;
     tty->throttled = false;
+    if (!tty->stopped) echo_shown(tty);
     while (done < n) {
         size_t piece = EXO_MIN(n - done, in_room(tty));
         if (!piece) break;
@@ -558,6 +582,7 @@ void tty_start(struct tty *tty)
 {
     if (!tty->stopped || tty->held) return;
     tty->stopped = false;
+    echo_shown(tty);
     out_tell(tty);
     wake(&tty->wait);
 }

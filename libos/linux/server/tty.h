@@ -29,6 +29,7 @@ struct tty {
     bool literal, erasing; /* after LNEXT; in the middle of ECHOPRT's \.../ */
     uint32_t read, line, head; /* next to be read, end of complete lines, end of all */
     uint32_t column, line_column; /* of the output; where the edited line began */
+    uint32_t shown_column, shown_line_column; /* the same before what is being typed now */
     uint8_t in[LX_TTY_RING];
     uint64_t ends[LX_TTY_RING / 64]; /* bits: a line ends with this byte */
     uint32_t out_read, out_head;
