@@ -4,8 +4,10 @@
 # Makes a boot archive with guests:
 #
 #   run.sh OUTPUT          monitors that root starts, behind the console's keys
-#   run.sh --shell OUTPUT  that of `make run`: the Linux shell, beside it the manager of
-#                          virtual machines, which starts the guests (docs/manage.md)
+#   run.sh --shell OUTPUT [PLACE=FILE ...]
+#                          that of `make run`: the Linux shell, beside it the manager of
+#                          virtual machines, which starts the guests (docs/manage.md);
+#                          the files go to the places in the shell's file system
 #
 # From the environment:
 #
@@ -29,6 +31,7 @@ if [ "$1" = --shell ]; then
     shift
 fi
 output=$1
+shift
 memory=${GUEST_MEMORY:-256}
 cpus=${GUEST_CPUS:-1}
 guests=${GUESTS:-1}
@@ -117,7 +120,7 @@ guest() {
 started= # by the manager
 {
     echo "# Made by tools/run.sh: see root/config.c for the form of these lines."
-    echo "program console memory=8M slots=4 console=yes tables=yes irqs=yes wait=yes"
+    echo "program console memory=8M slots=4 console=yes tables=yes irqs=yes wait=yes${shell:+ args=linux}"
     echo "shutdown 604 2000 2"
     [ -n "$shell" ] || echo "program switch memory=4M slots=4"
     [ -n "$shell" ] || echo "channel switch console tag=log"
@@ -126,12 +129,6 @@ guest 1 $name
 for i in 2 3; do
     [ "$i" -gt "$guests" ] || guest "$i" "$name$i"
 done
-if [ -n "${PROGRAM-}" ]; then
-    program=$(basename "$PROGRAM" .elf)
-    pack="$pack $program=$PROGRAM"
-    echo "program $program memory=2M slots=16" >>$files/config
-    echo "channel console $program tag=console" >>$files/config
-fi
 # The shell's own: its root file system, with the guests' configurations as examples.
 shell_files() {
     whole=${MEMORY:-1G}
@@ -147,11 +144,11 @@ shell_files() {
             "$files/$name.cfg" >"$files/$name$i.example"
     done
     tools/linux-root.sh build/linux-run.cpio "etc/vm/${name}2.cfg=$files/${name}2.example" \
-        "etc/vm/${name}3.cfg=$files/${name}3.example"
+        "etc/vm/${name}3.cfg=$files/${name}3.example" "$@"
     pack="$pack linuxd=$linuxd linux-library=build/user/linux-library"
     pack="$pack linux.cpio=build/linux-run.cpio vmd=build/user/apps/vmd.elf"
     {
-        echo "program vmd memory=$((whole - 640))M slots=40 slots-other=40 selectors=1024" \
+        echo "program vmd memory=$((whole - 640))M slots=28 slots-other=28 selectors=1024" \
             "tables=yes archive=yes args=${started# }"
         echo "program linux file=linuxd memory=24M block=256M slots=12 selectors=1024" \
             "tables=yes archive=yes args=linux.cpio /bin/sh -l"
@@ -161,7 +158,13 @@ shell_files() {
     } >>$files/config
 }
 linuxd=build/user/libos/linux/linuxd.elf
-[ -z "$shell" ] || shell_files
+[ -z "$shell" ] || shell_files "$@"
+if [ -n "${PROGRAM-}" ]; then
+    program=$(basename "$PROGRAM" .elf)
+    pack="$pack $program=$PROGRAM"
+    echo "program $program memory=2M slots=16" >>$files/config
+    echo "channel console $program tag=console" >>$files/config
+fi
 # shellcheck disable=SC2086
 tools/archive.sh "$output" root=build/user/root.image config=$files/config \
     console=build/user/apps/console.elf switch=build/user/apps/switch.elf vmm=build/user/vmm.elf \

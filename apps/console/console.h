@@ -17,8 +17,9 @@ int serial_poll(void);
 
 /* guests.c: the programs shown, and the keys that switch between them. */
 void guests_open(void);
-/* Shows what is to be seen at the start: the guest, where there is just one. */
-void guests_start(void);
+/* Shows what is to be seen at the start: the guest, where there is just one, or the one of
+ * that name ("": none). */
+void guests_start(const char *first);
 /* A key for the commands; waits, and serves the guests meanwhile. REDRAW: the commands
  * are shown again, so the line being typed is to be printed again. */
 int key_read(void);

@@ -176,9 +176,11 @@ int key_read(void)
     }
 }
 
-void guests_start(void)
+void guests_start(const char *first)
 {
     if (!count) return;
     show_keys();
-    if (machines == 1) select_guest(0);
+    if (machines == 1) return select_guest(0);
+    for (int i = 0; i < count; i++)
+        if (!strcmp(guests[i].channel.peer, first)) return select_guest(i);
 }

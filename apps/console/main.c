@@ -27,7 +27,7 @@ int main(struct exo_startup *start)
     guests_open();
     exo_event_wait(0, exo_in_us(OTHERS_US));
     banner();
-    guests_start();
+    guests_start(start->args);
     commands_run();
     return 0;
 }

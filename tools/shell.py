@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Types at the shell of `make run`, and checks what it answers: machines are made, looked at
+and ended beside it, and a program of another library OS runs.
+
+    shell.py [options of emu.py]
+
+Prints a line "PASS shell: what" or "FAIL shell: what" for each check. Needs what `make`
+makes.
+"""
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+import console
+import emu
+import guests
+
+ARCHIVE = "build/shell.cpio"
+DEFAULT = ["--kernel", "build/release/kernel.elf", "--archive", ARCHIVE, "--memory", "2G"]
+WAIT = 120  # seconds for any answer: an emulated machine in an emulated machine
+LEAVE = "\x1d"  # Ctrl-]
+PROMPT = "root@exovisor:~#"
+
+
+class Shell(console.Console):
+    def run(self, command):
+        """Types a command line; what it prints up to the next prompt."""
+        start = len(self.text)
+        self.send(command + "\r")
+        at = self.until(PROMPT, start)
+        answer = self.text[start:at if at >= 0 else None]
+        return answer.split("\n", 1)[1] if "\n" in answer else ""
+
+    def leave(self):
+        """From a machine's console back to the shell."""
+        start = len(self.text)
+        time.sleep(0.2)
+        self.send(LEAVE)
+        return self.until(PROMPT, start) >= 0
+
+
+def free_kib(shell):
+    return console.number(shell.run("vm top -b -n 1"), r"(\d+)k free")
+
+
+def row(answer, name):
+    """The words of that machine's line of `vm list`."""
+    found = re.search(rf"^{name} +(\d+) +(\d+) +(\d+) +([-rbpscd]{{6}}) +([\d.]+)$", answer,
+                      re.MULTILINE)
+    return found.groups() if found else None
+
+
+def machine(shell, check):
+    """The one that runs from the start."""
+    answer = shell.run("vm list")
+    check("the columns are xl's", answer.startswith("Name ") and "\tState\tTime(s)" in answer)
+    check("a machine runs beside the shell", row(answer, "debian"))
+    check("its console", shell.answers("vm console debian\r", "debian:/root#"))
+    check("from the beginning", "Linux version" in shell.text or "busybox" in shell.text)
+    check("it obeys", shell.answers("echo $((6 * 7))x\r", "42x"))
+    check("Ctrl-] leaves", shell.leave())
+    check("what was seen is replayed", shell.answers("vm console debian\r", "42x")
+          and shell.leave())
+    check("pause", shell.run("vm pause debian") == "")
+    check("it is paused", (row(shell.run("vm list"), "debian") or "-----")[3] == "--p---")
+    check("unpause", shell.run("vm unpause debian") == "")
+    check("it goes on", shell.answers("vm console debian\r", "42x")
+          and shell.answers("echo $((6 * 8))y\r", "48y") and shell.leave())
+
+
+def second(shell, check):
+    """Another one, made now; both on one network."""
+    check("create", shell.run("vm create /etc/vm/debian2.cfg").startswith("Parsing config from"))
+    check("it boots", shell.answers("vm console debian2\r", "debian2:/root#"))
+    check("its network", shell.answers("ping -c 3 10.0.0.1\r", "3 packets received")
+          and shell.leave())
+    answer = shell.run("vm list")
+    check("both are listed", row(answer, "debian") and row(answer, "debian2"))
+    check("reboot", shell.run("vm reboot debian2") == ""
+          and shell.answers("vm console debian2\r", "Linux version")
+          and shell.answers("\r", "debian2:/root#") and shell.leave())
+    answer = shell.run("vm top -b -n 2 -d 2")
+    check("top", answer.count("VCPUS") == 2 and re.search(r"debian2 +\d+ exits/s: \w+", answer))
+    check("destroy", shell.run("vm destroy debian2") == ""
+          and not row(shell.run("vm list"), "debian2"))
+
+
+def sent(shell, check):
+    """A kernel out of the shell's file system, and what cannot be."""
+    check("a kernel of the file system", "error" not in shell.run(
+        "vm create /etc/vm/tiny.cfg 2>&1"))
+    check("it runs", shell.answers("vm console tiny\r", "hostile: begins") and shell.leave())
+    check("destroyed by its number", shell.run(
+        "vm destroy $(vm list | awk '/^tiny/ { print $2 }'); echo $?") == "0\n")
+    for command, words in (("vm console nobody", "there is no machine 'nobody'"),
+                           ("vm create /nowhere", "/nowhere: No such file"),
+                           ("vm create /etc/passwd", "the configuration has mistakes"),
+                           ("vm create /etc/vm/tiny.cfg kernel=/nowhere", "no file '/nowhere'"),
+                           ("vm create /etc/vm/tiny.cfg memory=60000", "cannot be made"),
+                           ("vm nonsense", "virtual machines, in the words of xl")):
+        check(f"refused: {command}", words in shell.run(command))
+
+
+def tables(shell, check):
+    answer = shell.run("exo ps")
+    check("exo ps names programs, processes, machines",
+          all(re.search(rf" {name}$", answer, re.MULTILINE)
+              for name in ("console", "linux", r"sh\[1\]", "debian", r"\(of debian\)")))
+    answer = shell.run("exo mem")
+    check("exo mem", "debian-guest" in answer and "plain and bound nowhere" in answer)
+    answer = shell.run("exo slots")
+    check("exo slots", re.search(r"^  0 +\d+-\d+ +\w+ +\w+  console$", answer, re.MULTILINE)
+          and "nobody: whoever can run" in answer and re.search(r"^  4 .*console", answer,
+                                                                re.MULTILINE))
+    check("exo trace", "SLICES/S" in shell.run("exo trace -n 1"))
+    check("vm info", "virt_caps              : svm" in shell.run("vm info"))
+    check("vm dmesg", "debian: started as 1" in shell.run("vm dmesg"))
+
+
+def session(shell, check):
+    check("the shell is there", shell.until(PROMPT, 0) >= 0)
+    machine(shell, check)
+    second(shell, check)
+    sent(shell, check)
+    tables(shell, check)
+    before = free_kib(shell)
+    check("create and destroy again", shell.run("vm create /etc/vm/debian2.cfg") and shell.run(
+        "vm destroy debian2") == "")
+    check("all memory is back", free_kib(shell) == before > 0)
+    check("another library OS beside them", shell.answers(LEAVE + "s", "permille")
+          and shell.answers(LEAVE + "l\r", PROMPT))
+    check("nothing leaked", "LEAK" not in shell.run("vm dmesg"))
+    shell.send(LEAVE + "q")
+    check("the machine powers off", shell.ends())
+    check("root saw no leak", "LEAK" not in shell.text and "PANIC" not in shell.text)
+
+
+def make():
+    guests.hostile_guest()
+    os.makedirs("build/shell", exist_ok=True)
+    with open("build/shell/tiny.cfg", "w", encoding="ascii") as file:
+        file.write('name = "tiny"\nkernel = "/root/tiny.elf"\nextra = "die=halts"\nmemory = 16\n')
+    subprocess.run(["tools/run.sh", "--shell", ARCHIVE, "etc/vm/tiny.cfg=build/shell/tiny.cfg",
+                    f"root/tiny.elf={guests.HOSTILE}guest.elf"], check=True,
+                   env=dict(os.environ, MEMORY="2G",
+                            PROGRAM="build/user/tests/consoleboot/share.elf"))
+
+
+def run(arguments=()):
+    """Returns (lines of verdicts, what was printed)."""
+    verdicts = []
+
+    def check(what, good):
+        verdicts.append(f"{'PASS' if good else 'FAIL'} shell: {what}")
+
+    make()
+    with tempfile.TemporaryDirectory(prefix="shell.") as directory:
+        shell = Shell(emu.arguments(DEFAULT + list(arguments)), directory, WAIT)
+        try:
+            session(shell, check)
+        except OSError as error:
+            check(f"the emulator ended: {error}", False)
+        finally:
+            emu.stop(shell.process)
+    return verdicts, shell.text
+
+
+def main(argv):
+    verdicts, text = run(argv)
+    print("\n".join(verdicts))
+    failed = any(line.startswith("FAIL") for line in verdicts)
+    if failed:
+        print(text)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
