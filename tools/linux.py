@@ -26,9 +26,9 @@ import emu  # noqa: E402
 
 ENDED = re.compile(r"^LINUX ENDED (\d+)\s*$", re.MULTILINE)
 SIDES = ("debian", "exovisor")
-SHARE = 0.75  # of the machine's memory: linuxd's
+SHARE = 0.4  # of the machine's memory, a power of two: linuxd's
 CONFIG = """\
-program linuxd {memory} console=yes tables=yes irqs=yes archive=yes wait=yes \
+program linuxd {memory} selectors=1024 console=yes tables=yes irqs=yes archive=yes wait=yes \
 args={archive} /bin/sh /etc/run {command}
 shutdown 604 2000 2
 """
@@ -53,11 +53,12 @@ def exovisor(directory, root, command, memory, kernel):
     while share * 2 <= mebibytes(memory) * SHARE:
         share *= 2
     with open(config, "w", encoding="ascii") as file:
-        file.write(CONFIG.format(memory=f"memory=16M block={share}M", archive="linux.cpio",
+        file.write(CONFIG.format(memory=f"memory=64M block={share}M", archive="linux.cpio",
                                  command=" ".join(command)))
     archive = os.path.join(directory, "boot.cpio")
     subprocess.run(["tools/archive.sh", archive, "root=build/user/root.image", f"config={config}",
-                    "linuxd=build/user/libos/linux/linuxd.elf", f"linux.cpio={root}"],
+                    "linuxd=build/user/libos/linux/server.elf",
+                    "linux-library=build/user/linux-library", f"linux.cpio={root}"],
                    check=True)
     return ["--kernel", f"build/{kernel}/kernel.elf", "--archive", archive]
 
