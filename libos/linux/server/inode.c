@@ -5,6 +5,7 @@
 #include "inode.h"
 #include "data.h"
 #include "files.h"
+#include "pipe.h"
 #include "../../../lib/exo/exo.h"
 
 #define BUCKETS 16384u
@@ -122,6 +123,8 @@ static struct inode *inode_free(struct inode *inode)
         data_truncate(inode, 0);
     else if (inode_is(inode, S_IFLNK))
         free(inode->target);
+    else if (inode_is(inode, S_IFIFO) && inode->pipe)
+        inode->pipe->home = NULL; /* somebody still waits to open it */
     else if (inode_is(inode, S_IFDIR) && inode->dir.parent != inode)
         parent = inode->dir.parent;
     inode_count--;

@@ -116,7 +116,7 @@ long lx_call(uint64_t badge, uint64_t op, const uint64_t a[6])
     struct thread *thread = &threads[i];
     if (!thread->process || thread->generation != badge >> 16) return -ESRCH;
     thread_current = thread;
-    if (thread->waiting) wait_end(thread);
+    if (thread->waiting || fifo_openers) wait_end(thread);
     if (op < LX_CALLS) return calls[op] ? calls[op](thread, a) : unknown(thread, op);
     op -= LX_OP_BASE;
     if (op < EXO_COUNT(operations) && operations[op]) return operations[op](thread, a);
@@ -191,8 +191,7 @@ static long world_make(struct exo_startup *start)
     }
     long r = files_start(data, size);
     if (r < 0) exo_printf("%s: %s: damaged archive: error %ld\n", start->name, name, -r);
-    console_init();
-    pty_init();
+    tty_start_all();
     vm_dev_init();
     proc_exo_init();
     r = spawn_first(text, (size_t)n);

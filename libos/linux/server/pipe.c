@@ -367,6 +367,12 @@ void fifo_back(struct thread *thread)
         o->back = true;
 }
 
+void fifo_end(struct thread *thread)
+{
+    struct opener *o = opener_of(thread);
+    if (o) fifo_forget(o);
+}
+
 /* Joins those who wait for the other side. */
 static long fifo_wait(struct pipe *pipe, bool write)
 {

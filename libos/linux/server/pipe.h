@@ -36,6 +36,8 @@ long fifo_open(struct pipe **home, uint32_t flags, struct file **file);
  * again, the next but one ends the waiting: wait_end says so for each call. */
 extern struct opener *fifo_openers;
 void fifo_back(struct thread *thread);
+/* The thread ends. */
+void fifo_end(struct thread *thread);
 
 /* pipe, pipe2 (-, flags): two descriptors (uint32_t, reader first) at the window's start.
  * -EMFILE, -ENFILE, -ENOMEM, -EINVAL. */

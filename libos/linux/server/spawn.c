@@ -5,6 +5,7 @@
  * with it. A thread's badge is its place in the table and how often that was used. */
 #include "../signals.h"
 #include "files.h"
+#include "pipe.h"
 #include "process.h"
 
 struct thread threads[LX_ALL_THREADS];
@@ -75,6 +76,7 @@ static struct thread *thread_new(struct process *p, uint32_t index)
 static void thread_forget(struct thread *t)
 {
     wait_end(t);
+    fifo_end(t);
     t->process->threads[t->index] = NULL;
     t->process->thread_count--;
     t->process = NULL;
