@@ -224,12 +224,29 @@ static long start(struct process *p, uint64_t word)
     return exo_thread_start(p->threads[0]->sel, LX_LIB_START, THREAD_TOP(0), word);
 }
 
+/* Descriptors 0, 1 and 2 of the first process: the console, which becomes its terminal. */
+static long console_open(struct process *p)
+{
+    struct file *file;
+    thread_current = p->threads[0];
+    long r = file_open(p, "/dev/console", O_RDWR, 0, &file);
+    thread_current = NULL;
+    if (r < 0) return r;
+    for (unsigned i = 0; i < 3 && r >= 0; i++) {
+        file_get(file);
+        r = fd_install(p, file, false, i);
+    }
+    file_put(file);
+    return r < 0 ? r : 0;
+}
+
 long spawn_first(const char *text, size_t size)
 {
     struct process *p = process_new(NULL);
     if (!p) return -EAGAIN;
     fds_init(p);
     long r = env_build(p);
+    if (r == 0) r = console_open(p);
     if (r == 0) {
         memset(private_data(p), 0, LX_DATA_CHUNK * EXO_PAGE);
         memset(p->threads[0]->window->bytes, 0, LX_WINDOW_BYTES);
