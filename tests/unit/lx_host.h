@@ -29,7 +29,7 @@ static struct thread host_threads[HOST_THREADS];
 static struct lx_window host_windows[HOST_THREADS];
 static unsigned woken[HOST_THREADS]; /* times that it was */
 static uint64_t signalled[LX_PROCESSES]; /* bits of what it was sent */
-static unsigned files_open, pages_used, page_limit = HOST_PAGES, file_limit = HOST_FILES;
+static unsigned pages_used, page_limit = HOST_PAGES;
 static uint64_t clock_now = 1000000000ul, timer_at;
 
 /* Process i with thread i: pid 100 + i, alone in its session and group. */
@@ -130,7 +130,10 @@ void page_free(uint32_t frame)
 }
 void *page_data(uint32_t frame) { return host_pages[frame]; }
 
-/* ---- files ---- */
+/* ---- files ----
+ * Those of a test that does not have linuxd's own. */
+#ifndef LX_HOST_OWN_FILES
+static unsigned files_open, file_limit = HOST_FILES;
 void epoll_forget(struct file *file);
 struct file *file_new(const struct file_ops *ops, uint32_t flags)
 {
@@ -173,6 +176,7 @@ long call_close(struct thread *thread, const uint64_t a[6])
     file_put(file);
     return 0;
 }
+#endif
 /* Reads and writes as linuxd's own do: the result, or -LX_WAIT in the file's queue. */
 static inline long host_move(unsigned thread, uint64_t fd, void *data, size_t n, bool write)
 {

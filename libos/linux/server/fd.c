@@ -51,7 +51,7 @@ struct file *fd_file(struct thread *thread, uint64_t fd)
     return fd < LX_FDS ? thread->process->fds[fd].file : NULL;
 }
 
-static void fd_set(struct process *process, unsigned fd, struct file *file, bool cloexec)
+static void fd_put(struct process *process, unsigned fd, struct file *file, bool cloexec)
 {
     process->fds[fd] = (struct descriptor){file, cloexec};
     if (fd >= process->fds_top) process->fds_top = fd + 1;
@@ -61,7 +61,7 @@ long fd_install(struct process *process, struct file *file, bool cloexec, unsign
 {
     for (unsigned fd = from; fd < LX_FDS; fd++)
         if (!process->fds[fd].file) {
-            fd_set(process, fd, file, cloexec);
+            fd_put(process, fd, file, cloexec);
             return (long)fd;
         }
     file_put(file);
@@ -160,7 +160,7 @@ static long fd_replace(struct thread *thread, struct file *file, uint64_t fd, bo
     if (fd >= LX_FDS) return -EBADF;
     file_get(file);
     if (thread->process->fds[fd].file) fd_close(thread->process, (unsigned)fd);
-    fd_set(thread->process, (unsigned)fd, file, cloexec);
+    fd_put(thread->process, (unsigned)fd, file, cloexec);
     return (long)fd;
 }
 

@@ -14,8 +14,8 @@ struct linked {
     struct inode *inode;
 };
 
-static struct filesystem dev_fs = {.type = "devtmpfs", .source = "devtmpfs", .path = "/dev"};
-static struct filesystem proc_fs = {.type = "proc", .source = "proc", .path = "/proc"};
+static struct filesystem dev_mount = {.type = "devtmpfs", .source = "devtmpfs", .path = "/dev"};
+static struct filesystem proc_mount = {.type = "proc", .source = "proc", .path = "/proc"};
 
 struct inode *tree_directory(struct inode *directory, const char **path, struct name *name,
                              char room[LX_NAME_ROOM])
@@ -57,7 +57,7 @@ static long entry_contents(struct inode *inode, const struct exo_archive_entry *
         inode->data.archive_size = inode->size = size;
     } else if (inode_is(inode, S_IFLNK)) {
         size = EXO_MIN(size, LX_PATH_MAX - 1);
-        if (!(inode->target = malloc(size + 1))) return -ENOMEM;
+        if (!(inode->target = malloc(size + 9))) return -ENOMEM; /* walks read words */
         memcpy(inode->target, entry->file.data, size);
         inode->target[size] = 0;
         inode->size = size;
@@ -146,10 +146,10 @@ long files_start(const void *archive, size_t size)
     long imported = import(archive, size);
     struct inode *dev = root_directory("dev", 0755), *proc = root_directory("proc", 0555);
     if (!dev || !proc || !root_directory("tmp", 01777)) return -ENOMEM;
-    r = fs_mount(&dev_fs, dev, 0755);
-    if (r == 0) r = fs_mount(&proc_fs, proc, 0555);
-    if (r == 0) r = dev_start(&dev_fs);
-    if (r == 0) r = proc_start(&proc_fs);
-    proc_fs.fixed = true;
+    r = fs_mount(&dev_mount, dev, 0755);
+    if (r == 0) r = fs_mount(&proc_mount, proc, 0555);
+    if (r == 0) r = dev_start(&dev_mount);
+    if (r == 0) r = proc_start(&proc_mount);
+    proc_mount.fixed = true;
     return r < 0 ? r : imported;
 }

@@ -293,7 +293,7 @@ struct inode *inode_make(struct inode *directory, const struct name *name, uint3
 long symlink_make(struct inode *directory, const struct name *name, const char *target)
 {
     size_t length = strlen(target);
-    char *text = malloc(length + 1);
+    char *text = malloc(length + 9); /* walks read words */
     struct inode *inode = text ? inode_make(directory, name, S_IFLNK | 0777) : NULL;
     if (!inode) {
         free(text);

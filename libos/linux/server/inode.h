@@ -144,6 +144,7 @@ struct inode *tree_directory(struct inode *directory, const char **path, struct 
 #define WALK_FOLLOW 1u /* a symbolic link at the end is followed */
 #define WALK_PARENT 2u /* the last name need not exist: its directory is wanted */
 #define WALK_EMPTY 4u /* an empty path is dirfd itself (AT_EMPTY_PATH) */
+#define WALK_LONG 8u /* a last name that is too long is the caller's affair */
 #define LX_PATH_ROOM (LX_PATH_MAX + 8) /* of a path's buffer: words are read */
 
 struct walk {
@@ -156,9 +157,11 @@ struct walk {
     unsigned dots; /* special: of how many dots its last name is, 0 to 2 */
     bool slash; /* the path ends with one: it must be a directory */
     struct file *magic; /* it led (WALK_EMPTY, /proc) to this open file: its inode if it has one */
-    char path[LX_PATH_ROOM]; /* last points in here, or into `target` */
-    char target[LX_PATH_ROOM]; /* the path after a link was followed */
-    char link[LX_PATH_MAX]; /* a link's text */
+    /* The walk's own. Texts lie where 8 bytes behind their end can be read. */
+    unsigned links, depth, link_used;
+    const char *rest[LX_SYMLINKS]; /* of paths, behind links */
+    char path[LX_PATH_ROOM]; /* `last` points in here, or into a link's text */
+    char link[LX_PATH_ROOM]; /* texts of links in /proc, one behind the other */
 };
 extern struct walk walk_first, walk_second; /* there is one call at a time, with two paths */
 

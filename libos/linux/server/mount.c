@@ -93,7 +93,7 @@ long call_mount(struct thread *thread, const uint64_t a[6])
     struct filesystem *fs = malloc(sizeof(*fs));
     if (!fs) return -ENOMEM;
     *fs = (struct filesystem){.type = "tmpfs"};
-    char *path = path_of(covered, NULL, root_fs.root, walk_second.target, LX_PATH_MAX);
+    char *path = path_of(covered, NULL, root_fs.root, walk_second.link, LX_PATH_MAX);
     exo_strcpy(fs->path, path ? path : "?", sizeof(fs->path));
     if (a[4] != ~0ul && (r = window_path(thread, a[4], walk_second.path)) == 0)
         r = options_read(walk_second.path, fs, &mode);
@@ -108,11 +108,11 @@ long call_mount(struct thread *thread, const uint64_t a[6])
 
 /* ---- umount ---- */
 
-/* Removes all names, from the leaves up. */
-static void fs_empty(struct filesystem *fs)
+/* Removes all names below, from the leaves up. */
+static void tree_empty(struct inode *root)
 {
-    struct inode *directory = fs->root;
-    while (directory != fs->root || directory->dir.first) {
+    struct inode *directory = root;
+    while (directory != root || directory->dir.first) {
         struct entry *entry = directory->dir.first;
         if (entry && inode_is(entry->inode, S_IFDIR) && entry->inode->dir.first) {
             directory = entry->inode;
@@ -144,7 +144,7 @@ long call_umount2(struct thread *thread, const uint64_t a[6])
     inode_put(fs->covered);
     fs->covered = NULL;
     fs->detached = true;
-    fs_empty(fs);
+    tree_empty(root);
     root->nlink = 0;
     inode_put(root);
     return 0;

@@ -188,10 +188,14 @@ static bool directory_within(const struct inode *inner, const struct inode *oute
 static long rename_check(const struct walk *from, const struct walk *to, uint32_t flags)
 {
     const struct inode *inode = from->inode, *over = to->inode;
-    if (from->special || to->special)
-        return flags & RENAME_NOREPLACE && to->special ? -EEXIST : -EBUSY;
-    if (from->directory->fs != to->directory->fs) return -EXDEV;
+    if (from->directory && to->directory && from->directory->fs != to->directory->fs)
+        return -EXDEV;
+    if (from->special) return -EBUSY;
+    if (to->special) return flags & RENAME_NOREPLACE ? -EEXIST : -EBUSY;
+    if (from->last.length > LX_NAME_MAX) return -ENAMETOOLONG;
     if (!inode) return -ENOENT;
+    if (!to->directory->nlink) return -ENOENT;
+    if (to->last.length > LX_NAME_MAX) return -ENAMETOOLONG;
     if (over && flags & RENAME_NOREPLACE) return -EEXIST;
     if (!over && flags & RENAME_EXCHANGE) return -ENOENT;
     bool directory = inode_is(inode, S_IFDIR);
@@ -202,7 +206,6 @@ static long rename_check(const struct walk *from, const struct walk *to, uint32_
     if (over && inode_is(over, S_IFDIR) && directory_within(from->directory, over))
         return flags & RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;
     if (inode->fs->fixed) return -EPERM;
-    if (!to->directory->nlink) return -ENOENT;
     if (inode != from->entry->inode || (over && over != to->entry->inode)) return -EBUSY;
     if (!over || inode == over || flags & RENAME_EXCHANGE) return 0;
     if (!directory) return inode_is(over, S_IFDIR) ? -EISDIR : 0;
@@ -216,8 +219,8 @@ static long rename_paths(struct thread *thread, uint64_t from_dirfd, uint64_t fr
     if (flags & ~(uint32_t)(RENAME_NOREPLACE | RENAME_EXCHANGE) ||
         flags == (RENAME_NOREPLACE | RENAME_EXCHANGE))
         return -EINVAL;
-    long r = path_from(&walk_first, thread, from_dirfd, from, WALK_PARENT);
-    if (r == 0) r = path_from(&walk_second, thread, dirfd, path, WALK_PARENT);
+    long r = path_from(&walk_first, thread, from_dirfd, from, WALK_PARENT | WALK_LONG);
+    if (r == 0) r = path_from(&walk_second, thread, dirfd, path, WALK_PARENT | WALK_LONG);
     if (r == 0) r = rename_check(&walk_first, &walk_second, flags);
     if (r < 0 || walk_first.inode == walk_second.inode) return r;
     if (!(flags & RENAME_EXCHANGE))

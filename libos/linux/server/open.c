@@ -58,8 +58,8 @@ static long open_inode(struct inode *inode, uint32_t flags, struct file **file)
 static long open_existing(struct inode *inode, uint32_t flags, struct file **file)
 {
     bool directory = inode_is(inode, S_IFDIR);
-    if (inode_is(inode, S_IFLNK) && !(flags & O_PATH)) return -ELOOP;
     if (flags & O_DIRECTORY && !directory) return -ENOTDIR;
+    if (inode_is(inode, S_IFLNK) && !(flags & O_PATH)) return -ELOOP;
     if (flags & O_PATH)
         return open_plain(&path_ops, inode, flags & (O_PATH | O_DIRECTORY | O_NOFOLLOW), file);
     if (directory && (flags & (O_ACCMODE | O_TRUNC))) return -EISDIR;
@@ -105,8 +105,10 @@ static long open_found(const struct walk *walk, uint32_t flags, uint32_t mode, s
         return open_unnamed(inode->fs, flags & ~(uint32_t)O_TMPFILE, mode, file);
     }
     if (flags & O_CREAT) {
+        if (walk->slash && !walk->special) return -EISDIR;
         if (inode && flags & O_EXCL) return -EEXIST;
-        if (walk->slash || (inode && inode_is(inode, S_IFDIR))) return -EISDIR;
+        if (inode && inode_is(inode, S_IFDIR)) return -EISDIR;
+        if (walk->last.length > LX_NAME_MAX) return -ENAMETOOLONG;
     }
     if (inode) return open_existing(inode, flags, file);
     long r = name_free(walk);
@@ -124,7 +126,7 @@ static long open_walk(struct process *process, int dirfd, uint32_t flags, uint32
     if (flags & TMPFILE_BIT && (flags & O_TMPFILE) != O_TMPFILE) return -EINVAL;
     if (flags & O_CREAT) {
         if (flags & (O_DIRECTORY | TMPFILE_BIT)) return -EINVAL;
-        how = WALK_PARENT | (flags & O_EXCL ? 0 : how);
+        how = WALK_PARENT | WALK_LONG | (flags & O_EXCL ? 0 : how);
     }
     long r = path_walk(&walk_first, process, dirfd, how);
     if (r < 0) return r;

@@ -29,32 +29,32 @@ static struct inode *walk_up(struct inode *inode, const struct inode *root)
     return inode == root ? inode : inode_top(inode->dir.parent);
 }
 
-/* Follows a link: 0 and the rest of the path is its text and `rest`, from *inode on; or
- * 1 when it leads to walk->inode at once (in *inode). */
+/* Follows a link; `rest` of the path comes after it. 0: *at is its text, walked from *inode
+ * on; or it has led to *inode at once. */
 static long walk_link(struct walk *walk, struct process *process, struct inode *link,
                       struct inode **inode, const char **at, const char *rest)
 {
-    char *to = walk->target;
-    size_t length, left = strlen(rest);
-    if (link->proc.node) {
-        struct inode *jump;
-        if (proc_jump(link, &jump, &walk->magic)) {
-            *inode = jump;
-            *at = rest;
-            return 1;
-        }
-        long r = proc_link(link, walk->link, sizeof(walk->link));
-        if (r < 0) return r;
-        length = strlen(walk->link);
+    struct inode *jump;
+    if (walk->links == LX_SYMLINKS) return -ELOOP;
+    if (*rest) walk->rest[walk->depth++] = rest;
+    walk->links++;
+    if (!link->proc.node) {
+        *at = link->target;
+    } else if (proc_jump(link, &jump, &walk->magic)) {
+        *inode = jump;
+        *at = "";
+        return 0;
     } else {
-        length = link->size;
-        memcpy(walk->link, link->target, length);
+        char *text = walk->link + walk->link_used;
+        size_t room = sizeof(walk->link) - 8 - walk->link_used;
+        if (room < LX_NAME_MAX) return -ENAMETOOLONG;
+        long r = proc_link(link, text, room);
+        if (r < 0) return r;
+        walk->link_used += strlen(text) + 1;
+        *at = text;
     }
-    if (length + left >= LX_PATH_MAX) return -ENAMETOOLONG;
-    memmove(to + length, rest, left + 1);
-    memcpy(to, walk->link, length);
-    if (*to == '/') *inode = process->root;
-    *at = to;
+    if (!**at) return -ENOENT;
+    if (**at == '/') *inode = process->root;
     return 0;
 }
 
@@ -92,25 +92,48 @@ static inline struct inode *walk_find(struct inode *directory, const struct name
     return directory->proc.node ? proc_find(directory, name) : NULL;
 }
 
-/* The walk from an inode on; at: the rest of the path. */
+/* The last name, not followed, in `directory`. */
+static long walk_last_name(struct walk *walk, struct inode *directory, struct entry *entry,
+                           struct inode *found, uint32_t flags)
+{
+    walk_last(walk, directory, entry, found);
+    if (flags & WALK_PARENT) return 0;
+    if (!found) return -ENOENT;
+    return walk->slash && !inode_is(found, S_IFDIR) ? -ENOTDIR : 0;
+}
+
+/* A name that no directory can have: what a walk to it says. */
+static long walk_long(struct walk *walk, struct inode *directory, bool end, uint32_t flags)
+{
+    if (!directory->nlink && !directory->proc.node) return -ENOENT; /* it was removed */
+    if (!end || !(flags & WALK_LONG)) return -ENAMETOOLONG;
+    walk_last(walk, directory, NULL, NULL);
+    return 0;
+}
+
+/* The walk from an inode on; at: the rest of the path. Further rests, behind links that are
+ * being followed, are in walk->rest; directory: one of these names had a slash behind it. */
 static long walk_names(struct walk *walk, struct process *process, struct inode *inode,
                        const char *at, uint32_t flags)
 {
-    unsigned links = 0;
+    struct name *name = &walk->last;
+    struct entry *entry;
+    bool directory = false;
     for (;;) {
         while (*at == '/')
             at++;
-        if (!*at) return walk_end(walk, inode, 0, walk->slash);
+        if (!*at) {
+            if (!walk->depth) return walk_end(walk, inode, 0, directory);
+            at = walk->rest[--walk->depth];
+        }
         if (!inode || !inode_is(inode, S_IFDIR)) return -ENOTDIR;
-        struct name *name = &walk->last;
         walk->magic = NULL;
         name_take(name, at);
-        if (name->length > LX_NAME_MAX) return -ENAMETOOLONG;
         const char *rest = at + name->length;
         while (*rest == '/')
             rest++;
-        bool end = !*rest;
-        walk->slash = end && at[name->length] == '/';
+        bool end = !*rest && !walk->depth;
+        if (end) walk->slash = directory |= at[name->length] == '/';
         unsigned dots = name_dots(name);
         if (dots) {
             if (dots == 2) inode = walk_up(inode, process->root);
@@ -118,24 +141,16 @@ static long walk_names(struct walk *walk, struct process *process, struct inode 
             at = rest;
             continue;
         }
-        struct entry *entry;
+        if (name->length > LX_NAME_MAX) return walk_long(walk, inode, end, flags);
         struct inode *found = walk_find(inode, name, &entry);
-        if (end && (flags & WALK_PARENT) && (!found || !(flags & WALK_FOLLOW))) {
-            walk_last(walk, inode, entry, found);
-            return 0;
-        }
-        if (!found) return -ENOENT;
-        if (inode_is(found, S_IFLNK) && (!end || walk->slash || (flags & WALK_FOLLOW))) {
-            if (++links > LX_SYMLINKS) return -ELOOP;
-            long r = walk_link(walk, process, found, &inode, &at, at + name->length);
+        if (!found || (end && flags & WALK_PARENT && (walk->slash || !(flags & WALK_FOLLOW))))
+            return end ? walk_last_name(walk, inode, entry, found, flags) : -ENOENT;
+        if (inode_is(found, S_IFLNK) && (!end || walk->slash || flags & WALK_FOLLOW)) {
+            long r = walk_link(walk, process, found, &inode, &at, rest);
             if (r < 0) return r;
-            if (!r && !*at) return -ENOENT;
             continue;
         }
-        if (end) {
-            walk_last(walk, inode, entry, found);
-            return walk->slash && !inode_is(found, S_IFDIR) ? -ENOTDIR : 0;
-        }
+        if (end) return walk_last_name(walk, inode, entry, found, flags);
         inode = found;
         at = rest;
     }
@@ -148,6 +163,7 @@ long path_walk(struct walk *walk, struct process *process, int dirfd, uint32_t f
     if (walk == &walk_first) proc_sweep();
     walk->magic = NULL;
     walk->special = walk->slash = false;
+    walk->depth = walk->links = walk->link_used = 0;
     if (walk->path[0] == '/') return walk_names(walk, process, process->root, walk->path, flags);
     if (!walk->path[0] && !(flags & WALK_EMPTY)) return -ENOENT;
     inode = walk_start(process, dirfd, &walk->magic, &error);

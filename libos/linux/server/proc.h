@@ -8,6 +8,9 @@
 #define LX_PROC_H
 #include "files.h"
 
+#define TICKS 100 /* a second: USER_HZ */
+#define NS_PER_TICK (1000000000ul / TICKS)
+
 /* A kind of inode in /proc. */
 enum proc_kind {
     PROC_TEXT,

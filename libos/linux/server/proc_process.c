@@ -7,8 +7,6 @@
 #include "tty.h"
 #include "../../../lib/exo/exo.h"
 
-#define TICKS 100 /* a second: USER_HZ */
-#define NS_PER_TICK (1000000000ul / TICKS)
 #define NICE 20 /* priority of nice 0 */
 
 static char state_letter(const struct process *process)
@@ -25,7 +23,7 @@ static int parent_pid(const struct process *process)
     return process->parent ? process->parent->pid : 0;
 }
 
-static void stat_text(struct text *text, const struct process *process)
+static void process_stat_text(struct text *text, const struct process *process)
 {
     const struct tty *tty = process->tty;
     text_add(text, "%d (%s) %c %d %d %d %u %d 0 0 0 0 0 ", process->pid, process->name,
@@ -72,7 +70,7 @@ static void text_bytes(struct text *text, const char *bytes, size_t n)
         text_add(text, "%c", bytes[i]);
 }
 
-static void cmdline_text(struct text *text, const struct process *process)
+static void process_cmdline_text(struct text *text, const struct process *process)
 {
     if (process->state == PROCESS_ZOMBIE) return;
     text_bytes(text, process->cmdline, EXO_MIN(process->cmdline_length, LX_CMDLINE));
@@ -114,10 +112,10 @@ const struct proc_node proc_entries[PROC_ENTRIES] = {
     {"cwd", PROC_CWD, LINK, NULL, NULL},
     {"root", PROC_ROOT, LINK, NULL, NULL},
     {"exe", PROC_EXE, LINK, NULL, NULL},
-    {"stat", PROC_TEXT, TEXT, NULL, stat_text},
+    {"stat", PROC_TEXT, TEXT, NULL, process_stat_text},
     {"status", PROC_TEXT, TEXT, NULL, status_text},
     {"statm", PROC_TEXT, TEXT, NULL, statm_text},
-    {"cmdline", PROC_TEXT, TEXT, NULL, cmdline_text},
+    {"cmdline", PROC_TEXT, TEXT, NULL, process_cmdline_text},
     {"comm", PROC_TEXT, TEXT, NULL, comm_text},
     {"mounts", PROC_TEXT, TEXT, NULL, mounts_text},
     {"limits", PROC_TEXT, TEXT, NULL, limits_text},

@@ -7,8 +7,6 @@
 #include "proc.h"
 #include "../../../lib/exo/exo.h"
 
-#define TICKS 100 /* a second: USER_HZ */
-#define NS_PER_TICK (1000000000ul / TICKS)
 #define NS 1000000000ul
 #define KIB_PER_PAGE 4
 

@@ -179,15 +179,16 @@ long call_copy_file_range(struct thread *thread, const uint64_t a[6])
 {
     struct file *from = fd_file(thread, a[0]), *to = fd_file(thread, a[2]);
     struct place in, out;
-    if (!to || !from || !file_writable(to) || !file_readable(from) || to->flags & O_APPEND)
-        return -EBADF;
+    if (!to || !from || (to->flags | from->flags) & O_PATH) return -EBADF;
     if (a[5]) return -EINVAL;
     if (from->ops == &directory_ops || to->ops == &directory_ops) return -EISDIR;
     if (from->ops != &data_ops || to->ops != &data_ops) return -EINVAL;
+    if (!file_writable(to) || !file_readable(from) || to->flags & O_APPEND) return -EBADF;
     long r = place_get(&in, thread, from, a[1]);
     if (r == 0) r = place_get(&out, thread, to, a[3]);
     if (r < 0) return r;
-    uint64_t n = EXO_MIN(a[4], COPY_MAX);
+    uint64_t left = from->inode->size > in.offset ? from->inode->size - in.offset : 0;
+    uint64_t n = EXO_MIN(EXO_MIN(a[4], COPY_MAX), left);
     if (from->inode == to->inode && in.offset < out.offset + n && out.offset < in.offset + n)
         return -EINVAL;
     r = copy_data(from->inode, &in, to, &out.offset, n);
