@@ -164,7 +164,7 @@ static void pages_cut(struct inode *inode, uint64_t from)
 long data_truncate(struct inode *inode, uint64_t size)
 {
     if (size > LX_FILE_MAX) return -EFBIG;
-    if (size < inode->size) {
+    if (size <= inode->size) { /* there may be pages behind its end: fallocate */
         pages_cut(inode, (size + PAGE - 1) / PAGE);
         uint32_t frame = size % PAGE ? frame_find(inode, size / PAGE) : 0;
         if (frame) memset((uint8_t *)page_data(frame) + size % PAGE, 0, PAGE - size % PAGE);

@@ -14,8 +14,10 @@ struct linked {
     struct inode *inode;
 };
 
-static struct filesystem dev_mount = {.type = "devtmpfs", .source = "devtmpfs", .path = "/dev"};
-static struct filesystem proc_mount = {.type = "proc", .source = "proc", .path = "/proc"};
+static struct filesystem dev_mount = {
+    .type = "devtmpfs", .permanent = true, .source = "devtmpfs", .path = "/dev"};
+static struct filesystem proc_mount = {
+    .type = "proc", .permanent = true, .source = "proc", .path = "/proc"};
 
 struct inode *tree_directory(struct inode *directory, const char **path, struct name *name,
                              char room[LX_NAME_ROOM])

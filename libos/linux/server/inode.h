@@ -28,6 +28,7 @@ struct filesystem {
     const char *type; /* "tmpfs" */
     uint32_t device; /* st_dev */
     bool fixed; /* names cannot be made, changed or removed: /proc */
+    bool permanent; /* is never unmounted */
     bool detached; /* unmounted; freed with its last inode */
     struct inode *root, *covered; /* covered: the directory it is mounted on; NULL for / */
     struct filesystem *next; /* in the order they were mounted */

@@ -13,7 +13,7 @@
     (MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME |                 \
      MS_STRICTATIME | MS_SILENT)
 
-struct filesystem root_fs = {.type = "tmpfs", .source = "rootfs", .path = "/"};
+struct filesystem root_fs = {.type = "tmpfs", .permanent = true, .source = "rootfs", .path = "/"};
 
 long fs_mount(struct filesystem *fs, struct inode *covered, uint32_t mode)
 {
@@ -133,10 +133,11 @@ long call_umount2(struct thread *thread, const uint64_t a[6])
     struct inode *root = walk_first.inode;
     if (!root || root != root->fs->root) return -EINVAL;
     struct filesystem *fs = root->fs, **link;
-    if (fs->fixed || !fs->covered) return -EBUSY;
+    if (fs->permanent) return -EBUSY;
     for (struct filesystem *other = &root_fs; other; other = other->next)
         if (other->covered && other->covered->fs == fs) return -EBUSY;
-    if (!(flags & MNT_DETACH) && fs->held > 1) return -EBUSY; /* the root is ours */
+    if (!(flags & MNT_DETACH) && (fs->held > 1 || root->references > 1))
+        return -EBUSY; /* one is ours */
     for (link = &root_fs.next; *link != fs; link = &(*link)->next)
         ;
     *link = fs->next;
