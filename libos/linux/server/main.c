@@ -202,6 +202,7 @@ static long world_make(struct exo_startup *start)
 int main(struct exo_startup *start)
 {
     if (world_make(start) < 0) return 1;
+    console_poll(); /* from now on its event comes */
     while (process_alive(&processes[0])) {
         long events = lx_serve(LX_SERVER_FAULT | LX_SERVER_TIMER | LX_SERVER_END |
                                console_events() | vm_dev_events());
