@@ -343,6 +343,33 @@ static void test_socketpair(void)
     EXPECT(HOST_CALL(0, call_shutdown, 5, 0) == -EBADF);
 }
 
+static void test_send(void)
+{
+    uint32_t fd[2];
+    char text[8] = "abcdefg";
+    const uint64_t where = (uint64_t)text;
+    host_process(0);
+    EXPECT(HOST_CALL(0, call_socketpair, 1, 1, 0) == 0);
+    fds(0, fd);
+    EXPECT(HOST_CALL(0, call_sendto, 9, where, 1) == -EBADF);
+    EXPECT(HOST_CALL(0, call_sendto, fd[0], 0, 1) == -EFAULT);
+    EXPECT(HOST_CALL(0, call_sendto, fd[0], where, 1, 2) == -EOPNOTSUPP);
+    EXPECT(HOST_CALL(0, call_sendto, fd[0], where, 1, 0, 5) == -EISCONN);
+    EXPECT(HOST_CALL(0, call_recvfrom, fd[0], where, 8, SOCKET_DONTWAIT) == -EAGAIN);
+    EXPECT(HOST_CALL(0, call_recvfrom, fd[0], where, 8) == -LX_WAIT);
+    EXPECT(HOST_CALL(0, call_sendto, fd[1], where, 3) == 3);
+    EXPECT(HOST_CALL(0, call_recvfrom, fd[0], where + 4, 4) == 3 && !memcmp(text + 4, "abc", 3));
+    HOST_CALL(0, call_close, fd[1]);
+    EXPECT(HOST_CALL(0, call_sendto, fd[0], where, 3, SOCKET_NOSIGNAL) == -EPIPE && !signalled[0]);
+    EXPECT(HOST_CALL(0, call_sendto, fd[0], where, 3) == -EPIPE && signalled[0]);
+    EXPECT(HOST_CALL(0, call_recvfrom, fd[0], where, 8) == 0);
+    EXPECT(HOST_CALL(0, call_pipe) == 0);
+    fds(0, fd);
+    EXPECT(HOST_CALL(0, call_sendto, fd[1], where, 1) == -ENOTSOCK);
+    host_close_all(0);
+    EXPECT(pipe_count() == 0 && files_open == 0 && pages_used == 0);
+}
+
 int main(void)
 {
     static const struct unit_test tests[] = {
@@ -356,6 +383,7 @@ int main(void)
         {"fifos", test_fifo},
         {"fifos: two sides meet", test_fifo_meeting},
         {"pairs of sockets", test_socketpair},
+        {"sending and receiving", test_send},
     };
     return TESTS_RUN("lx-pipe", tests);
 }

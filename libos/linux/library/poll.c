@@ -270,6 +270,7 @@ long write_rest(const struct regs *r, long done)
 {
     switch (r->number) {
     case __NR_write:
+    case __NR_sendto:
     case __NR_pwrite64: {
         uint64_t n = r->rdx < 0x7ffff000 ? r->rdx : 0x7ffff000; /* write(2): at most */
         return done + write_more(r->number == __NR_pwrite64, r->rdi, r->rsi + (uint64_t)done,

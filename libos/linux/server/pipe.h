@@ -57,6 +57,9 @@ unsigned pipe_count(void);
 call_function call_socketpair;
 /* shutdown(fd, how): -ENOTSOCK, -EINVAL. */
 call_function call_shutdown;
+/* sendto (fd, buffer, flags, address) and recvfrom: as write and read. Flags: MSG_DONTWAIT,
+ * MSG_NOSIGNAL; others -EOPNOTSUPP. -ENOTSOCK, -EISCONN with an address to send to. */
+call_function call_sendto, call_recvfrom;
 bool file_is_socket(const struct file *file);
 
 /* ---- what socket.c builds on ---- */

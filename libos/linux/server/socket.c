@@ -17,6 +17,8 @@
 #define SOCKET_SHUT_RD 0
 #define SOCKET_SHUT_WR 1
 #define SOCKET_SHUT_RDWR 2
+#define SOCKET_DONTWAIT 0x40u
+#define SOCKET_NOSIGNAL 0x4000u
 
 struct socket_pair;
 struct socket {
@@ -169,4 +171,44 @@ long call_shutdown(struct thread *thread, const uint64_t a[6])
     if (a[1] > SOCKET_SHUT_RDWR) return -EINVAL;
     socket_shut(file->data, a[1] != SOCKET_SHUT_WR, a[1] != SOCKET_SHUT_RD);
     return 0;
+}
+
+/* The socket of a call that moves bytes, and its buffer. */
+static long socket_begin(struct thread *thread, const uint64_t a[6], bool read, struct file **file,
+                         struct iobuf *io)
+{
+    *file = fd_file(thread, a[0]);
+    if (!*file) return -EBADF;
+    if (!file_is_socket(*file)) return -ENOTSOCK;
+    if (a[3] & ~(uint64_t)(SOCKET_DONTWAIT | SOCKET_NOSIGNAL)) return -EOPNOTSUPP;
+    return iobuf_from(io, thread, a[1], a[2], read);
+}
+
+static long socket_end(struct thread *thread, struct file *file, uint64_t flags, long r)
+{
+    bool wait = !(file->flags & O_NONBLOCK) && !(flags & SOCKET_DONTWAIT);
+    return r == -EAGAIN && wait ? wait_on(socket_queue(file), thread) : r;
+}
+
+long call_sendto(struct thread *thread, const uint64_t a[6])
+{
+    struct file *file;
+    struct iobuf io;
+    long r = socket_begin(thread, a, false, &file, &io);
+    if (r < 0) return r;
+    if (a[4]) return -EISCONN;
+    const struct socket *socket = file->data;
+    bool ended = socket->write_shut || !socket->out->readers;
+    if (ended && (a[3] & SOCKET_NOSIGNAL)) return -EPIPE;
+    return socket_end(thread, file, a[3], socket_write(file, &io, NULL));
+}
+
+/* No address comes back: a socket of a pair has none. */
+long call_recvfrom(struct thread *thread, const uint64_t a[6])
+{
+    struct file *file;
+    struct iobuf io;
+    long r = socket_begin(thread, a, true, &file, &io);
+    if (r < 0) return r;
+    return socket_end(thread, file, a[3], socket_read(file, &io, NULL));
 }
