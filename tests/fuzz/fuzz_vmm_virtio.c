@@ -51,8 +51,8 @@ void fuzz_virtio_start(void)
 {
     host.race = NULL;
     if (!disk.data) {
-        disk = (struct disk){calloc(1, DISK_BYTES), DISK_BYTES, false, "disk"};
-        disk_ro = (struct disk){calloc(1, DISK_BYTES), DISK_BYTES, true, "a name of 15 ch"};
+        disk = (struct disk){calloc(1, DISK_BYTES), DISK_BYTES, false, "disk", NULL};
+        disk_ro = (struct disk){calloc(1, DISK_BYTES), DISK_BYTES, true, "a name of 15 ch", NULL};
     }
     virtio_blk_add(&disk);
     virtio_blk_add(&disk_ro);
