@@ -128,11 +128,6 @@
 #define EXO_EVENT_WINDOW (1ul << 58)
 #define EXO_EVENT_NMI_WINDOW (1ul << 59)
 
-/* ---- segments ------------------------------------------------------------------------------- */
-enum { EXO_ES, EXO_CS, EXO_SS, EXO_DS, EXO_FS, EXO_GS, EXO_LDTR, EXO_TR, EXO_SEGS };
-/* attributes: type 0-3, S 4, DPL 5-6, P 7, AVL 8, L 9, D/B 10, G 11 (AMD APM vol. 2,
- * 15.5.1, packed form). Not present (bit 7 clear): unusable. */
-
 /* ---- MSRs that can be passed (EXO_SET_VPASS): read and written by the guest itself --------- */
 #define EXO_VP_STAR 0x001
 #define EXO_VP_LSTAR 0x002
@@ -148,6 +143,11 @@ enum { EXO_ES, EXO_CS, EXO_SS, EXO_DS, EXO_FS, EXO_GS, EXO_LDTR, EXO_TR, EXO_SEG
 #ifndef __ASSEMBLER__
 #include <stddef.h>
 #include <stdint.h>
+
+/* ---- segments ------------------------------------------------------------------------------- */
+enum { EXO_ES, EXO_CS, EXO_SS, EXO_DS, EXO_FS, EXO_GS, EXO_LDTR, EXO_TR, EXO_SEGS };
+/* attributes: type 0-3, S 4, DPL 5-6, P 7, AVL 8, L 9, D/B 10, G 11 (AMD APM vol. 2,
+ * 15.5.1, packed form). Not present (bit 7 clear): unusable. */
 
 struct exo_vm_exit {
     uint32_t reason; /* EXO_VX_* */

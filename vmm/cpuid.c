@@ -207,17 +207,6 @@ static void leaf_own(struct vcpu *v, uint32_t number, uint32_t subleaf, uint32_t
     }
 }
 
-/* What the guest asked for last is often what it asks for next. */
-static const struct leaf *leaf_guest(uint32_t number, uint32_t subleaf)
-{
-    static const struct leaf nothing = {.leaf = UINT32_MAX};
-    static const struct leaf *last = &nothing;
-    const struct leaf *l = last;
-    if (l->leaf == number && l->subleaf == subleaf) return l;
-    l = leaf_find(number, subleaf);
-    return l ? last = l : &nothing;
-}
-
 static inline void leaf_give(struct exo_vm_a *a, const struct leaf *l)
 {
     a->rax = l->reg[0];
@@ -226,20 +215,27 @@ static inline void leaf_give(struct exo_vm_a *a, const struct leaf *l)
     a->rdx = l->reg[3];
 }
 
+/* What was given last, if it is the same for all: often what is asked for next. */
+static const struct leaf nothing = {.leaf = UINT32_MAX};
+static const struct leaf *last = &nothing;
+
+static __attribute__((noinline)) void leaf_look(struct vcpu *v, struct exo_vm_a *a)
+{
+    uint32_t number = (uint32_t)a->rax, bit = number < 32 ? 1u << number : 0;
+    const struct leaf *l = leaf_find(number, bit & SUBLEAVES ? (uint32_t)a->rcx : 0);
+    struct leaf own = l ? *l : nothing;
+    if (bit & OWN) leaf_own(v, number, (uint32_t)a->rcx, own.reg);
+    leaf_give(a, &own);
+    if (l && !(bit & (OWN | SUBLEAVES))) last = l;
+}
+
 void cpuid_exit(struct vcpu *v)
 {
     struct exo_vm_a *a = &v->page->a;
-    uint32_t number = (uint32_t)a->rax;
-    uint32_t bit = number < 32 ? 1u << number : 0;
-    uint32_t subleaf = bit & SUBLEAVES ? (uint32_t)a->rcx : 0;
-    const struct leaf *l = leaf_guest(number, subleaf);
-    if (bit & OWN) {
-        struct leaf own = *l;
-        leaf_own(v, number, subleaf, own.reg);
-        leaf_give(a, &own);
-    } else {
-        leaf_give(a, l);
-    }
     v->set |= EXO_VG_A;
     vcpu_skip(v, 2);
+    if (last->leaf == (uint32_t)a->rax)
+        leaf_give(a, last);
+    else
+        leaf_look(v, a);
 }

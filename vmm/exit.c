@@ -27,7 +27,7 @@ static void exit_pio(struct vcpu *v)
                              : (a->rax & ~0xffull) | value;
         v->set |= EXO_VG_A;
     } else {
-        port_out(port, size, size == 4 ? (uint32_t)a->rax : a->rax & (size == 2 ? 0xffff : 0xff));
+        port_out(port, size, a->rax);
     }
     uint64_t next = v->exit.detail[2];
     if (next && !v->length) v->length = (uint32_t)(next - v->page->rip.rip) & 15;
@@ -114,9 +114,6 @@ static void exit_locked(struct vcpu *v)
 {
     vm_lock();
     switch (v->exit.reason) {
-    case EXO_VX_PIO:
-        exit_pio(v);
-        break;
     case EXO_VX_NESTED:
         exit_nested(v);
         break;
@@ -152,6 +149,11 @@ bool exit_handle(struct vcpu *v)
     switch (v->exit.reason) {
     case EXO_VX_CPUID:
         cpuid_exit(v);
+        return false;
+    case EXO_VX_PIO:
+        vm_lock();
+        exit_pio(v);
+        vm_unlock();
         return false;
     case EXO_VX_HLT:
         vcpu_skip(v, 1);

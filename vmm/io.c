@@ -18,6 +18,8 @@ static unsigned mmio_last;
 
 static uint64_t ones(unsigned size) { return ~0ull >> (64 - 8 * size); }
 
+static uint64_t port_ones(unsigned size) { return (1ull << 8 * size) - 1; } /* at most 4 */
+
 /* ---- ports ---------------------------------------------------------------------------- */
 
 long port_add(const struct io_range *range)
@@ -50,10 +52,10 @@ void port_remove(void *device, uint64_t base)
 }
 
 /* The range that has all of the access, or NULL. */
-static const struct io_range *port_range(uint64_t port, unsigned size)
+static inline const struct io_range *port_range(uint64_t port, unsigned size)
 {
-    if (port >= PORTS || !port_owner[port]) return NULL;
-    const struct io_range *r = &ports[port_owner[port]];
+    if (port >= PORTS) return NULL;
+    const struct io_range *r = &ports[port_owner[port]]; /* nobody's has no ports */
     return port - r->base + size <= r->count && (size == 1 || !r->bytes) ? r : NULL;
 }
 
@@ -78,14 +80,14 @@ uint64_t port_in(uint64_t port, unsigned size)
 {
     const struct io_range *r = port_range(port, size);
     if (!r) return port_in_halves(port, size);
-    return r->read(r->device, port - r->base, size) & ones(size);
+    return r->read(r->device, port - r->base, size) & port_ones(size);
 }
 
 void port_out(uint64_t port, unsigned size, uint64_t value)
 {
     const struct io_range *r = port_range(port, size);
     if (!r) return port_out_halves(port, size, value);
-    r->write(r->device, port - r->base, size, value & ones(size));
+    r->write(r->device, port - r->base, size, value & port_ones(size));
 }
 
 /* ---- device memory -------------------------------------------------------------------- */

@@ -10,6 +10,7 @@
 #include "vcpu.h"
 
 #define COM1 0x3f8
+#define COM1_FIFO 16 /* the kernel has turned it on: room for so much when the status says empty */
 #define COM1_IRQ 4
 #define DISK_VA 0x0000140000000000ul
 #define SHARED_VA 0x0000130000000000ul /* our starter's page */
@@ -31,10 +32,11 @@ struct vm_shared *vm_shared = &own_shared;
 
 static void port_write(const char *text, size_t n)
 {
-    for (; n; n--, text++) {
-        while (!(exo_port_in(exo.start.sel_console, COM1 + CONSOLE_STATUS, 1) & 0x20))
+    for (size_t i = 0; i < n; i++) {
+        while (i % COM1_FIFO == 0 &&
+               !(exo_port_in(exo.start.sel_console, COM1 + CONSOLE_STATUS, 1) & 0x20))
             ;
-        exo_port_out(exo.start.sel_console, COM1, 1, (uint8_t)*text);
+        exo_port_out(exo.start.sel_console, COM1, 1, (uint8_t)text[i]);
     }
 }
 

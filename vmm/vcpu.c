@@ -252,36 +252,75 @@ static void signals(struct vcpu *v)
     }
 }
 
-/* Until the guest can go on; false: it has to park. */
-static bool prepare(struct vcpu *v)
+/* As after power-on. */
+static void begin(struct vcpu *v)
 {
-    bool runs = true;
-    if (!v->attention && v->activity == VCPU_RUNS) goto enter;
-again:
-    vm_lock();
+    v->nmi = v->init = v->sipi = false;
+    v->set = 0;
+    v->armed = 0;
+    v->window = ~0u; /* none of ours: written at the first entry */
+    v->wanted = 0;
+    v->event_length = 0;
+    state_reset(v, true);
+    v->activity = v->index ? VCPU_SIPI : VCPU_RUNS;
+    if (!v->index) state_start(v, &first_start);
+    account(v, true);
+}
+
+/* The guest goes on, unless something came. */
+static inline bool enter(struct vcpu *v)
+{
+    __atomic_store_n(&v->state, VCPU_GUEST, __ATOMIC_SEQ_CST);
+    if (!v->attention) return true;
+    v->state = VCPU_MONITOR;
+    return false;
+}
+
+/* Until the guest can go on; false: it has to park. With the lock. */
+static bool settle(struct vcpu *v)
+{
     for (;;) {
         v->attention = false;
-        runs = !stopping;
-        if (!runs) break;
+        if (stopping) return false;
         if (paused) {
             stand_still(v);
             continue;
         }
+        if (v->activity == VCPU_NEW) begin(v);
         signals(v);
         if (v->activity != VCPU_SIPI) inject(v);
         if (v->activity == VCPU_HLT && v->event) v->activity = VCPU_RUNS;
         if (v->activity == VCPU_RUNS && !stopping) break;
         if (!stopping) stand_still(v);
     }
-    if (runs) inject_place(v);
-    if (runs) timer_program(v);
-    vm_unlock();
-    if (!runs) return false;
-enter:
-    __atomic_store_n(&v->state, VCPU_GUEST, __ATOMIC_SEQ_CST);
-    if (!v->attention) return true;
+    inject_place(v);
+    timer_program(v);
+    return true;
+}
+
+/* With the lock, which is not held meanwhile: until all others have stopped too, and start. */
+static void park(struct vcpu *v)
+{
+    account(v, false);
+    while (stopping) {
+        v->state = VCPU_PARKED;
+        vm_unlock();
+        exo_event_signal(main_event);
+        exo_event_wait(EVENTS, 0);
+        vm_lock();
+    }
     v->state = VCPU_MONITOR;
-    goto again;
+    v->activity = VCPU_NEW;
+}
+
+static __attribute__((noinline)) void prepare(struct vcpu *v)
+{
+    do {
+        vm_lock();
+        while (!settle(v))
+            park(v);
+        vm_unlock();
+    } while (!enter(v));
 }
 
 /* Something came for this thread while its guest runs. Timers that were armed have left
@@ -301,73 +340,51 @@ static void outside(struct vcpu *v, long events)
     vm_unlock();
 }
 
-/* Replies and waits for the next exit. */
-static void guest_run(struct vcpu *v)
+/* The exit cut the delivery of an event off. */
+static __attribute__((noinline)) void interrupted(struct vcpu *v, const struct exo_vm_exit *exit)
 {
+    v->event = exit->interrupted;
+    v->event_error = exit->interrupted_error;
+    v->event_length = exit->length;
+    v->attention = true;
+}
+
+/* An exit: answers it. */
+static struct exo_vm_reply serve(uint64_t badge, uint64_t reason, uint64_t filled, uint64_t detail2,
+                                 uint64_t detail0, uint64_t detail1)
+{
+    struct vcpu *v = (struct vcpu *)badge; /* our own gate's */
     const struct exo_vm_exit *exit = &v->page->exit;
-    uint32_t set = v->set;
-    v->set = 0;
-    v->event = 0;
-    long r = exo_vm_wait(EVENTS, set, 0, &v->exit);
-    while (r > 0) {
-        outside(v, r);
-        r = exo_vm_wait(EVENTS, 0, 0, &v->exit);
-    }
     v->state = VCPU_MONITOR;
-    if (r < 0) return wait_failed(r);
+    v->exit.reason = reason;
+    v->exit.filled = filled;
+    v->exit.detail[0] = detail0;
+    v->exit.detail[1] = detail1;
+    v->exit.detail[2] = detail2;
     v->length = exit->length;
     v->flags = exit->flags;
-    vm_shared->cpu[v->index].exits[v->exit.reason % EXO_VX_COUNT]++;
-    if (exit->interrupted & EXO_VE_VALID) {
-        v->event = exit->interrupted;
-        v->event_error = exit->interrupted_error;
-        v->event_length = exit->length;
-        v->attention = true;
-    }
-}
-
-static void park(struct vcpu *v)
-{
-    vm_lock();
-    account(v, false);
-    while (stopping) {
-        v->state = VCPU_PARKED;
-        vm_unlock();
-        exo_event_signal(main_event);
-        exo_event_wait(EVENTS, 0);
-        vm_lock();
-    }
-    v->state = VCPU_MONITOR;
-    vm_unlock();
-}
-
-/* As after power-on. */
-static void begin(struct vcpu *v)
-{
-    v->nmi = v->init = v->sipi = false;
+    vm_shared->cpu[v->index].exits[reason % EXO_VX_COUNT]++;
     v->set = 0;
-    v->armed = 0;
-    v->window = ~0u; /* none of ours: written at the first entry */
-    v->wanted = 0;
-    v->event_length = 0;
-    state_reset(v, true);
-    v->activity = v->index ? VCPU_SIPI : VCPU_RUNS;
-    if (!v->index) state_start(v, &first_start);
-    v->attention = true;
-    account(v, true);
+    v->event = 0;
+    if (exit->interrupted & EXO_VE_VALID) interrupted(v, exit);
+    if (exit_handle(v)) v->activity = VCPU_HLT;
+    if (v->attention || v->activity != VCPU_RUNS || !enter(v)) prepare(v);
+    return (struct exo_vm_reply){v->set, 0};
 }
 
 static void vcpu_thread(void *argument)
 {
     struct vcpu *v = argument;
-    guest_run(v); /* the exit before its first instruction */
     for (;;) {
-        begin(v);
-        while (prepare(v)) {
-            guest_run(v);
-            if (exit_handle(v)) v->activity = VCPU_HLT;
+        long r = exo_vm_serve(EVENTS, serve);
+        if (r >= 0) {
+            outside(v, r);
+            continue;
         }
+        wait_failed(r);
+        vm_lock();
         park(v);
+        vm_unlock();
     }
 }
 
@@ -406,7 +423,8 @@ long vcpu_make(unsigned index, unsigned cpu)
     }
     long r = exo_task_make(&v->task, cpu);
     if (r < 0) return r;
-    r = exo_vcpu_make(&v->cpu, &memory_vm, PAGE_VA + index * EXO_PAGE, cpu, v->task.sel, index + 1);
+    r = exo_vcpu_make(&v->cpu, &memory_vm, PAGE_VA + index * EXO_PAGE, cpu, v->task.sel,
+                      (uint64_t)v);
     if (r < 0) return r;
     v->page = v->cpu.page;
     r = masks_set(v);

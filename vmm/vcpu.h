@@ -21,7 +21,7 @@ enum vcpu_state {
 };
 
 /* What the processor itself is at. */
-enum vcpu_activity { VCPU_RUNS, VCPU_HLT, VCPU_SIPI };
+enum vcpu_activity { VCPU_NEW, VCPU_RUNS, VCPU_HLT, VCPU_SIPI };
 
 struct vcpu {
     struct exo_vcpu_page *page;

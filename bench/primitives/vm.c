@@ -124,7 +124,6 @@ static void run(const struct guest_code *code, uint32_t reason, uint32_t groups)
     g.page->b.rdi = injects ? STAMP : GUEST_FAR;
     if (injects) g.page->rip.rflags |= 0x200; /* IF */
     MUST(guest_run(&g, GROUPS_START, EXO_VG_RIP), EXO_VX_MORE);
-    MUST(exo_vcpu_serve(&g.cpu, exo.start.sel_thread, 0, true), 0);
     begin();
     MUST(exo_vm_serve(EV_DONE, serve), EV_DONE);
     end(RUNS);

@@ -130,6 +130,7 @@ static void queue_remove(struct thread *s, struct thread *t)
 static void call_enter(struct thread *t, struct thread *s)
 {
     t->state = EXO_T_CALLING;
+    t->slow &= (uint16_t)~SLOW_QUICK;
     t->callee = s->self;
     s->caller = t->self;
     s->depth = t->depth + 1;

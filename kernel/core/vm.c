@@ -113,6 +113,16 @@ static void fpu_get(struct thread *t, struct exo_vcpu_page *page)
         to[i] = from[i];
 }
 
+#define AT(member) offsetof(struct exo_vcpu_page, member)
+/* Where the groups lie that the machine layer places, by bit. */
+static const uint16_t places[] = {
+    [4] = AT(cr), [5] = AT(pdpte), [6] = AT(dr), [8] = AT(segs), [9] = AT(msr)};
+
+static union vcpu_group *group_at(struct exo_vcpu_page *page, uint32_t group)
+{
+    return (union vcpu_group *)((uint8_t *)page + places[__builtin_ctz(group)]);
+}
+
 static void groups_get(struct thread *t, uint32_t groups)
 {
     const uint32_t machine = EXO_VG_CR | EXO_VG_PDPTE | EXO_VG_DR | EXO_VG_SEG | EXO_VG_MSR;
@@ -131,7 +141,7 @@ static void groups_get(struct thread *t, uint32_t groups)
     if ((groups & EXO_VG_TIME) != 0) page->tsc_offset = v->tsc_offset;
     if ((groups & EXO_VG_FPU) != 0) fpu_get(t, page);
     for (uint32_t left = groups & machine; left != 0; left &= left - 1)
-        vcpu_get(t, left & -left, page);
+        vcpu_get(t, left & -left, group_at(page, left & -left));
 }
 
 /* ---- groups from the page: the first field refused, or VM_FINE ----------------------------------- */
@@ -163,9 +173,9 @@ static int inject_set(struct thread *t, const struct exo_vcpu_page *page)
     const struct exo_vm_inject *from = &page->inject;
     struct exo_vm_inject inject = {fetch32(&from->event), fetch32(&from->error),
                                    fetch32(&from->length), fetch32(&from->window)};
-    uint64_t cr0, cr4, efer;
-    vcpu_modes(t, &cr0, &cr4, &efer);
-    int field = inject_check(&inject, flags_now(t), cr0);
+    union vcpu_group now;
+    vcpu_get(t, EXO_VG_CR, &now);
+    int field = inject_check(&inject, flags_now(t), now.cr.cr0);
     if (field != VM_FINE) return field;
     v->window = inject.window;
     v->inject = inject;
@@ -198,15 +208,10 @@ static void cr_loaded(struct vcpu *v, const struct exo_vm_cr *cr)
     v->xcr0 = cr->xcr0;
 }
 
-#define AT(member) offsetof(struct exo_vcpu_page, member)
-/* Where the groups lie that the machine layer places, by bit. */
-static const uint16_t places[] = {
-    [4] = AT(cr), [5] = AT(pdpte), [6] = AT(dr), [8] = AT(segs), [9] = AT(msr)};
-
-static int machine_set(struct thread *t, const struct exo_vcpu_page *page, uint32_t group)
+static int machine_set(struct thread *t, struct exo_vcpu_page *page, uint32_t group)
 {
     union vcpu_group value; /* more than the group, of the same page */
-    copy_in(&value, (const uint8_t *)page + places[__builtin_ctz(group)], sizeof value);
+    copy_in(&value, group_at(page, group), sizeof value);
     int field = group_check(group, &value);
     if (field != VM_FINE) return field;
     if (group == EXO_VG_CR) cr_loaded(vcpu_of(t), &value.cr);
@@ -216,7 +221,7 @@ static int machine_set(struct thread *t, const struct exo_vcpu_page *page, uint3
 
 static int group_set(struct thread *t, uint32_t group)
 {
-    const struct exo_vcpu_page *page = vcpu_page(t);
+    struct exo_vcpu_page *page = vcpu_page(t);
     switch (group) {
     case EXO_VG_A:
         return general_set(t, (const uint64_t *)page, 0, GENERAL_A);
@@ -297,13 +302,13 @@ bool vm_reply(struct thread *t, uint64_t set, uint64_t get)
 static bool hypercall(struct thread *t)
 {
     const struct vcpu *v = vcpu_of(t);
-    struct exo_vcpu_page *page = vcpu_page(t);
+    union vcpu_group now;
     uint64_t number = t->regs.rax;
     if (t->regs.rdi - v->hyper_first >= v->hyper_count ||
         (number != EXO_CALL_call && number != EXO_CALL_event_signal))
         return false;
-    vcpu_get(t, EXO_VG_SEG, page);
-    if ((page->segs.seg[EXO_SS].attributes >> 5 & 3) != 0) return false;
+    vcpu_get(t, EXO_VG_SEG, &now);
+    if ((now.segs.seg[EXO_SS].attributes >> 5 & 3) != 0) return false;
     t->regs.rip += HYPERCALL_LENGTH;
     if (number == EXO_CALL_call)
         sys_call(t);

@@ -36,6 +36,8 @@ extern struct vm_caps vm_caps;
 #define RFLAGS_GUEST 0x3f7fd5ull /* the flags that exist */
 #define RFLAGS_ONE 2ull
 #define WINDOW_EVENTS (EXO_EVENT_WINDOW | EXO_EVENT_NMI_WINDOW)
+/* Of thread.slow, besides core.h's: its exit was quick (vmenter.S), and nothing was set since. */
+#define SLOW_QUICK 16
 #define VCPU_NEW 0x80000000u /* must_set: it has no control block yet */
 
 struct vcpu {
@@ -48,7 +50,7 @@ struct vcpu {
     struct exo_vm_inject inject; /* event for the next entry, which clears it; window unused */
     uint64_t tsc_offset;
     uint64_t xcr0;
-    uint64_t dr[4];
+    uint64_t dr[6]; /* 0-3, 6, 7 as last set; the machine layer has 6 */
     uint32_t hyper_first, hyper_count; /* EXO_SET_VHYPER */
     uint32_t asid; /* tag of its translations, of that generation of its CPU */
     uint64_t asid_generation;
@@ -67,8 +69,6 @@ _Static_assert(sizeof(struct vcpu) == 4096, "a frame");
 void vcpu_init(struct thread *t);
 /* Nothing of it is left in this CPU (its control block is written back). */
 void vcpu_forget(struct thread *t);
-/* Group (a single EXO_VG_ bit, CR to MSR) from the control block into the page. */
-void vcpu_get(struct thread *t, uint32_t group, struct exo_vcpu_page *page);
 union vcpu_group {
     struct exo_vm_cr cr;
     uint64_t pdpte[4];
@@ -76,13 +76,14 @@ union vcpu_group {
     struct exo_vm_segs segs;
     struct exo_vm_msr msr;
 };
+/* Takes a group (one EXO_VG_ bit: CR, PDPTE, DR, SEG, MSR) out of the control block: of value no
+ * more than that group is written. */
+void vcpu_get(struct thread *t, uint32_t group, union vcpu_group *value);
 /* Places a group (one EXO_VG_ bit: CR, PDPTE, DR, SEG, MSR), from a copy that core has fetched
  * and checked. Bits that vm_caps forces are forced here. */
 void vcpu_set(struct thread *t, uint32_t group, const union vcpu_group *value);
 /* The FPU state is in thread.fpu afterwards, and in no register. */
 void vcpu_fpu_flush(struct thread *t);
-/* What the guest has of CR0, CR4, EFER now: checks of other groups depend on them. */
-void vcpu_modes(struct thread *t, uint64_t *cr0, uint64_t *cr4, uint64_t *efer);
 /* Passes exactly these MSRs (EXO_VP_*) to the guests of an env, writing its bitmaps. */
 void msr_pass(frame_t env, uint32_t mask);
 /* Fills an exit's block (details, length, interrupted, bytes; of flags EXO_XF_BYTES) from

@@ -14,24 +14,25 @@
 struct backend {
     /* Can this CPU do it? Fills caps; else false, and has said why. Boot CPU only. */
     bool (*probe)(struct vm_caps *caps);
-    /* Each CPU, at the end of its cpu_init: p->guest_pages are two pages for it. */
-    void (*cpu_start)(struct percpu *p);
+    /* Each CPU, at the end of its cpu_init: p->guest_pages are two pages for it. False: the
+     * firmware has turned it off on this one. */
+    bool (*cpu_start)(struct percpu *p);
     /* Makes the control block, anew if there was one, all but what `set` places. */
     void (*init)(struct thread *t, struct vcpu *v);
-    /* Writes what this CPU caches of the control block back. */
+    /* Writes what this CPU caches of the control block back; NULL: nothing. */
     void (*forget)(struct thread *t, struct vcpu *v);
     /* Into the guest: XCR0, FPU, v->asid are as they must be. Loads t->regs, v->inject,
      * v->window, v->shadow, v->tsc_offset, v->dr. flush: first drops all translations of
      * all guests on this CPU, whatever their tag. Does not return. */
     void (*enter)(struct thread *t, struct vcpu *v, bool flush);
-    /* As vcpu_reason, vcpu_get (CR without xcr0, DR without dr0-3), vcpu_modes (vm.h). */
+    /* As vcpu_reason, vcpu_get (vm.h). value has the parts that are v's own already. */
     uint32_t (*reason)(struct thread *t, struct vcpu *v, struct exo_vm_exit *exit);
-    void (*get)(struct thread *t, struct vcpu *v, uint32_t group, struct exo_vcpu_page *page);
-    void (*modes)(struct thread *t, uint64_t *cr0, uint64_t *cr4, uint64_t *efer);
-    /* As vcpu_set_*; value is the group's structure. v has the parts that are its own, and
-     * v->flush, already. */
-    void (*set)(struct thread *t, struct vcpu *v, uint32_t group, const void *value);
-    void (*msr_pass)(frame_t env, uint32_t mask);
+    void (*get)(struct thread *t, struct vcpu *v, uint32_t group, union vcpu_group *value);
+    /* As vcpu_set. v has the parts that are its own, and v->flush, already. */
+    void (*set)(struct thread *t, struct vcpu *v, uint32_t group, const union vcpu_group *value);
+    /* The MSR bitmap, in bits: how many an MSR; where those from c000_0000 on begin; how far
+     * a write's bit is behind the read's. */
+    uint32_t msr_bits, msr_high, msr_write;
 };
 
 extern const struct backend svm_backend;
@@ -61,13 +62,6 @@ HOT void xcr0_leave(struct vcpu *v, bool look)
 /* In the tables of exits that say it all: the reason, and detail 0 in the upper bits. */
 #define DETAIL 5
 #define INSTR(which) (EXO_VX_INSTR | EXO_IX_##which << DETAIL)
-/* The MSRs behind each bit of EXO_VP_*. */
-#define PASSABLES 11
-struct passable {
-    uint32_t bit, msr;
-};
-extern const struct passable passables[PASSABLES];
-
 /* A probe's answer. */
 static inline bool vm_none(const char *why)
 {

@@ -35,7 +35,6 @@ void check_begin(void)
 {
     period = option("check=") * (slot_ticks * 1000 / EXO_SLOT_US);
     percpu()->slow_only = option("slow=") != 0;
-    if (percpu()->slow_only != 0) percpu()->exited_here = percpu()->quick_wait = UINT64_MAX;
 }
 
 /* Does CPU 0 look at everything? Then this CPU, which is in no kernel entry, stays so. */

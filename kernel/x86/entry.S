@@ -16,35 +16,20 @@
 #include "../../abi/exo.h"
 #include "exo_calls.h"
 #include "offsets.h"
+#include "macros.h"
 #include "percpu.h"
 
 #define INDEX(name) (EXO_CALL_##name - EXO_CALL_BASE)
-#define GATE_CALL (EXO_GATE | EXO_GATE_CALL << 8) /* cap.kind, cap.rights */
 #define CS_IN_STUB 24 /* after vector and error: the interrupted code's CS */
 #define VECTOR_PF 14
 #define CR0_TS 8
 
-/* Counting builds: entries into the kernel and switches of address spaces. */
+/* Counting builds: entries into the kernel. */
     .macro COUNT_CROSSING
 #ifdef EXO_COUNTING
     mov %rsp, %gs:PC_SCRATCH
-    mov %gs:PC_SHOWN, %rsp
-    incq XC_CROSSINGS(%rsp)
+    COUNT XC_CROSSINGS, %rsp
     mov %gs:PC_SCRATCH, %rsp
-#endif
-    .endm
-    .macro COUNT_SWITCH
-#ifdef EXO_COUNTING
-    mov %gs:PC_SHOWN, %rsp
-    incq XC_SWITCHES(%rsp)
-#endif
-    .endm
-
-/* Debug builds with slow=1: C does everything, for comparison (tests/paths). */
-    .macro FAST_UNLESS slow
-#ifdef EXO_DEBUG
-    cmpl $0, %gs:PC_SLOW_ONLY
-    jne \slow
 #endif
     .endm
 
@@ -58,7 +43,7 @@
     je 8f
     mov %rsp, %gs:PC_CR3
     mov %rsp, %cr3
-    COUNT_SWITCH
+    COUNT XC_SWITCHES, %rsp
 8:  rdfsbase %rsp
     mov %rsp, T_FS(\f)
     mov T_FS(\t), %rsp
@@ -82,12 +67,6 @@
     mov %rsp, %cr0
     movl $1, %gs:PC_TS_SET
 9:
-    .endm
-
-    .macro PUSH_REST /* after rdi, rsi */
-    .irp reg, rdx, rcx, rax, r8, r9, r10, r11, rbx, rbp, r12, r13, r14, r15
-    push %\reg
-    .endr
     .endm
 
     .macro SCRUB /* what a leaf call may have left of the kernel's */
@@ -236,7 +215,7 @@ null_or_call:
     mov %rcx, T_RIP(%rax)
     mov %r11, T_RFLAGS(%rax)
     mov %rsp, T_RSP(%rax)
-    mov %rdi, T_RDI(%rax)
+    mov %rdi, T_rdi(%rax)
     FAST_UNLESS call_slow
     cmp T_NSEL(%rax), %rdi
     jae call_slow
@@ -285,7 +264,7 @@ null_or_call:
 
 call_slow:
     mov %gs:PC_CUR, %rax
-    mov T_RDI(%rax), %rdi
+    mov T_rdi(%rax), %rdi
     mov T_RIP(%rax), %rcx
     mov T_RFLAGS(%rax), %r11
     mov T_RSP(%rax), %rsp
@@ -309,7 +288,7 @@ fast_reply_wait:
     add %gs:PC_THREADS, %rcx
     mov %gs:PC_CALLING_HERE, %rsp
     cmp %rsp, T_STATE(%rcx) /* state, cpu, slow */
-    jne reply_guest
+    jne reply_guest /* vmenter.S */
     test %rdi, %rdi
     jnz reply_events
 reply_quiet:
@@ -330,31 +309,13 @@ reply_quiet:
     mov T_RIP(%rcx), %rcx
     sysretq
 
-/* To a guest's exit: into the guest from there. */
-reply_guest:
-    mov %gs:PC_EXITED_HERE, %rsp
-    cmp %rsp, T_STATE(%rcx)
-    jne reply_slow
-    mov %rdi, T_RDI(%rax)
-    mov %rsi, T_RSI(%rax)
-    mov %rdx, T_RDX(%rax)
-    mov %rcx, %r8
-    mov %rax, %rcx
-    mov %gs:PC_STACK, %rsp
-    call reply_quick
-    SCRUB
-    mov %gs:PC_CUR, %rax
-    mov T_RDI(%rax), %rdi
-    mov T_RSI(%rax), %rsi
-    mov T_RDX(%rax), %rdx
-    jmp reply_slow
-
 reply_events:
     mov T_UPCALL(%rax), %r11d
     shl $12, %r11
     add %gs:PC_UPCALLS, %r11
     test %rdi, UP_EVENTS(%r11)
     jz reply_quiet
+    .global reply_slow
 reply_slow:
     mov T_RIP(%rax), %rcx
     mov T_RFLAGS(%rax), %r11
@@ -371,11 +332,11 @@ fast_upcall_return:
     je return_slow
     cmpw $0, T_SLOW(%rax)
     jne return_slow
-    mov %rcx, T_RCX(%rax)
+    mov %rcx, T_rcx(%rax)
     mov T_UPCALL(%rax), %ecx
     shl $12, %rcx
     add %gs:PC_UPCALLS, %rcx
-    mov %r11, T_R11(%rax)
+    mov %r11, T_r11(%rax)
     mov UP_EVENTS(%rcx), %r11
     test %r11, UP_MASK(%rcx)
     jnz return_slow_saved
@@ -398,8 +359,8 @@ fast_upcall_return:
     iretq
 
 return_slow_saved:
-    mov T_RCX(%rax), %rcx
-    mov T_R11(%rax), %r11
+    mov T_rcx(%rax), %rcx
+    mov T_r11(%rax), %r11
 return_slow:
     mov $INDEX(upcall_return), %eax
     jmp syscall_slow
@@ -415,7 +376,7 @@ foreign_call:
     cmpl $0, T_IN_HANDLER(%rsp)
     jne foreign_slow
     movl $1, T_IN_HANDLER(%rsp)
-    mov %rdi, T_RDI(%rsp)
+    mov %rdi, T_rdi(%rsp)
     mov T_UPCALL(%rsp), %edi
     shl $12, %rdi
     add %gs:PC_UPCALLS, %rdi
@@ -432,7 +393,7 @@ foreign_call:
     mov %rcx, FR_RSP(%rdi)
     mov T_UPCALL_ENTRY(%rsp), %rcx
     mov $FLAGS_FIXED, %r11d
-    mov T_RDI(%rsp), %rdi
+    mov T_rdi(%rsp), %rdi
     mov T_UPCALL_SP(%rsp), %rsp
     swapgs
     sysretq
@@ -513,9 +474,9 @@ trap_fault:
 1:  mov %r11, FR_ADDR(%rsi)
     mov T_UPCALL_ENTRY(%rdi), %rcx
     mov $FLAGS_FIXED, %r11d
-    mov T_RSI(%rdi), %rsi
+    mov T_rsi(%rdi), %rsi
     mov T_UPCALL_SP(%rdi), %rsp
-    mov T_RDI(%rdi), %rdi
+    mov T_rdi(%rdi), %rdi
     swapgs
     sysretq
 

@@ -21,10 +21,6 @@ void syscall_foreign(struct thread *t);
 void leaf_commit(void);
 struct thread *exit_prepare(void);
 
-/* vm.c, called by entry.S: sys_reply_wait of s to the exit of c. Comes back when that is not
- * common, having done nothing. */
-void reply_quick(uint64_t mask, uint64_t set, uint64_t get, struct thread *s, struct thread *c);
-
 /* Loads an address space if another is loaded. */
 HOT void cr3_follow(struct percpu *p, uint64_t cr3)
 {
@@ -41,12 +37,6 @@ HOT void bases_save(struct thread *t)
 {
     __asm__ volatile("rdfsbase %0\n\tswapgs\n\trdgsbase %1\n\tswapgs"
                      : "=r"(t->fs_base), "=r"(t->gs_base));
-}
-
-/* The last thing before user mode: GS is the user's afterwards. */
-HOT void bases_load_leaving(const struct thread *t)
-{
-    __asm__ volatile("wrfsbase %0\n\tswapgs\n\twrgsbase %1" : : "r"(t->fs_base), "r"(t->gs_base));
 }
 
 HOT void bases_load(const struct thread *t)

@@ -143,26 +143,22 @@ static uint64_t pages_for(uint64_t bytes) { return (bytes + EXO_PAGE - 1) >> 12;
 /* One stretch of RAM for all that is exposed: info, words, slots, irqs, counters. */
 static void exposed_place(void)
 {
-    uint64_t w = pages_for(nframes * sizeof *words);
-    uint64_t s = pages_for(sizeof *slots * EXO_MAX_CPUS * EXO_SLOTS_PER_CPU);
-    uint64_t q = pages_for(sizeof *irqs * EXO_IRQ_COUNT);
-    uint64_t c = pages_for(sizeof *counters * EXO_MAX_CPUS);
-    uint64_t at = memory_take(1 + w + s + q + c);
-    exposed_frame = (uint32_t)(at >> 12);
-    exposed_count = (uint32_t)(1 + w + s + q + c);
+    void **tables_at[] = {(void **)&words, (void **)&slots, (void **)&irqs, (void **)&counters};
+    const uint64_t pages[] = {pages_for(nframes * sizeof *words),
+                              pages_for(sizeof *slots * EXO_MAX_CPUS * EXO_SLOTS_PER_CPU),
+                              pages_for(sizeof *irqs * EXO_IRQ_COUNT),
+                              pages_for(sizeof *counters * EXO_MAX_CPUS)};
+    uint64_t at = memory_take(1 + pages[0] + pages[1] + pages[2] + pages[3]);
     info = phys_ptr(at);
-    words = phys_ptr(at + (1 << 12));
-    slots = phys_ptr(at + ((1 + w) << 12));
-    irqs = phys_ptr(at + ((1 + w + s) << 12));
-    counters = phys_ptr(at + ((1 + w + s + q) << 12));
-    info->words_frame = exposed_frame + 1;
-    info->words_count = (uint32_t)w;
-    info->slots_frame = info->words_frame + info->words_count;
-    info->slots_count = (uint32_t)s;
-    info->irqs_frame = info->slots_frame + info->slots_count;
-    info->irqs_count = (uint32_t)q;
-    info->cpus_frame = info->irqs_frame + info->irqs_count;
-    info->cpus_count = (uint32_t)c;
+    exposed_frame = (uint32_t)(at >> 12);
+    exposed_count = 1;
+    for (unsigned i = 0; i < 4; i++) {
+        uint32_t *told = &info->words_frame + (size_t)2 * i; /* frame, count; four of them */
+        told[0] = exposed_frame + exposed_count;
+        told[1] = (uint32_t)pages[i];
+        *tables_at[i] = phys_ptr((uint64_t)told[0] << 12);
+        exposed_count += told[1];
+    }
     blocks2m = phys_ptr(memory_take(pages_for(((nframes >> 9) + 1) * sizeof *blocks2m)));
     blocks1g = phys_ptr(memory_take(pages_for(((nframes >> 18) + 1) * sizeof *blocks1g)));
 }

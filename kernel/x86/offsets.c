@@ -3,7 +3,8 @@
  * Constants of the C structures for the assembler: compiled to assembly, from which the
  * lines "->NAME value" become gen/offsets.h. Not linked.
  */
-#include "quick.h"
+#include "entry.h"
+#include "svm.h"
 
 #define DEFINE(name, value) __asm__ volatile("\n->" #name " %c0" : : "i"(value))
 #define FIELD(name, type, field) DEFINE(name, offsetof(struct type, field))
@@ -15,6 +16,13 @@ _Static_assert(offsetof(struct cpu, pend_count) == offsetof(struct cpu, resched)
                "compared as one");
 _Static_assert(offsetof(struct cap, rights) == offsetof(struct cap, kind) + 1, "compared as one");
 _Static_assert(offsetof(struct thread, regs) == 0, "a thread is where its registers are");
+
+#define GENERAL_OFFSET(group, name)                                                                \
+    DEFINE(T_##name, offsetof(struct thread, regs.name));                                          \
+    DEFINE(VP_##name, offsetof(struct exo_vcpu_page, group.name));
+#define FOR_GENERALS(f)                                                                            \
+    f(a, rax) f(a, rcx) f(a, rdx) f(a, rbx) f(b, rsi) f(b, rdi) f(b, rbp) f(b, r8) f(b, r9)        \
+        f(b, r10) f(b, r11) f(b, r12) f(b, r13) f(b, r14) f(b, r15)
 
 void offsets(void);
 void offsets(void)
@@ -30,6 +38,8 @@ void offsets(void)
     FIELD(PC_WAIT_HERE, percpu, wait_here);
     FIELD(PC_CALLING_HERE, percpu, calling_here);
     FIELD(PC_EXITED_HERE, percpu, exited_here);
+    FIELD(PC_GUEST_IN, percpu, guest_in);
+    FIELD(PC_NESTED_STALE, percpu, nested_stale);
     FIELD(PC_THREADS, percpu, window_threads);
     FIELD(PC_CAPS, percpu, window_caps);
     FIELD(PC_UPCALLS, percpu, window_upcalls);
@@ -41,26 +51,14 @@ void offsets(void)
     FIELD(CPU_RESCHED, cpu, resched);
     FIELD(CPU_PEND_COUNT, cpu, pend_count);
     FIELD(XC_SWITCHES, exo_cpu, switches);
+    FIELD(XC_WORLDS, exo_cpu, worlds);
     FIELD(XC_CROSSINGS, exo_cpu, crossings);
     FIELD(CAP_KIND, cap, kind);
     FIELD(CAP_SEQ, cap, seq);
     FIELD(CAP_BASE, cap, base);
     FIELD(CAP_COUNT, cap, count);
     FIELD(CAP_BADGE, cap, badge);
-    REG(T_R15, r15);
-    REG(T_R14, r14);
-    REG(T_R13, r13);
-    REG(T_R12, r12);
-    REG(T_RBP, rbp);
-    REG(T_RBX, rbx);
-    REG(T_R11, r11);
-    REG(T_R10, r10);
-    REG(T_R9, r9);
-    REG(T_R8, r8);
-    REG(T_RCX, rcx);
-    REG(T_RDX, rdx);
-    REG(T_RSI, rsi);
-    REG(T_RDI, rdi);
+    FOR_GENERALS(GENERAL_OFFSET)
     REG(T_VECTOR, vector);
     REG(T_ERROR, error);
     REG(T_RIP, rip);
@@ -80,6 +78,9 @@ void offsets(void)
     FIELD(T_UPCALL, thread, upcall);
     FIELD(T_UPCALL_ENTRY, thread, upcall_entry);
     FIELD(T_UPCALL_SP, thread, upcall_sp);
+    FIELD(T_FAULT_SEL, thread, fault_sel);
+    FIELD(T_CALL_ENTRY, thread, call_entry);
+    FIELD(T_CALL_BADGE, thread, call_badge);
     FIELD(T_CR3, thread, cr3);
     FIELD(T_FS, thread, fs_base);
     FIELD(T_GS, thread, gs_base);
@@ -87,6 +88,23 @@ void offsets(void)
     FIELD(VP_REASON, exo_vcpu_page, exit.reason);
     FIELD(VP_FILLED, exo_vcpu_page, exit.filled);
     FIELD(VP_DETAIL, exo_vcpu_page, exit.detail);
+    FIELD(VP_LENGTH, exo_vcpu_page, exit.length);
+    FIELD(VP_FLAGS, exo_vcpu_page, exit.flags);
+    FIELD(VP_INTERRUPTED, exo_vcpu_page, exit.interrupted);
+    FIELD(VP_EVENTS, exo_vcpu_page, events);
+    FIELD(VP_RIP, exo_vcpu_page, rip);
+    FIELD(V_MASKS, vcpu, masks);
+    FIELD(V_SPECIAL, vcpu, machine);
+    FIELD(V_HYPER_COUNT, vcpu, hyper_count);
+    FIELD(VB_SHADOW, vmcb, shadow);
+    FIELD(VB_EXIT_CODE, vmcb, exit_code);
+    FIELD(VB_EXIT_EVENT, vmcb, exit_event);
+    FIELD(VB_NEXT_RIP, vmcb, next_rip);
+    FIELD(VB_RFLAGS, vmcb, rflags);
+    FIELD(VB_RIP, vmcb, rip);
+    FIELD(VB_RSP, vmcb, rsp);
+    FIELD(VB_RAX, vmcb, rax);
+    FIELD(VB_CR2, vmcb, cr2);
     FIELD(UP_EVENTS, exo_upcall_page, events);
     FIELD(UP_MASK, exo_upcall_page, event_mask);
     FIELD(FR_RIP, exo_upcall_page, frame.rip);
@@ -98,8 +116,12 @@ void offsets(void)
     FIELD(FR_VECTOR, exo_upcall_page, frame.vector);
     FIELD(FR_ERROR, exo_upcall_page, frame.error);
     FIELD(FR_ADDR, exo_upcall_page, frame.addr);
-    DEFINE(EXIT_CORE, EXIT_CORE);
+    DEFINE(GATE_CALL, EXO_GATE | EXO_GATE_CALL << 8); /* cap.kind, cap.rights */
+    DEFINE(GUEST_RUNS, SLOW_VM);
+    DEFINE(GUEST_LEFT, SLOW_VM | SLOW_FAULT | SLOW_QUICK);
     DEFINE(RESCHED_TAKE_ONLY, RESCHED_TAKE);
     DEFINE(FLAGS_USER, RFLAGS_USER);
     DEFINE(FLAGS_FIXED, RFLAGS_FIXED);
+    DEFINE(FLAGS_GUEST, RFLAGS_GUEST);
+    DEFINE(FLAGS_ONE, RFLAGS_ONE);
 }

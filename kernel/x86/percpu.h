@@ -49,10 +49,11 @@ struct percpu {
     /* constants of the assembly paths: thread.state, cpu, slow as one word */
     uint64_t wait_here; /* EXO_T_WAIT on this CPU */
     uint64_t calling_here; /* EXO_T_CALLING on this CPU, nothing slow */
-    uint64_t exited_here, quick_wait; /* the same of a virtual CPU's exit; of its monitor */
+    uint64_t exited_here; /* the same of a virtual CPU that left its guest by the quick path */
     uint64_t window_threads, window_caps, window_upcalls, va_end;
     /* guests: see vm.c */
     uint64_t guest_root; /* thread.cr3 of the virtual CPU last entered; read by other CPUs */
+    struct thread *guest_in; /* the virtual CPU last entered, while the FPU state is its own */
     uint64_t guest_pages; /* physical: two pages of the hardware's own */
     uint64_t host_vmcb; /* physical: what AMD-V does not switch of the host's state */
     uint64_t asid_generation;

@@ -8,7 +8,7 @@
  * latter two they are passed on. VMRUN does not switch all of the host's state; the rest
  * is stored in a second VMCB of each CPU once, and loaded from there after each exit.
  */
-#include "quick.h"
+#include "svm.h"
 
 #define MSR_VM_CR 0xc0010114
 #define VM_CR_SVMDIS 0x10
@@ -49,58 +49,23 @@
 #define X_NPF 0x400
 #define X_INVALID UINT64_MAX
 
-struct vmcb {
-    uint16_t cr_read, cr_write, dr_read, dr_write;
-    uint32_t exceptions, intercept3, intercept4;
-    uint8_t spare0[0x40 - 0x14];
-    uint64_t iopm, msrpm, tsc_offset;
-    uint32_t asid;
-    uint8_t tlb_control, spare1[3];
-    uint64_t vintr, shadow, exit_code, exit_info1, exit_info2, exit_event, nested;
-    uint8_t spare2[0xa8 - 0x98];
-    uint32_t event, event_error;
-    uint64_t nested_root;
-    uint8_t spare3[0xc8 - 0xb8];
-    uint64_t next_rip;
-    uint8_t bytes_count, bytes[15];
-    uint8_t spare4[0x400 - 0xe0];
-    struct exo_vm_seg es, cs, ss, ds, fs, gs, gdtr, ldtr, idtr, tr;
-    uint8_t spare5[0x4cb - 0x4a0], cpl, spare6[4];
-    uint64_t efer;
-    uint8_t spare7[0x548 - 0x4d8];
-    uint64_t cr4, cr3, cr0, dr7, dr6, rflags, rip;
-    uint8_t spare8[0x5d8 - 0x580];
-    uint64_t rsp;
-    uint8_t spare9[0x5f8 - 0x5e0];
-    uint64_t rax, star, lstar, cstar, fmask, kernel_gs, sysenter_cs, sysenter_esp, sysenter_eip;
-    uint64_t cr2;
-    uint8_t spare10[0x668 - 0x648];
-    uint64_t pat;
-    uint8_t spare11[0x1000 - 0x670];
-};
-_Static_assert(offsetof(struct vmcb, nested) == 0x90, "VMCB");
-_Static_assert(offsetof(struct vmcb, bytes_count) == 0xd0, "VMCB");
-_Static_assert(offsetof(struct vmcb, efer) == 0x4d0, "VMCB");
-_Static_assert(offsetof(struct vmcb, rax) == 0x5f8, "VMCB");
-_Static_assert(offsetof(struct vmcb, pat) == 0x668, "VMCB");
-_Static_assert(sizeof(struct vmcb) == 4096, "VMCB");
+uint32_t length_known;
+static bool has_decode, event_twice;
 
-static bool has_next_rip, has_decode, event_twice;
-
-/* vmenter.S */
+/* vmenter.S: into the guest. */
 void svm_run(struct thread *t, uint64_t vmcb) __attribute__((noreturn));
-struct quick svm_exit(struct thread *t);
+/* ... calls these, on the kernel stack */
+uint32_t svm_decode(struct thread *t);
+bool svm_exit(struct thread *t);
 
 /* ---- at boot ----------------------------------------------------------------------------- */
 
 static bool svm_probe(struct vm_caps *caps)
 {
     if (!cpu_has(0x80000001, 2, 2)) return vm_none("this CPU has no AMD-V");
-    if ((msr_read(MSR_VM_CR) & VM_CR_SVMDIS) != 0)
-        return vm_none("AMD-V is turned off: enable SVM in the firmware");
     struct cpuid r = cpuid(CPUID_SVM, 0);
     if ((r.d & SVM_NPT) == 0 || r.b < 2) return vm_none("this AMD-V has no nested paging");
-    has_next_rip = (r.d & SVM_NRIP) != 0;
+    length_known = (r.d & SVM_NRIP) != 0 ? 15 : 0;
     has_decode = (r.d & SVM_DECODE) != 0;
     event_twice = cpu_has(1, 2, 31) && cpuid(0x40000000, 0).b == 0x54474354; /* "TCGT" */
     caps->kind = EXO_VM_SVM;
@@ -110,12 +75,14 @@ static bool svm_probe(struct vm_caps *caps)
     return true;
 }
 
-static void svm_cpu_start(struct percpu *p)
+static bool svm_cpu_start(struct percpu *p)
 {
+    if ((msr_read(MSR_VM_CR) & VM_CR_SVMDIS) != 0) return false;
     msr_write(MSR_EFER, msr_read(MSR_EFER) | EFER_SVME);
     msr_write(MSR_VM_HSAVE_PA, p->guest_pages);
     p->host_vmcb = p->guest_pages + EXO_PAGE;
     __asm__ volatile("vmsave %0" : : "a"(p->host_vmcb) : "memory");
+    return true;
 }
 
 /* ---- the control block ----------------------------------------------------------------------- */
@@ -140,20 +107,6 @@ static void svm_init(struct thread *t, struct vcpu *v)
     v->flush = 1;
     v->machine[0] = 1;
     t->regs.ss = percpu()->host_vmcb; /* for the exit, before it has GS */
-}
-
-static void svm_forget(struct thread *t, struct vcpu *v)
-{
-    (void)t; /* a VMCB is in memory whenever its guest does not run */
-    (void)v;
-}
-
-static void svm_modes(struct thread *t, uint64_t *cr0, uint64_t *cr4, uint64_t *efer)
-{
-    const struct vmcb *b = control_block(t);
-    *cr0 = b->cr0;
-    *cr4 = b->cr4;
-    *efer = b->efer & ~EFER_SVME;
 }
 
 static void cr_get(const struct vmcb *b, struct exo_vm_cr *cr)
@@ -199,52 +152,32 @@ static void segs_set(struct vmcb *b, const struct exo_vm_segs *s)
 
 _Static_assert(offsetof(struct exo_vm_msr, pat) == 64, "eight MSRs as in the VMCB, then PAT");
 
-static void svm_get(struct thread *t, struct vcpu *v, uint32_t group, struct exo_vcpu_page *page)
+static void svm_get(struct thread *t, struct vcpu *v, uint32_t group, union vcpu_group *value)
 {
     const struct vmcb *b = control_block(t);
     (void)v;
-    if (group == EXO_VG_CR) cr_get(b, &page->cr);
-    if (group == EXO_VG_SEG) segs_get(b, &page->segs);
-    if (group == EXO_VG_DR) {
-        page->dr.dr6 = b->dr6;
-        page->dr.dr7 = b->dr7;
-    }
+    if (group == EXO_VG_CR) cr_get(b, &value->cr);
+    if (group == EXO_VG_SEG) segs_get(b, &value->segs);
+    if (group == EXO_VG_DR) value->dr.dr6 = b->dr6;
     if (group == EXO_VG_MSR) {
-        memcpy(&page->msr, &b->star, offsetof(struct exo_vm_msr, pat));
-        page->msr.pat = b->pat;
+        memcpy(&value->msr, &b->star, offsetof(struct exo_vm_msr, pat));
+        value->msr.pat = b->pat;
     }
 }
 
-static void svm_set(struct thread *t, struct vcpu *v, uint32_t group, const void *value)
+static void svm_set(struct thread *t, struct vcpu *v, uint32_t group, const union vcpu_group *value)
 {
     struct vmcb *b = control_block(t);
-    const struct exo_vm_dr *dr = value;
-    const struct exo_vm_msr *msr = value;
     (void)v;
-    if (group == EXO_VG_CR) cr_set(b, value);
-    if (group == EXO_VG_SEG) segs_set(b, value);
+    if (group == EXO_VG_CR) cr_set(b, &value->cr);
+    if (group == EXO_VG_SEG) segs_set(b, &value->segs);
     if (group == EXO_VG_DR) {
-        b->dr6 = dr->dr6;
-        b->dr7 = dr->dr7;
+        b->dr6 = value->dr.dr6;
+        b->dr7 = value->dr.dr7;
     }
     if (group == EXO_VG_MSR) {
-        memcpy(&b->star, msr, offsetof(struct exo_vm_msr, pat));
-        b->pat = msr->pat;
-    }
-}
-
-/* Two bits an MSR, read and write, in three blocks of 2 KiB: APM vol. 2, 15.11. */
-static void svm_msr_pass(frame_t env, uint32_t mask)
-{
-    uint8_t *map = (uint8_t *)&tables[env + 3 + envs[env].tables + 3];
-    for (unsigned i = 0; i < PASSABLES; i++) {
-        uint32_t msr = passables[i].msr;
-        uint32_t at = (msr & 0x1fff) / 4 + (msr >= 0xc0000000 ? 0x800 : 0);
-        uint8_t bits = (uint8_t)(3u << msr % 4 * 2);
-        if ((mask & passables[i].bit) != 0)
-            map[at] &= (uint8_t)~bits;
-        else
-            map[at] |= bits;
+        memcpy(&b->star, &value->msr, offsetof(struct exo_vm_msr, pat));
+        b->pat = value->msr.pat;
     }
 }
 
@@ -288,8 +221,9 @@ static void special_place(struct thread *t, struct vcpu *v, struct vmcb *b, bool
 /* v->machine[0]: the last entry had something special, which is in the VMCB yet. */
 static void svm_enter(struct thread *t, struct vcpu *v, bool flush)
 {
-    struct vmcb *b = BEHIND(t, WINDOW_TABLES, 3);
-    uint32_t special = flush | v->shadow | v->window | v->inject.event | v->nmi_blocked;
+    struct vmcb *b = control_block(t);
+    uint32_t special = flush | v->shadow | v->window | v->inject.event | v->nmi_blocked |
+                       (v->xcr0 != xcr0) | (b->dr7 & 0xff);
     b->asid = v->asid;
     b->tsc_offset = v->tsc_offset;
     b->rip = t->regs.rip;
@@ -302,7 +236,7 @@ static void svm_enter(struct thread *t, struct vcpu *v, bool flush)
     }
     if ((b->dr7 & 0xff) != 0) dr_load(v);
     cr2_write(b->cr2); /* Bochs 2.7's VMRUN does not */
-    svm_run(t, (uint64_t)b - WINDOW_TABLES);
+    svm_run(t, control_block_phys(t));
 }
 
 /* ---- exit ------------------------------------------------------------------------------------------ */
@@ -338,14 +272,15 @@ static const uint8_t simple[] = {
     [0x2d] = EXO_VX_XSETBV};
 
 /* APM vol. 2, 15.10.2. */
-static void decode_io(const struct vmcb *b, struct exo_vm_exit *exit)
+static uint32_t decode_io(const struct vmcb *b, struct exo_vm_exit *exit)
 {
-    uint64_t info = b->exit_info1;
+    const uint64_t info = b->exit_info1;
     exit->detail[0] = info >> 16 & 0xffff;
-    exit->detail[1] = (info >> 4 & EXO_PIO_SIZE) | ((info & 1) != 0 ? EXO_PIO_IN : 0) |
-                      ((info & 4) != 0 ? EXO_PIO_STRING : 0) | ((info & 8) != 0 ? EXO_PIO_REP : 0);
+    exit->detail[1] = (info >> 4 & EXO_PIO_SIZE) | (info << 3 & EXO_PIO_IN) |
+                      (info << 2 & (EXO_PIO_STRING | EXO_PIO_REP));
     exit->detail[2] = b->exit_info2;
     exit->length = (uint32_t)(b->exit_info2 - b->rip);
+    return EXO_VX_PIO;
 }
 
 /* APM vol. 2, 15.25.6. */
@@ -376,12 +311,14 @@ static void decode_register(const struct vmcb *b, struct exo_vm_exit *exit)
 }
 
 /* The block but what was interrupted. */
-HOT uint32_t decode(const struct thread *t, const struct vmcb *b, struct exo_vm_exit *exit)
+static uint32_t decode(const struct thread *t, const struct vmcb *b, struct exo_vm_exit *exit)
 {
     uint64_t code = b->exit_code, at = code - X_INTR;
-    exit->detail[1] = exit->detail[2] = 0;
     exit->flags = 0;
-    exit->length = has_next_rip && b->next_rip - b->rip < 16 ? (uint32_t)(b->next_rip - b->rip) : 0;
+    if (code == X_IOIO) return decode_io(b, exit);
+    exit->detail[1] = exit->detail[2] = 0;
+    uint64_t length = b->next_rip - b->rip;
+    exit->length = length < 16 ? (uint32_t)length & length_known : 0;
     if (at < sizeof simple / sizeof *simple && simple[at] != 0) {
         exit->detail[0] = simple[at] >> 5;
         return simple[at] & 31;
@@ -391,9 +328,6 @@ HOT uint32_t decode(const struct thread *t, const struct vmcb *b, struct exo_vm_
     case X_NPF:
         decode_nested(b, exit);
         return EXO_VX_NESTED;
-    case X_IOIO:
-        decode_io(b, exit);
-        return EXO_VX_PIO;
     case X_MSR:
         exit->detail[0] = (uint32_t)t->regs.rcx;
         return (b->exit_info1 & 1) != 0 ? EXO_VX_MSR_WRITE : EXO_VX_MSR_READ;
@@ -431,56 +365,54 @@ static uint32_t svm_reason(struct thread *t, struct vcpu *v, struct exo_vm_exit 
     return decode(t, b, exit);
 }
 
-/* Core's decision, after an exit that is not a plain one. */
-static struct quick exit_slowly(struct thread *t, struct vcpu *v, struct vmcb *b)
+/* Exits that a monitor may be told of by vmenter.S, which leaves all others to svm_exit. */
+#define REASONS_QUICK                                                                              \
+    (1u << EXO_VX_HLT | 1u << EXO_VX_PIO | 1u << EXO_VX_MSR_READ | 1u << EXO_VX_MSR_WRITE |        \
+     1u << EXO_VX_CR | 1u << EXO_VX_NESTED)
+
+/* An exit that was quick so far: fills its block and returns the reason, 0 if it is none of those. */
+uint32_t svm_decode(struct thread *t)
 {
+    struct vmcb *b = control_block(t);
+    struct exo_vm_exit *exit = &vcpu_page(t)->exit;
+    uint32_t reason = decode(t, b, exit);
+    exit->interrupted = exit->interrupted_error = 0;
+    exit->flags |= (t->regs.rflags & RFLAGS_IF) != 0 ? EXO_XF_IF : 0;
+    return (REASONS_QUICK >> reason & 1) != 0 ? reason : 0;
+}
+
+/* False: it was an interrupt of the host, which is pending. */
+bool svm_exit(struct thread *t)
+{
+    struct vcpu *v = vcpu_of(t);
+    struct vmcb *b = control_block(t);
+    xcr0_leave(v, true);
     if ((v->window & EXO_WINDOW_INTERRUPT) != 0) lapic_look();
     if (b->exit_code != X_INVALID) {
         event_keep(t, v, b);
         if ((v->inject.event & 0x700) == EXO_VE_SOFT) t->regs.rip -= v->inject.length;
         v->shadow = (b->shadow & 1) != 0 || vcpu_shadow(t); /* nothing ran: QEMU forgets it */
         v->shadow_rip = t->regs.rip;
-        if (b->exit_code >= X_INTR && b->exit_code <= X_SMI)
-            return (struct quick){EXIT_INTERRUPTED, NULL};
+        if (b->exit_code >= X_INTR && b->exit_code <= X_SMI) return false;
         if (b->exit_code == X_EXCEPTION + 18) __asm__ volatile("int $18"); /* the host's own */
         if (b->exit_code == X_IRET) {
             v->nmi_blocked = 0;
-            if ((v->window & EXO_WINDOW_NMI) == 0) return (struct quick){EXIT_CORE, NULL};
+            if ((v->window & EXO_WINDOW_NMI) == 0) return true;
         }
     }
     vm_exit(t);
-    return (struct quick){EXIT_CORE, NULL};
-}
-
-/* Plain: nothing special at the entry, no event, no shadow, and a reason that is common. */
-struct quick svm_exit(struct thread *t)
-{
-    struct vcpu *v = quick_vcpu(t);
-    struct vmcb *b = BEHIND(t, WINDOW_TABLES, 3);
-    struct exo_vcpu_page *page = quick_page(t);
-    xcr0_leave(v, true);
-    t->regs.rip = b->rip;
-    t->regs.rflags = b->rflags;
-    t->regs.rsp = b->rsp;
-    t->regs.rax = b->rax;
-    if ((v->machine[0] | (b->exit_event & EXO_VE_VALID) | (b->shadow & 1)) == 0) {
-        page->exit.interrupted = page->exit.interrupted_error = 0;
-        uint32_t reason = decode(t, b, &page->exit);
-        struct quick q = exit_quick(t, v, page, reason);
-        if (q.s != EXIT_CORE) return q;
-    }
-    return exit_slowly(t, v, b);
+    return true;
 }
 
 const struct backend svm_backend = {
     .probe = svm_probe,
     .cpu_start = svm_cpu_start,
     .init = svm_init,
-    .forget = svm_forget,
     .enter = svm_enter,
     .reason = svm_reason,
     .get = svm_get,
-    .modes = svm_modes,
     .set = svm_set,
-    .msr_pass = svm_msr_pass,
+    .msr_bits = 2, /* in three blocks of 2 KiB: APM vol. 2, 15.11 */
+    .msr_high = 0x800 * 8,
+    .msr_write = 1,
 };

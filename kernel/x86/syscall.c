@@ -122,9 +122,7 @@ void sched_start(void)
     p->shown = &counters[p->id];
     p->wait_here = EXO_T_WAIT | (uint64_t)p->id << 32;
     p->calling_here = EXO_T_CALLING | (uint64_t)p->id << 32;
-    p->exited_here = p->calling_here | (uint64_t)(SLOW_VM | SLOW_FAULT) << 48;
-    p->quick_wait = p->wait_here;
-    if (fpu_eager) p->exited_here = p->quick_wait = UINT64_MAX;
+    p->exited_here = p->calling_here | (uint64_t)(SLOW_VM | SLOW_FAULT | SLOW_QUICK) << 48;
     p->window_threads = WINDOW_THREADS;
     p->window_caps = WINDOW_CAPS;
     p->window_upcalls = WINDOW_UPCALLS;

@@ -42,6 +42,7 @@ static void fpu_exchange(struct percpu *p, struct thread *t)
     if (p->fpu_owner != NULL) fpu_save(p->fpu_owner);
     __asm__ volatile("xrstor64 (%0)" : : "r"(t->fpu), "a"(-1), "d"(-1) : "memory");
     p->fpu_owner = t;
+    p->guest_in = NULL;
 }
 
 void fpu_follow(struct percpu *p, struct thread *next)
@@ -64,7 +65,7 @@ void vcpu_fpu_flush(struct thread *t)
     if (p->fpu_owner != t) return;
     __asm__ volatile("clts");
     fpu_save(t);
-    p->fpu_owner = NULL;
+    p->fpu_owner = p->guest_in = NULL;
     p->ts_set = 0;
     ts_set(p);
 }
@@ -80,7 +81,7 @@ void fpu_init(frame_t f)
 void fpu_forget(frame_t f)
 {
     struct percpu *p = percpu();
-    if (p->fpu_owner == &threads[f]) p->fpu_owner = NULL;
+    if (p->fpu_owner == &threads[f]) p->fpu_owner = p->guest_in = NULL;
 }
 
 /* ---- interrupts ------------------------------------------------------------------------- */

@@ -14,7 +14,8 @@
  *
  * A virtual CPU runs with the address space of the thread before it in CR3: percpu.cr3.
  */
-#include "quick.h"
+#include "backend.h"
+#include "entry.h"
 
 #define VENDOR_AMD 0x68747541 /* "Auth" of AuthenticAMD; CPUID leaf 0, EBX */
 #define VENDOR_HYGON 0x6f677948
@@ -22,17 +23,21 @@
 struct vm_caps vm_caps;
 static const struct backend *backend;
 
-const struct passable passables[PASSABLES] = {{EXO_VP_STAR, MSR_STAR},
-                                              {EXO_VP_LSTAR, MSR_LSTAR},
-                                              {EXO_VP_CSTAR, MSR_CSTAR},
-                                              {EXO_VP_FMASK, MSR_FMASK},
-                                              {EXO_VP_KERNEL_GS, MSR_KERNEL_GS_BASE},
-                                              {EXO_VP_SYSENTER, MSR_SYSENTER_CS},
-                                              {EXO_VP_SYSENTER, MSR_SYSENTER_CS + 1},
-                                              {EXO_VP_SYSENTER, MSR_SYSENTER_CS + 2},
-                                              {EXO_VP_PAT, MSR_PAT},
-                                              {EXO_VP_FS, MSR_FS_BASE},
-                                              {EXO_VP_GS, MSR_GS_BASE}};
+/* The MSRs behind each bit of EXO_VP_*. */
+#define PASSABLES 11
+static const struct passable {
+    uint32_t bit, msr;
+} passables[PASSABLES] = {{EXO_VP_STAR, MSR_STAR},
+                          {EXO_VP_LSTAR, MSR_LSTAR},
+                          {EXO_VP_CSTAR, MSR_CSTAR},
+                          {EXO_VP_FMASK, MSR_FMASK},
+                          {EXO_VP_KERNEL_GS, MSR_KERNEL_GS_BASE},
+                          {EXO_VP_SYSENTER, MSR_SYSENTER_CS},
+                          {EXO_VP_SYSENTER, MSR_SYSENTER_CS + 1},
+                          {EXO_VP_SYSENTER, MSR_SYSENTER_CS + 2},
+                          {EXO_VP_PAT, MSR_PAT},
+                          {EXO_VP_FS, MSR_FS_BASE},
+                          {EXO_VP_GS, MSR_GS_BASE}};
 
 /* ---- at boot ------------------------------------------------------------------------ */
 
@@ -73,29 +78,29 @@ void vm_cpu_init(struct percpu *p)
     if (backend == NULL) return;
     p->asid_generation = 1; /* no virtual CPU has a tag of it */
     p->asid_next = 1;
-    backend->cpu_start(p);
+    if (backend->cpu_start(p)) return;
+    kprintf("virtualization: none (turned off on CPU %u: enable it in the firmware)\n", p->id);
+    vm_caps.kind = EXO_VM_NONE;
 }
 
 /* ---- what core asks ------------------------------------------------------------------- */
 
-void vcpu_forget(struct thread *t) { backend->forget(t, vcpu_of(t)); }
+void vcpu_forget(struct thread *t)
+{
+    if (backend->forget != NULL) backend->forget(t, vcpu_of(t));
+}
 
 uint32_t vcpu_reason(struct thread *t, struct exo_vm_exit *exit)
 {
     return backend->reason(t, vcpu_of(t), exit);
 }
 
-void vcpu_get(struct thread *t, uint32_t group, struct exo_vcpu_page *page)
+void vcpu_get(struct thread *t, uint32_t group, union vcpu_group *value)
 {
     struct vcpu *v = vcpu_of(t);
-    if (group == EXO_VG_CR) page->cr.xcr0 = v->xcr0;
-    if (group == EXO_VG_DR) memcpy(&page->dr, v->dr, sizeof v->dr);
-    backend->get(t, v, group, page);
-}
-
-void vcpu_modes(struct thread *t, uint64_t *cr0, uint64_t *cr4, uint64_t *efer)
-{
-    backend->modes(t, cr0, cr4, efer);
+    if (group == EXO_VG_CR) value->cr.xcr0 = v->xcr0;
+    if (group == EXO_VG_DR) memcpy(&value->dr, v->dr, sizeof v->dr);
+    backend->get(t, v, group, value);
 }
 
 /* Linear translations depend on CR, PDPTE and, in MSR, on PAT. */
@@ -124,7 +129,18 @@ void vcpu_init(struct thread *t)
     vcpu_set(t, EXO_VG_MSR, &(union vcpu_group){.msr.pat = 0x0007040600070406});
 }
 
-void msr_pass(frame_t env, uint32_t mask) { backend->msr_pass(env, mask); }
+/* Two bits an MSR, for reads and for writes: set, the access exits. */
+void msr_pass(frame_t env, uint32_t mask)
+{
+    uint8_t *map = (uint8_t *)&tables[env + 3 + envs[env].tables + 3];
+    for (unsigned i = 0; i < 2 * PASSABLES; i++) {
+        const struct passable *p = &passables[i / 2];
+        uint32_t bit = (p->msr & 0x1fff) * backend->msr_bits + i % 2 * backend->msr_write +
+                       (p->msr >= 0xc0000000 ? backend->msr_high : 0);
+        map[bit / 8] |= (uint8_t)(1u << bit % 8);
+        if ((mask & p->bit) != 0) map[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+}
 
 /* ---- entry and exit ---------------------------------------------------------------------- */
 
@@ -149,9 +165,11 @@ static bool tag_renew(struct percpu *p, struct vcpu *v)
     return wrapped;
 }
 
-__attribute__((noreturn)) HOT void enter(struct percpu *p, struct thread *t, struct vcpu *v)
+void vm_enter(struct percpu *p, struct thread *t)
 {
+    struct vcpu *v = vcpu_of(t);
     bool flush = false;
+    if (p->cur != NULL && p->cur != t) bases_save(p->cur);
     p->cur = t;
     if (p->fpu_owner != t || p->ts_set == 0) fpu_lend(p, t);
     if (v->xcr0 != xcr0) xcr0_load(v->xcr0);
@@ -161,38 +179,11 @@ __attribute__((noreturn)) HOT void enter(struct percpu *p, struct thread *t, str
         __atomic_store_n(&p->nested_stale, 0, __ATOMIC_SEQ_CST);
         flush = true;
     }
+    p->guest_in = t;
 #ifdef EXO_COUNTING
     p->shown->worlds++;
     p->shown->flushes += flush;
 #endif
     backend->enter(t, v, flush);
     __builtin_unreachable();
-}
-
-void vm_enter(struct percpu *p, struct thread *t)
-{
-    if (p->cur != NULL && p->cur != t) bases_save(p->cur);
-    enter(p, t, vcpu_of(t));
-}
-
-/* reply_send and reply_next in ipc.c; vm_reply and vm_enter_check in core/vm.c. */
-void reply_quick(uint64_t mask, uint64_t set, uint64_t get, struct thread *s, struct thread *t)
-{
-    struct percpu *p = percpu();
-    struct vcpu *v = quick_vcpu(t);
-    const struct exo_vcpu_page *page = quick_page(t), *own = quick_page(s);
-    if (((set & ~(uint64_t)GROUPS_QUICK) | get) != 0) return;
-    if ((v->must_set | v->window | v->shadow | p->core->resched) != 0) return;
-    if ((fetch(&page->events) & (fetch(&page->event_mask) | WINDOW_EVENTS)) != 0) return;
-    if ((fetch(&own->events) & mask) != 0) return;
-    if ((set & EXO_VG_RIP) != 0 && !quick_set_rip(&t->regs, &page->rip)) return;
-    quick_set(t, page, set);
-    s->wait_mask = mask;
-    s->caller = 0;
-    s->state = EXO_T_WAIT;
-    t->slow = SLOW_VM;
-    t->state = EXO_T_READY;
-    p->core->cur = t->self;
-    bases_save(s);
-    enter(p, t, v);
 }

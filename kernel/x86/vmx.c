@@ -56,27 +56,31 @@
 enum field {
     VPID = 0x0000,
     GUEST_SELECTOR = 0x0800,
-    HOST_CS = 0x0c02, HOST_SS = 0x0c04, HOST_TR = 0x0c0c,
+    HOST_ES = 0x0c00, HOST_CS = 0x0c02, HOST_SS = 0x0c04, HOST_DS = 0x0c06, HOST_FS = 0x0c08,
+    HOST_GS = 0x0c0a, HOST_TR = 0x0c0c,
     IO_BITMAP_A = 0x2000, IO_BITMAP_B = 0x2002, MSR_BITMAP = 0x2004, EXIT_STORE = 0x2006,
     EXIT_LOAD = 0x2008, ENTRY_LOAD = 0x200a, TSC_OFFSET = 0x2010, EPTP = 0x201a,
     GUEST_PHYSICAL = 0x2400,
-    LINK = 0x2800, GUEST_PAT = 0x2804, GUEST_EFER = 0x2806, GUEST_PDPTE = 0x280a,
+    LINK = 0x2800, DEBUGCTL = 0x2802, GUEST_PAT = 0x2804, GUEST_EFER = 0x2806,
+    GUEST_PDPTE = 0x280a,
     HOST_PAT = 0x2c00, HOST_EFER = 0x2c02,
-    PIN = 0x4000, PRIMARY = 0x4002, EXCEPTION_BITMAP = 0x4004, EXIT_CONTROLS = 0x400c,
-    EXIT_STORE_COUNT = 0x400e, EXIT_LOAD_COUNT = 0x4010, ENTRY_CONTROLS = 0x4012,
+    PIN = 0x4000, PRIMARY = 0x4002, EXCEPTION_BITMAP = 0x4004, PAGE_FAULT_MASK = 0x4006,
+    PAGE_FAULT_MATCH = 0x4008, CR3_TARGETS = 0x400a, EXIT_CONTROLS = 0x400c, EXIT_STORE_COUNT = 0x400e, EXIT_LOAD_COUNT = 0x4010, ENTRY_CONTROLS = 0x4012,
     ENTRY_LOAD_COUNT = 0x4014, ENTRY_EVENT = 0x4016, ENTRY_ERROR = 0x4018, ENTRY_LENGTH = 0x401a,
     SECONDARY = 0x401e,
     INSTRUCTION_ERROR = 0x4400, EXIT_REASON = 0x4402, EXIT_EVENT = 0x4404, EXIT_ERROR = 0x4406,
     VECTORING_EVENT = 0x4408, VECTORING_ERROR = 0x440a, EXIT_LENGTH = 0x440c,
     GUEST_LIMIT = 0x4800, GDTR_LIMIT = 0x4810, IDTR_LIMIT = 0x4812, GUEST_RIGHTS = 0x4814,
-    INTERRUPTIBILITY = 0x4824, GUEST_SYSENTER_CS = 0x482a, PREEMPTION_TIMER = 0x482e,
+    INTERRUPTIBILITY = 0x4824, ACTIVITY = 0x4826, GUEST_SYSENTER_CS = 0x482a,
+    PREEMPTION_TIMER = 0x482e,
     CR0_MASK = 0x6000, CR4_MASK = 0x6002, CR0_SHADOW = 0x6004, CR4_SHADOW = 0x6006,
     QUALIFICATION = 0x6400, GUEST_LINEAR = 0x640a,
     GUEST_CR0 = 0x6800, GUEST_CR3 = 0x6802, GUEST_CR4 = 0x6804, GUEST_BASE = 0x6806,
     GDTR_BASE = 0x6816, IDTR_BASE = 0x6818, GUEST_DR7 = 0x681a, GUEST_RSP = 0x681c,
     GUEST_RIP = 0x681e, GUEST_RFLAGS = 0x6820, PENDING_DEBUG = 0x6822, GUEST_SYSENTER_ESP = 0x6824,
     GUEST_SYSENTER_EIP = 0x6826,
-    HOST_CR0 = 0x6c00, HOST_CR3 = 0x6c02, HOST_CR4 = 0x6c04, HOST_GS_BASE = 0x6c08,
+    HOST_CR0 = 0x6c00, HOST_CR3 = 0x6c02, HOST_CR4 = 0x6c04, HOST_FS_BASE = 0x6c06,
+    HOST_GS_BASE = 0x6c08,
     HOST_TR_BASE = 0x6c0a, HOST_GDTR_BASE = 0x6c0c, HOST_IDTR_BASE = 0x6c0e, HOST_RSP = 0x6c14,
     HOST_RIP = 0x6c16,
 };
@@ -102,6 +106,7 @@ enum field {
 #define X_MSR_READ 31
 #define X_MSR_WRITE 32
 #define X_EPT 48
+#define X_MACHINE_CHECK 41 /* of an entry that failed */
 #define X_TIMER 52
 
 /* The words of controls, by where what is allowed stands. */
@@ -125,7 +130,7 @@ struct msr_entry {
 };
 struct vmx {
     struct msr_entry guest[GUEST_MSRS], host[HOST_MSRS];
-    uint64_t cr2, dr6, dr7;
+    uint64_t cr2, dr6;
     uint64_t host_cr3; /* these are as the VMCS has them */
     uint32_t vpid, primary, blocked;
     uint32_t reason; /* of the last exit */
@@ -190,21 +195,9 @@ static bool controls_find(void)
     return true;
 }
 
-/* Turns VT-x on for good, unless the firmware has forbidden it. */
-static bool feature_enable(void)
-{
-    uint64_t feature = msr_read(MSR_FEATURE_CONTROL);
-    if ((feature & FEATURE_LOCK) == 0)
-        msr_write(MSR_FEATURE_CONTROL, feature | FEATURE_LOCK | FEATURE_VMX);
-    else if ((feature & FEATURE_VMX) == 0)
-        return false;
-    return true;
-}
-
 static bool vmx_probe(struct vm_caps *caps)
 {
     if (!cpu_has(1, 2, 5)) return vm_none("this CPU has neither AMD-V nor VT-x");
-    if (!feature_enable()) return vm_none("VT-x is turned off: enable it in the firmware");
     uint64_t basic = msr_read(MSR_VMX_BASIC);
     controls.revision = (uint32_t)basic & 0x7fffffff;
     if ((basic & BASIC_TRUE) == 0) return vm_none("this VT-x is too old: no unrestricted guest");
@@ -223,16 +216,17 @@ static bool vmx_probe(struct vm_caps *caps)
     return true;
 }
 
-static void vmx_cpu_start(struct percpu *p)
+static bool vmx_cpu_start(struct percpu *p)
 {
-    if (!feature_enable()) {
-        kprintf("virtualization: none (VT-x is turned off on CPU %u)\n", p->id);
-        vm_caps.kind = EXO_VM_NONE;
-        return;
-    }
+    uint64_t feature = msr_read(MSR_FEATURE_CONTROL);
+    if ((feature & FEATURE_LOCK) == 0)
+        msr_write(MSR_FEATURE_CONTROL, feature | FEATURE_LOCK | FEATURE_VMX);
+    else if ((feature & FEATURE_VMX) == 0)
+        return false;
     *(uint32_t *)phys_ptr(p->guest_pages) = controls.revision;
     cr4_write(cr4_read() | CR4_VMXE);
     __asm__ volatile("vmxon %0" : : "m"(p->guest_pages) : "cc", "memory");
+    return true;
 }
 
 /* ---- the control block: constant parts ------------------------------------------------------ */
@@ -247,6 +241,11 @@ static void controls_write(const struct thread *t)
     const struct env *e = &envs[t->env];
     uint64_t maps = (uint64_t)(t->env + 3 + e->tables) * EXO_PAGE;
     uint64_t lists = (uint64_t)(t->self + 2) * EXO_PAGE + offsetof(struct vcpu, machine);
+    static const uint16_t zeros[] = {
+        PAGE_FAULT_MASK, PAGE_FAULT_MATCH, CR3_TARGETS, DEBUGCTL, INTERRUPTIBILITY, ACTIVITY,
+        PENDING_DEBUG,   HOST_ES,          HOST_DS,     HOST_FS,  HOST_GS,          HOST_FS_BASE};
+    for (unsigned i = 0; i < sizeof zeros / sizeof *zeros; i++)
+        vmwrite(zeros[i], 0);
     for (unsigned i = 0; i < CONTROLS; i++)
         vmwrite(control_words[i].field, controls.word[i]);
     vmwrite(EXCEPTION_BITMAP, EXCEPTIONS);
@@ -305,8 +304,6 @@ static void segs_get(struct exo_vm_segs *s)
         s->seg[i].limit = (uint32_t)vmread(GUEST_LIMIT + 2 * i);
         s->seg[i].base = vmread(GUEST_BASE + 2 * i);
     }
-    s->gdtr = (struct exo_vm_dtr){vmread(GDTR_LIMIT), vmread(GDTR_BASE)};
-    s->idtr = (struct exo_vm_dtr){vmread(IDTR_LIMIT), vmread(IDTR_BASE)};
 }
 
 static void segs_set(const struct exo_vm_segs *s)
@@ -319,93 +316,75 @@ static void segs_set(const struct exo_vm_segs *s)
         vmwrite(GUEST_LIMIT + 2 * i, s->seg[i].limit);
         vmwrite(GUEST_BASE + 2 * i, s->seg[i].base);
     }
-    vmwrite(GDTR_LIMIT, s->gdtr.limit);
-    vmwrite(GDTR_BASE, s->gdtr.base);
-    vmwrite(IDTR_LIMIT, s->idtr.limit);
-    vmwrite(IDTR_BASE, s->idtr.base);
-}
-
-/* Bits that the kernel forces are as the monitor last set them, to it and to the guest. */
-static void vmx_modes(struct thread *t, uint64_t *cr0, uint64_t *cr4, uint64_t *efer)
-{
-    const uint64_t mask = CR0_CACHES | CR0_NE;
-    vmcs_load(t);
-    *cr0 = (vmread(GUEST_CR0) & ~mask) | (vmread(CR0_SHADOW) & mask);
-    *cr4 = vmread(GUEST_CR4) & vm_caps.cr4_allowed;
-    *efer = vmread(GUEST_EFER);
 }
 
 static void cr_set(struct vmx *x, const struct exo_vm_cr *cr)
 {
     vmwrite(GUEST_CR0, (cr->cr0 | vm_caps.cr0_set) & ~vm_caps.cr0_clear);
     vmwrite(CR0_SHADOW, cr->cr0);
-    vmwrite(GUEST_CR3, cr->cr3);
     vmwrite(GUEST_CR4, cr->cr4 | CR4_VMXE);
     vmwrite(CR4_SHADOW, cr->cr4);
-    vmwrite(GUEST_EFER, cr->efer);
     vmwrite(ENTRY_CONTROLS,
             controls.word[ENTRY_WORD] | ((cr->efer & EFER_LMA) != 0 ? ENTRY_LONG : 0));
     x->cr2 = cr->cr2;
 }
 
-static void dr_set(struct vmx *x, const struct exo_vm_dr *dr)
+/* Fields that are words of a group as they are. */
+#define WORD(structure, member) offsetof(struct structure, member) / 8
+static const struct {
+    uint32_t group;
+    uint16_t field, word;
+} plain[] = {{EXO_VG_CR, GUEST_CR3, WORD(exo_vm_cr, cr3)},
+             {EXO_VG_CR, GUEST_EFER, WORD(exo_vm_cr, efer)},
+             {EXO_VG_PDPTE, GUEST_PDPTE, 0},
+             {EXO_VG_PDPTE, GUEST_PDPTE + 2, 1},
+             {EXO_VG_PDPTE, GUEST_PDPTE + 4, 2},
+             {EXO_VG_PDPTE, GUEST_PDPTE + 6, 3},
+             {EXO_VG_SEG, GDTR_LIMIT, WORD(exo_vm_segs, gdtr.limit)},
+             {EXO_VG_SEG, GDTR_BASE, WORD(exo_vm_segs, gdtr.base)},
+             {EXO_VG_SEG, IDTR_LIMIT, WORD(exo_vm_segs, idtr.limit)},
+             {EXO_VG_SEG, IDTR_BASE, WORD(exo_vm_segs, idtr.base)},
+             {EXO_VG_DR, GUEST_DR7, WORD(exo_vm_dr, dr7)},
+             {EXO_VG_MSR, GUEST_SYSENTER_CS, WORD(exo_vm_msr, sysenter_cs)},
+             {EXO_VG_MSR, GUEST_SYSENTER_ESP, WORD(exo_vm_msr, sysenter_esp)},
+             {EXO_VG_MSR, GUEST_SYSENTER_EIP, WORD(exo_vm_msr, sysenter_eip)},
+             {EXO_VG_MSR, GUEST_PAT, WORD(exo_vm_msr, pat)}};
+#define PLAINS (sizeof plain / sizeof *plain)
+
+/* CR0's bits that the kernel forces are as the monitor last set them, to it and to the guest. */
+static void vmx_get(struct thread *t, struct vcpu *v, uint32_t group, union vcpu_group *value)
 {
-    x->dr6 = dr->dr6;
-    x->dr7 = dr->dr7;
-    vmwrite(GUEST_DR7, dr->dr7);
+    const struct vmx *x = vmx_of(v);
+    const uint64_t mask = CR0_CACHES | CR0_NE;
+    vmcs_load(t);
+    for (unsigned i = 0; i < PLAINS; i++)
+        if (plain[i].group == group) ((uint64_t *)value)[plain[i].word] = vmread(plain[i].field);
+    if (group == EXO_VG_CR) {
+        value->cr.cr0 = (vmread(GUEST_CR0) & ~mask) | (vmread(CR0_SHADOW) & mask);
+        value->cr.cr2 = x->cr2;
+        value->cr.cr4 = vmread(GUEST_CR4) & vm_caps.cr4_allowed;
+    }
+    if (group == EXO_VG_DR) value->dr.dr6 = x->dr6;
+    if (group == EXO_VG_SEG) segs_get(&value->segs);
+    for (unsigned i = 0; i < GUEST_MSRS && group == EXO_VG_MSR; i++)
+        (&value->msr.star)[i] = x->guest[i].value;
+}
+
+static void vmx_set(struct thread *t, struct vcpu *v, uint32_t group, const union vcpu_group *value)
+{
+    struct vmx *x = vmx_of(v);
+    vmcs_load(t);
+    for (unsigned i = 0; i < PLAINS; i++)
+        if (plain[i].group == group)
+            vmwrite(plain[i].field, ((const uint64_t *)value)[plain[i].word]);
+    if (group == EXO_VG_CR) cr_set(x, &value->cr);
+    if (group == EXO_VG_DR) x->dr6 = value->dr.dr6;
+    if (group == EXO_VG_SEG) segs_set(&value->segs);
+    for (unsigned i = 0; i < GUEST_MSRS && group == EXO_VG_MSR; i++)
+        x->guest[i] = (struct msr_entry){switched_msrs[i], (&value->msr.star)[i]};
 }
 
 _Static_assert(offsetof(struct exo_vm_msr, sysenter_cs) == GUEST_MSRS * 8ul, "as switched_msrs");
-
-static void msr_get(const struct vmx *x, struct exo_vm_msr *msr)
-{
-    for (unsigned i = 0; i < GUEST_MSRS; i++)
-        (&msr->star)[i] = x->guest[i].value;
-    msr->sysenter_cs = vmread(GUEST_SYSENTER_CS);
-    msr->sysenter_esp = vmread(GUEST_SYSENTER_ESP);
-    msr->sysenter_eip = vmread(GUEST_SYSENTER_EIP);
-    msr->pat = vmread(GUEST_PAT);
-}
-
-static void msr_set(struct vmx *x, const struct exo_vm_msr *msr)
-{
-    for (unsigned i = 0; i < GUEST_MSRS; i++)
-        x->guest[i] = (struct msr_entry){switched_msrs[i], (&msr->star)[i]};
-    vmwrite(GUEST_SYSENTER_CS, msr->sysenter_cs);
-    vmwrite(GUEST_SYSENTER_ESP, msr->sysenter_esp);
-    vmwrite(GUEST_SYSENTER_EIP, msr->sysenter_eip);
-    vmwrite(GUEST_PAT, msr->pat);
-}
-
-static void vmx_get(struct thread *t, struct vcpu *v, uint32_t group, struct exo_vcpu_page *page)
-{
-    const struct vmx *x = vmx_of(v);
-    vmcs_load(t);
-    if (group == EXO_VG_CR) {
-        vmx_modes(t, &page->cr.cr0, &page->cr.cr4, &page->cr.efer);
-        page->cr.cr2 = x->cr2;
-        page->cr.cr3 = vmread(GUEST_CR3);
-    }
-    for (unsigned i = 0; i < 4 && group == EXO_VG_PDPTE; i++)
-        page->pdpte[i] = vmread(GUEST_PDPTE + 2 * i);
-    if (group == EXO_VG_DR) {
-        page->dr.dr6 = x->dr6;
-        page->dr.dr7 = x->dr7;
-    }
-    if (group == EXO_VG_SEG) segs_get(&page->segs);
-    if (group == EXO_VG_MSR) msr_get(x, &page->msr);
-}
-
-static void vmx_set(struct thread *t, struct vcpu *v, uint32_t group, const void *value)
-{
-    vmcs_load(t);
-    if (group == EXO_VG_CR) cr_set(vmx_of(v), value);
-    for (unsigned i = 0; i < 4 && group == EXO_VG_PDPTE; i++)
-        vmwrite(GUEST_PDPTE + 2 * i, ((const uint64_t *)value)[i]);
-    if (group == EXO_VG_DR) dr_set(vmx_of(v), value);
-    if (group == EXO_VG_SEG) segs_set(value);
-    if (group == EXO_VG_MSR) msr_set(vmx_of(v), value);
-}
 
 static void vmcs_clear(const struct thread *t)
 {
@@ -432,20 +411,6 @@ static void vmx_forget(struct thread *t, struct vcpu *v)
     vmcs_clear(t);
     v->launched = 0;
     if (loaded[percpu()->id] == t) loaded[percpu()->id] = NULL;
-}
-
-/* One bit an MSR, first for reads, then for writes; two blocks of 1 KiB each: SDM 25.6.9. */
-static void vmx_msr_pass(frame_t env, uint32_t mask)
-{
-    uint8_t *map = (uint8_t *)&tables[env + 3 + envs[env].tables + 3];
-    for (unsigned i = 0; i < PASSABLES; i++) {
-        uint32_t msr = passables[i].msr;
-        uint32_t at = (msr & 0x1fff) / 8 + (msr >= 0xc0000000 ? 0x400 : 0);
-        uint8_t bit = (uint8_t)(1u << msr % 8);
-        bool pass = (mask & passables[i].bit) != 0;
-        map[at] = (uint8_t)(pass ? map[at] & ~bit : map[at] | bit);
-        map[at + 0x800] = (uint8_t)(pass ? map[at + 0x800] & ~bit : map[at + 0x800] | bit);
-    }
 }
 
 /* ---- entry ------------------------------------------------------------------------------------------ */
@@ -498,7 +463,7 @@ static void __attribute__((noreturn)) vmx_enter(struct thread *t, struct vcpu *v
     vmwrite(TSC_OFFSET, v->tsc_offset);
     blocked_write(t, v, x);
     event_write(&v->inject);
-    if ((x->dr7 & 0xff) != 0) dr_load(v);
+    if ((v->dr[5] & 0xff) != 0) dr_load(v);
     cr2_write(x->cr2);
     vmx_run(t, v->launched);
 }
@@ -556,6 +521,7 @@ bool vmx_exit(struct thread *t)
     gdt_limit();
     xcr0_leave(v, false);
     x->reason = (uint32_t)vmread(EXIT_REASON);
+    if (x->reason == (X_FAILED | X_MACHINE_CHECK)) __asm__ volatile("int $18"); /* the host's own */
     if ((x->reason & X_FAILED) != 0) {
         vm_exit(t);
         return true;
@@ -677,7 +643,8 @@ const struct backend vmx_backend = {
     .enter = vmx_enter,
     .reason = vmx_reason,
     .get = vmx_get,
-    .modes = vmx_modes,
     .set = vmx_set,
-    .msr_pass = vmx_msr_pass,
+    .msr_bits = 1, /* first for reads, then for writes, two blocks of 1 KiB each: SDM 25.6.9 */
+    .msr_high = 0x400 * 8,
+    .msr_write = 0x800 * 8,
 };

@@ -149,19 +149,24 @@ exo_reply_wait_x:
     movl $EXO_CALL_reply_wait_x, %eax
     jmp wait_out
 
-/* long exo_vm_wait(mask, set, get, words): a virtual CPU's exit comes to exo_vm_entry,
- * which returns from here. Words: badge, reason, filled, three details. */
+/* The gates of virtual CPUs: the stack pointer of the reply_wait points to what goes on. */
+    .globl exo_vm_entry
+exo_vm_entry:
+    jmp *(%rsp)
+
+/* long exo_vm_wait(mask, set, get, words). Words: badge, reason, filled, three details. */
     .globl exo_vm_wait
 exo_vm_wait:
     SAVE
     pushq %rcx
+    pushq $vm_waited
     movl $EXO_CALL_reply_wait, %eax
     syscall
-    popq %rcx
+    addq $16, %rsp
     jmp wait_done
 
-    .globl exo_vm_entry
-exo_vm_entry:
+vm_waited:
+    popq %rcx
     popq %rcx
     movq %rdi, 0(%rcx)
     movq %rsi, 8(%rcx)
@@ -173,28 +178,28 @@ exo_vm_entry:
     RESTORE
     ret
 
-/* long exo_vm_serve(mask, server): [rsp] server, [rsp + 8] mask. The words are where a
+/* long exo_vm_serve(mask, server): [rsp + 8] server, [rsp + 16] mask. The words are where a
  * C function wants them, but for one. */
     .globl exo_vm_serve
 exo_vm_serve:
     SAVE
     pushq %rdi
     pushq %rsi
+    pushq $vm_served
     xorl %esi, %esi
     xorl %edx, %edx
+    jmp vm_serve_wait
+
+vm_served:
+    movq %r10, %rcx
+    call *8(%rsp)
+    movq %rax, %rsi
+    movq 16(%rsp), %rdi
 vm_serve_wait:
     movl $EXO_CALL_reply_wait, %eax
     syscall
-    addq $16, %rsp
+    addq $24, %rsp
     jmp wait_done
-
-    .globl exo_vm_serve_entry
-exo_vm_serve_entry:
-    movq %r10, %rcx
-    call *(%rsp)
-    movq %rax, %rsi
-    movq 8(%rsp), %rdi
-    jmp vm_serve_wait
 
 /* The general upcall entry: rsp is the upcall stack's top, where the address of the
  * upcall page lies; rcx and r11 are in the frame, rax is ours to put there. */

@@ -4,7 +4,7 @@
  * here. The wait for exits is in entry.S. */
 #include "vm.h"
 
-void exo_vm_entry(void), exo_vm_serve_entry(void);
+void exo_vm_entry(void);
 
 long exo_vm_make(struct exo_vm *vm, struct exo_pool *from, uint64_t frames, uint64_t align,
                  uint32_t tables, uint64_t *bits)
@@ -56,15 +56,13 @@ long exo_vm_give(struct exo_vm *vm, uint32_t src, unsigned rights, uint64_t base
 }
 
 /* The gate that its exits call. */
-long exo_vcpu_serve(struct exo_vcpu *vcpu, uint32_t monitor, uint64_t badge, bool served)
+static long gate_make(struct exo_vcpu *vcpu, uint32_t monitor, uint64_t badge)
 {
     struct exo_vm *vm = vcpu->vm;
-    uint32_t sel = vcpu->gate ? vcpu->gate : vm->sel_free;
-    uint64_t entry = (uint64_t)(served ? exo_vm_serve_entry : exo_vm_entry);
-    if (vcpu->gate) exo_cap_delete(EXO_REF(vm->env, sel));
-    long r = exo_gate_make(EXO_REF(vm->env, sel), monitor, entry, badge);
+    uint32_t sel = vm->sel_free;
+    long r = exo_gate_make(EXO_REF(vm->env, sel), monitor, (uint64_t)exo_vm_entry, badge);
     if (r < 0) return r;
-    if (!vcpu->gate) vm->sel_free++;
+    vm->sel_free++;
     vcpu->gate = sel;
     return exo_thread_set(vcpu->thread, EXO_SET_FAULT, sel, 0);
 }
@@ -85,7 +83,7 @@ long exo_vcpu_make(struct exo_vcpu *vcpu, struct exo_vm *vm, uint64_t va, unsign
             vcpu->thread = 0;
         }
     }
-    if (r >= 0) r = exo_vcpu_serve(vcpu, monitor, badge, false);
+    if (r >= 0) r = gate_make(vcpu, monitor, badge);
     if (r >= 0) r = exo_bind(vm->from, va, 1, vm->from->sel, vcpu->frame + 1, EXO_R | EXO_W);
     if (r >= 0) vcpu->page = (struct exo_vcpu_page *)va;
     if (r < 0) exo_vcpu_destroy(vcpu);

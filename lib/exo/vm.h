@@ -51,7 +51,7 @@ long exo_vm_destroy(struct exo_vm *vm);
 long exo_vm_give(struct exo_vm *vm, uint32_t src, unsigned rights, uint64_t base, uint64_t count);
 
 /* Makes a virtual CPU on a CPU; its page is bound at va. Its exits come to our thread
- * `monitor` (of the same CPU) in exo_vm_wait, with the badge. */
+ * `monitor` (of the same CPU) in exo_vm_wait or exo_vm_serve, with the badge. */
 long exo_vcpu_make(struct exo_vcpu *vcpu, struct exo_vm *vm, uint64_t va, unsigned cpu,
                    uint32_t monitor, uint64_t badge);
 /* Starts it where it stopped, with a first exit FORCED, EXO_VCPU_FIRST. */
@@ -74,15 +74,13 @@ struct exo_vm_words {
  * registers are not cleared for a caller of another kind. */
 long exo_vm_wait(uint64_t mask, uint64_t set, uint64_t get, struct exo_vm_words *out);
 
-/* The shorter way: exits come to `server` (see exo_vcpu_serve), which returns the groups to set and to get; until events of mask are there, which are
- * returned, or an error. The server must not wait itself. */
+/* The shorter way: exits come to `server`, which returns the groups to set and to get, until
+ * events of mask are there, which are returned, or an error. The server may use exo_vm_wait
+ * for groups of the exit that it answers, with a mask of 0. */
 struct exo_vm_reply {
     uint64_t set, get;
 };
 typedef struct exo_vm_reply exo_vm_server(uint64_t badge, uint64_t reason, uint64_t filled,
                                           uint64_t detail2, uint64_t detail0, uint64_t detail1);
 long exo_vm_serve(uint64_t mask, exo_vm_server *server);
-/* Which of the two a virtual CPU's exits come to: served, or in exo_vm_wait, as at first.
- * While it is stopped, or its exit is being answered. */
-long exo_vcpu_serve(struct exo_vcpu *vcpu, uint32_t monitor, uint64_t badge, bool served);
 #endif

@@ -46,18 +46,16 @@ void monitor_write(const struct thread *t, uint64_t *set, uint64_t *get)
 
 void vcpu_check_allowed(struct thread *t)
 {
-    static struct exo_vcpu_page page;
+    union vcpu_group value;
     const struct vcpu *v = vcpu_of(t);
     unsigned cpu = host_cpu;
     if ((v->must_set & VCPU_NEW) != 0) return;
     host_cpu = t->cpu;
-    for (uint32_t g = EXO_VG_CR; g <= EXO_VG_MSR; g <<= 1)
-        if (g != EXO_VG_TIME) vcpu_get(t, g, &page);
+    for (uint32_t g = EXO_VG_CR; g <= EXO_VG_MSR; g <<= 1) {
+        if (g == EXO_VG_TIME) continue;
+        vcpu_get(t, g, &value);
+        KASSERT(group_check(g, &value) == VM_FINE);
+    }
     host_cpu = cpu;
-    KASSERT(group_check(EXO_VG_CR, &(union vcpu_group){.cr = page.cr}) == VM_FINE);
-    KASSERT(group_check(EXO_VG_DR, &(union vcpu_group){.dr = page.dr}) == VM_FINE);
-    KASSERT(group_check(EXO_VG_SEG, &(union vcpu_group){.segs = page.segs}) == VM_FINE);
-    KASSERT(group_check(EXO_VG_MSR, &(union vcpu_group){.msr = page.msr}) == VM_FINE);
-    KASSERT(group_check(EXO_VG_PDPTE, (const union vcpu_group *)page.pdpte) == VM_FINE);
     KASSERT(fpu_check((const uint64_t *)t->fpu + 64, ((const uint32_t *)t->fpu)[6]) == VM_FINE);
 }

@@ -61,26 +61,26 @@ void vcpu_forget(struct thread *t)
     host_vcpus--;
 }
 
-void vcpu_get(struct thread *t, uint32_t group, struct exo_vcpu_page *page)
+void vcpu_get(struct thread *t, uint32_t group, union vcpu_group *value)
 {
     const struct block *b = block_of(t);
     switch (group) {
     case EXO_VG_CR:
-        page->cr = b->cr;
-        page->cr.xcr0 = vcpu_of(t)->xcr0;
+        value->cr = b->cr;
+        value->cr.xcr0 = vcpu_of(t)->xcr0;
         break;
     case EXO_VG_PDPTE:
-        memcpy(page->pdpte, b->pdpte, sizeof b->pdpte);
+        memcpy(value->pdpte, b->pdpte, sizeof b->pdpte);
         break;
     case EXO_VG_DR:
-        page->dr = b->dr;
+        value->dr = b->dr;
         break;
     case EXO_VG_SEG:
-        page->segs = b->segs;
+        value->segs = b->segs;
         break;
     default:
         KASSERT(group == EXO_VG_MSR);
-        page->msr = b->msr;
+        value->msr = b->msr;
         break;
     }
 }
@@ -108,14 +108,6 @@ void vcpu_set(struct thread *t, uint32_t group, const union vcpu_group *value)
     }
 }
 void vcpu_fpu_flush(struct thread *t) { KASSERT(EXO_FW_TYPE(words[t->self]) == EXO_FT_THREAD); }
-
-void vcpu_modes(struct thread *t, uint64_t *cr0, uint64_t *cr4, uint64_t *efer)
-{
-    const struct block *b = block_of(t);
-    *cr0 = b->cr.cr0;
-    *cr4 = b->cr.cr4;
-    *efer = b->cr.efer;
-}
 
 void msr_pass(frame_t env, uint32_t mask)
 {
