@@ -21,6 +21,8 @@
 #define FLAG_TF 0x100ul
 #define FLAG_DF 0x400ul
 
+#define SIGINFO_USED 48 /* bytes of siginfo_t that something is in */
+
 struct sigframe {
     uint64_t restorer;
     struct ucontext uc;
@@ -45,8 +47,11 @@ void sigstack_set(struct thread_state *t, const stack_t *stack)
 
 void siginfo_fill(siginfo_t *to, int signal, const struct lx_siginfo *info, uint64_t address)
 {
-    memset(to, 0, 48);
+    uint64_t *words = (uint64_t *)to;
+    for (unsigned i = 2; i < SIGINFO_USED / 8; i++)
+        words[i] = 0;
     to->si_signo = signal;
+    to->si_errno = 0;
     to->si_code = info->code;
     if (address || (info->code > 0 && info->code < SI_KERNEL && signal != SIGCHLD)) {
         to->si_addr = (void *)address;
@@ -71,18 +76,18 @@ static uint32_t xsave_size(void)
 
 static void fpu_save(uint64_t at, uint32_t size)
 {
-    uint32_t low, high, magic2 = FP_XSTATE_MAGIC2;
+    uint32_t low, high;
     struct _fpstate_64 *state = (struct _fpstate_64 *)at;
     uint64_t *header = (uint64_t *)(at + XSAVE_HEADER);
     for (unsigned i = 0; i < XSAVE_HEADER_SIZE / 8; i++)
         header[i] = 0;
     __asm__ volatile("xsave64 (%0)" : : "r"(at), "a"(~0u), "d"(~0u) : "memory");
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    state->sw_reserved = (struct _fpx_sw_bytes){.magic1 = FP_XSTATE_MAGIC1,
-                                                .extended_size = size + FP_XSTATE_MAGIC2_SIZE,
-                                                .xfeatures = (uint64_t)high << 32 | low,
-                                                .xstate_size = size};
-    *(uint32_t *)(at + size) = magic2;
+    state->sw_reserved.magic1 = FP_XSTATE_MAGIC1;
+    state->sw_reserved.extended_size = size + (uint32_t)FP_XSTATE_MAGIC2_SIZE;
+    state->sw_reserved.xfeatures = (uint64_t)high << 32 | low;
+    state->sw_reserved.xstate_size = size;
+    *(uint32_t *)(at + size) = FP_XSTATE_MAGIC2;
 }
 
 static void fpu_load(uint64_t at)

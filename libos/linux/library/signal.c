@@ -192,11 +192,11 @@ static void default_action(struct thread_state *t, int signal)
 static void handler_enter(struct thread_state *t, struct regs *r, int signal,
                           const struct lx_siginfo *info, uint64_t address)
 {
-    struct lx_sigaction action = lx.action[signal - 1];
+    struct lx_sigaction *action = &lx.action[signal - 1];
     uint64_t bit = LX_SIGNAL_BIT(signal);
-    if (action.flags & SA_RESETHAND) lx.action[signal - 1].handler = DEFAULT;
-    if (sigframe_push(t, r, signal, &action, info, address) < 0) process_end(SIGSEGV);
-    signals_mask(t, t->mask | action.mask | (action.flags & SA_NODEFER ? 0 : bit));
+    if (sigframe_push(t, r, signal, action, info, address) < 0) process_end(SIGSEGV);
+    if (action->flags & SA_RESETHAND) action->handler = DEFAULT;
+    signals_mask(t, t->mask | action->mask | (action->flags & SA_NODEFER ? 0 : bit));
 }
 
 static bool deliver_one(struct thread_state *t, struct regs *r, int signal)
@@ -221,8 +221,8 @@ void signals_deliver(struct thread_state *t, struct regs *r)
 {
     bool handled = false;
     uint64_t ready;
-    thread_check(t);
-    timers_adopt(t);
+    if (lx.ending) thread_check(t);
+    if (lx.timers) timers_adopt(t);
     while ((ready = pending(t) & ~t->mask) != 0)
         handled |= deliver_one(t, r, __builtin_ctzl(ready) + 1);
     if (handled) return;
