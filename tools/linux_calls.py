@@ -9,7 +9,9 @@ A line of the list is the call's name, whose it is, and how its arguments travel
     NAME server KIND...   carried to linuxd's call_NAME (server/)
     NAME library          done by the library's sys_NAME
     NAME both             the same, which asks linuxd's call_NAME its own way
-    NAME leaf             done by the library's leaf_NAME, which touches nothing of the program's
+    NAME leaf             done by the library's leaf_NAME, which sees no registers and never waits
+    NAME quick-OWNER ...  by leaf_NAME; when that returns LEAF_FULL, as OWNER (server, library
+                          or both) says
 
 Kinds: int, path, in:BYTES, out:BYTES, inout:BYTES, and with their length as the next
 argument (len): rbuf (the server writes it), wbuf, riov, wiov (iovec and their number).
@@ -18,6 +20,7 @@ import re
 import subprocess
 import sys
 
+OWNERS = ("server", "library", "both", "leaf", "quick-server", "quick-library", "quick-both")
 KINDS = {"int": 0, "len": 0, "path": 1, "in": 2, "out": 3, "inout": 4, "rbuf": 5, "wbuf": 6,
          "riov": 7, "wiov": 8}
 
@@ -35,8 +38,7 @@ def read(path):
             words = line.split("#")[0].split()
             if not words:
                 continue
-            if len(words) < 2 or words[0] not in known or words[1] not in (
-                    "server", "library", "both", "leaf"):
+            if len(words) < 2 or words[0] not in known or words[1] not in OWNERS:
                 sys.exit(f"{path}:{number}: {line.strip()}")
             if words[0] in seen:
                 sys.exit(f"{path}:{number}: {words[0]} is there twice")
@@ -49,18 +51,21 @@ def read(path):
 
 def main():
     calls = read(sys.argv[1])
-    library, leaves, served = [], [], []
+    library, leaves, served, own = [], [], [], []
     for name, (number, owner, args) in calls.items():
         kinds = ", ".join(str(KINDS[kind]) for kind, _ in args) or "0"
         sizes = ", ".join(size for _, size in args) or "0"
-        if owner == "leaf":
+        if owner.startswith(("leaf", "quick-")):
             leaves.append((number, name))
+        if owner == "leaf":
             continue
-        function = f"sys_{name}" if owner in ("library", "both") else "NULL"
+        owner = owner.removeprefix("quick-")
+        if owner != "server":
+            own.append(name)
+        function = f"sys_{name}" if owner != "server" else "NULL"
         library.append(f"[{number}] = {{{function}, {{{kinds}}}, {{{sizes}}}}}")
-        if owner in ("server", "both"):
+        if owner != "library":
             served.append((number, name))
-    own = [name for name, (_, owner, _) in calls.items() if owner in ("library", "both")]
     lines = ["/* SPDX-License-Identifier: MIT", " *", " * Made by tools/linux_calls.py from "
              "libos/linux/calls.list. */", "#ifndef LX_CALLS_H", "#define LX_CALLS_H",
              "#define LX_CALLS 512"]

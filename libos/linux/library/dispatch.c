@@ -150,8 +150,11 @@ void call_dispatch(struct regs *r)
 {
     struct thread_state *t = this_thread();
     uint64_t number = r->number;
+    long done = LEAF_FULL;
     if (number < LX_CALLS && leaf_calls[number])
-        r->rax = (uint64_t)leaf_calls[number](r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);
+        done = leaf_calls[number](r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);
+    if (done != LEAF_FULL)
+        r->rax = (uint64_t)done;
     else if (number < LX_CALLS && specs[number].function)
         r->rax = (uint64_t)specs[number].function(t, r);
     else if (number < LX_OP_BASE)

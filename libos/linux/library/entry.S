@@ -29,6 +29,7 @@
 #define LX_EVENTS 3
 #define LX_THREAD_SPAN 0x8000
 #define LEAF_CALLS 512
+#define LEAF_FULL -4096 /* library.h */
 
 /* struct regs below its rip; rcx and r11 as given. */
     .macro PUSH_REGS rcx=%rcx, r11=%r11
@@ -153,6 +154,7 @@ call_entry:
     movq (%r11,%rax,8), %r11
     testq %r11, %r11
     jz 1f
+    pushq %rax
     pushq %rdi
     pushq %rsi
     pushq %rdx
@@ -168,6 +170,8 @@ call_entry:
     popq %rdx
     popq %rsi
     popq %rdi
+    cmpq $LEAF_FULL, %rax
+    je leaf_full
     movq $LX_EVENTS, EVENT_MASK
     .globl exit_leaf
 exit_leaf:
@@ -179,12 +183,15 @@ exit_leaf:
 leaf_event:
     movq $0, EVENT_MASK
 exit_leaf_end:
+    movq T_STACK, %rsp
     pushq $-1
     pushq T_USER_RSP
     pushfq
     pushq T_USER_RIP
     PUSH_REGS
     jmp event_here
+leaf_full:
+    popq %rax
 1:  pushq %rax
     pushq T_USER_RSP
     pushfq

@@ -151,6 +151,16 @@ static long deadline_get(const struct regs *r, uint64_t *deadline)
     return deadline_of(r->r10, clock, command != FUTEX_WAIT, deadline);
 }
 
+/* FUTEX_WAKE, which never waits. */
+long leaf_futex(uint64_t address, uint64_t command, uint64_t value, uint64_t d, uint64_t e,
+                uint64_t f)
+{
+    (void)d, (void)e, (void)f;
+    if (((unsigned)command & (unsigned)FUTEX_CMD_MASK) != FUTEX_WAKE || address % 4 || !address)
+        return LEAF_FULL;
+    return futex_wake(address, (uint32_t)value, FUTEX_BITSET_MATCH_ANY);
+}
+
 long sys_futex(struct thread_state *t, struct regs *r)
 {
     uint32_t value = (uint32_t)r->rdx, count = (uint32_t)r->r10;

@@ -250,6 +250,8 @@ uint64_t random_word(void); /* random.c */
 /* ---- system calls (dispatch.c) ----------------------------------------------------------- */
 /* A call that the library does itself: arguments are regs' rdi, rsi, rdx, r10, r8, r9. */
 typedef long sys_function(struct thread_state *t, struct regs *r);
+/* What a `quick` call's leaf_NAME returns when its sys_NAME has to do it. */
+#define LEAF_FULL (-4096l)
 
 /* What calls.list says of the call in r->number, done: arguments to the server, results back. */
 long call_server(struct thread_state *t, struct regs *r);

@@ -18,9 +18,6 @@
 #define SYSCALL_SIZE 2
 #define LOWEST 0x10000ul /* of a page of stubs */
 
-/* mov $15, %rax; syscall: what unwinders know the end of a signal handler's frame by. */
-static const uint8_t restorer[9] = {0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05};
-
 static uint64_t *seen(uint64_t site)
 {
     return &lx.sites[(site ^ site >> 6 ^ site >> 12) % (sizeof(lx.sites) / sizeof(lx.sites[0]))];
@@ -85,10 +82,6 @@ static bool rewrite(struct vma *vma, uint64_t site)
     uint64_t from = site > vma->start + SITE_REACH ? site - SITE_REACH : vma->start;
     uint64_t end = site + SITE_REACH < vma->end ? site + SITE_REACH : vma->end;
     if (user_get(bytes, from, end - from) < 0) return false;
-    const uint8_t *after = bytes + (site - from) + SYSCALL_SIZE;
-    if (after - bytes >= (long)sizeof(restorer) &&
-        !memcmp(after - sizeof(restorer), restorer, sizeof(restorer)))
-        return false;
     if (stub_get(vma) < 0) return false;
     const struct site_text text = {bytes, from, (unsigned)(end - from)};
     if (!site_plan(&plan, &text, site, lx.stub_va, lx.stub_va & -PAGE)) return false;

@@ -3,7 +3,8 @@
  * Frames of signal handlers: what Linux puts on the stack (arch/x86's rt_sigframe: the
  * address of the restorer, struct ucontext, siginfo_t; above it the FPU's state in XSAVE's
  * standard format, Intel SDM vol. 1, 13.4), and rt_sigreturn, which undoes it. The frame
- * is the program's to change; what it makes of it harms only itself. */
+ * is the program's to change; what it makes of it harms only itself. Where it cannot be, on
+ * a stack that has come to its end, the fault is the library's, and the process's end. */
 #include "library.h"
 #include "../signals.h"
 #include "sigframe.h"
@@ -48,6 +49,7 @@ void sigstack_set(struct thread_state *t, const stack_t *stack)
 void siginfo_fill(siginfo_t *to, int signal, const struct lx_siginfo *info, uint64_t address)
 {
     uint64_t *words = (uint64_t *)to;
+#pragma GCC unroll 8
     for (unsigned i = 2; i < SIGINFO_USED / 8; i++)
         words[i] = 0;
     to->si_signo = signal;
@@ -79,6 +81,7 @@ static void fpu_save(uint64_t at, uint32_t size)
     uint32_t low, high;
     struct _fpstate_64 *state = (struct _fpstate_64 *)at;
     uint64_t *header = (uint64_t *)(at + XSAVE_HEADER);
+#pragma GCC unroll 8
     for (unsigned i = 0; i < XSAVE_HEADER_SIZE / 8; i++)
         header[i] = 0;
     __asm__ volatile("xsave64 (%0)" : : "r"(at), "a"(~0u), "d"(~0u) : "memory");
@@ -171,7 +174,7 @@ long sigframe_push(struct thread_state *t, struct regs *r, int signal,
     uint64_t fpu = (top - size - FP_XSTATE_MAGIC2_SIZE) & -(uint64_t)XSAVE_ALIGN;
     uint64_t at = ((fpu - sizeof(struct sigframe)) & ~15ul) - 8;
     if (alternate && at < t->altstack.base) return -EFAULT;
-    if (at > top || user_touch(at, top - at, true) < 0) return -EFAULT;
+    if (at > top || top > LX_USER_END) return -EFAULT;
     struct sigframe *frame = (struct sigframe *)at;
     frame->restorer = action->restorer;
     frame->uc.uc_flags = UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS;

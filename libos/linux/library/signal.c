@@ -48,7 +48,8 @@ struct taken {
 };
 
 /* Clears the bit; false: somebody else was first. */
-static bool signal_take(struct thread_state *t, int signal, struct taken *taken)
+static inline __attribute__((always_inline)) bool signal_take(struct thread_state *t, int signal,
+                                                              struct taken *taken)
 {
     uint64_t bit = LX_SIGNAL_BIT(signal);
     taken->process = false;
@@ -71,40 +72,66 @@ static struct lx_siginfo info_get(struct thread_state *t, int signal, const stru
 
 /* ---- sending ------------------------------------------------------------------------------- */
 
+/* The signal's information, for a handler that asks. */
+static void info_keep(int signal, int code, uint64_t value)
+{
+    if (!lx.info) {
+        lx.info = data_alloc(SIGNALS * sizeof(*lx.info));
+        if (!lx.info) return;
+        memset(lx.info, 0, SIGNALS * sizeof(*lx.info));
+    }
+    struct lx_siginfo *info = &lx.info[signal - 1];
+    info->code = code;
+    info->pid = lx.pid;
+    info->value = value;
+    __atomic_fetch_or(&lx.info_known, LX_SIGNAL_BIT(signal), __ATOMIC_RELEASE);
+}
+
+/* A thread that takes a signal of the process's now; NULL: all block it. */
+static struct thread_state *taker(uint64_t bit)
+{
+    struct thread_state *own = this_thread();
+    if (!(own->mask & bit)) return own;
+    for (uint32_t map = lx.thread_map & ~lx.parked; map; map &= map - 1) {
+        struct thread_state *other = thread_at((uint32_t)__builtin_ctz(map));
+        if (!(other->mask & bit)) return other;
+    }
+    return NULL;
+}
+
 void signal_send(struct thread_state *to, int signal, int code, uint64_t value)
 {
     uint64_t bit = LX_SIGNAL_BIT(signal);
-    struct thread_state *own = this_thread();
-    struct thread_state *tell = to;
-    uint32_t map = to ? 0 : lx.thread_map & ~lx.parked;
-    if (!to && !(own->mask & bit)) tell = own;
-    for (; map && !tell; map &= map - 1) {
-        struct thread_state *other = thread_at((uint32_t)__builtin_ctz(map));
-        if (!(other->mask & bit)) tell = other;
-    }
+    struct thread_state *tell = to ? to : taker(bit);
     if (lx.ignored & bit && tell && !(tell->mask & bit)) return;
-    if (!lx.info) {
-        lx.info = data_alloc(SIGNALS * sizeof(*lx.info));
-        if (lx.info) memset(lx.info, 0, SIGNALS * sizeof(*lx.info));
-    }
-    if (lx.info) {
-        lx.info[signal - 1] = (struct lx_siginfo){.code = code, .pid = lx.pid, .value = value};
-        __atomic_fetch_or(&lx.info_known, bit, __ATOMIC_RELEASE);
-    }
+    info_keep(signal, code, value);
     __atomic_fetch_or(to ? &to->window->signals : &process_window()->start.signals, bit,
                       __ATOMIC_ACQ_REL);
-    if (tell && tell != own) exo_event_signal(tell->event);
+    if (tell && tell != this_thread()) exo_event_signal(tell->event);
 }
 
 static bool local(uint64_t signal) { return signal != SIGKILL && signal != SIGSTOP; }
 
+/* A signal that may be taken now is taken on the way out of a leaf. */
+static void event_self(struct thread_state *t)
+{
+    if (pending(t) & ~t->mask)
+        __atomic_fetch_or(&upcall_page()->events, LX_EVENT, __ATOMIC_RELAXED);
+}
+
+long leaf_kill(uint64_t pid, uint64_t signal, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
+{
+    (void)c, (void)d, (void)e, (void)f;
+    if ((int)pid != lx.pid || !signal_good(signal) || !local(signal)) return LEAF_FULL;
+    signal_send(NULL, (int)signal, SI_USER, 0);
+    event_self(this_thread());
+    return 0;
+}
+
 long sys_kill(struct thread_state *t, struct regs *r)
 {
     (void)t;
-    if ((int)r->rdi != lx.pid || !local(r->rsi)) return server(r->number, r->rdi, r->rsi, 0);
-    if (r->rsi && !signal_good(r->rsi)) return -EINVAL;
-    if (r->rsi) signal_send(NULL, (int)r->rsi, SI_USER, 0);
-    return 0;
+    return server(r->number, r->rdi, r->rsi, 0);
 }
 
 static struct thread_state *thread_of(int tid)
@@ -129,6 +156,17 @@ long sys_tkill(struct thread_state *t, struct regs *r)
 {
     (void)t;
     return (int)r->rdi <= 0 ? -EINVAL : thread_kill(r, r->rdi, r->rsi);
+}
+
+long leaf_tgkill(uint64_t pid, uint64_t tid, uint64_t signal, uint64_t d, uint64_t e, uint64_t f)
+{
+    struct thread_state *own = this_thread();
+    (void)d, (void)e, (void)f;
+    if ((int)pid != lx.pid || (int)tid != own->tid || !signal_good(signal) || !local(signal))
+        return LEAF_FULL;
+    signal_send(own, (int)signal, SI_TKILL, 0);
+    event_self(own);
+    return 0;
 }
 
 long sys_tgkill(struct thread_state *t, struct regs *r)
@@ -189,8 +227,10 @@ static void default_action(struct thread_state *t, int signal)
 }
 
 /* Changes r so that the handler runs; the process ends where its frame cannot be. */
-static void handler_enter(struct thread_state *t, struct regs *r, int signal,
-                          const struct lx_siginfo *info, uint64_t address)
+static inline __attribute__((always_inline)) void handler_enter(struct thread_state *t,
+                                                                struct regs *r, int signal,
+                                                                const struct lx_siginfo *info,
+                                                                uint64_t address)
 {
     struct lx_sigaction *action = &lx.action[signal - 1];
     uint64_t bit = LX_SIGNAL_BIT(signal);
@@ -273,35 +313,39 @@ void signals_reset(struct thread_state *t)
     timers_clear(false);
 }
 
-long sys_rt_sigaction(struct thread_state *t, struct regs *r)
+long leaf_rt_sigaction(uint64_t number, uint64_t from, uint64_t to, uint64_t size, uint64_t e,
+                       uint64_t f)
 {
-    struct lx_sigaction old, new;
-    int signal = (int)r->rdi;
-    (void)t;
-    if (r->r10 != SET_SIZE || !signal_good(r->rdi)) return -EINVAL;
-    if (r->rsi && LX_SIGNAL_BIT(signal) & NEVER) return -EINVAL;
-    if (r->rsi && user_get(&new, r->rsi, sizeof(new)) < 0) return -EFAULT;
+    struct lx_sigaction new, *action = &lx.action[(number - 1) % SIGNALS];
+    (void)e, (void)f;
+    if (size != SET_SIZE || !signal_good(number)) return -EINVAL;
+    if (from && LX_SIGNAL_BIT(number) & NEVER) return -EINVAL;
+    if (from && user_get(&new, from, sizeof(new)) < 0) return -EFAULT;
+    if (to && user_put(to, action, sizeof(*action)) < 0) return -EFAULT;
+    if (!from) return 0;
     lock();
-    old = lx.action[signal - 1];
-    if (r->rsi) {
-        new.mask &= ~NEVER;
-        lx.action[signal - 1] = new;
-        ignored_update(signal);
-    }
+    uint64_t before = action->handler;
+    *action = new;
+    action->mask &= ~NEVER;
+    if (before <= IGNORE || new.handler <= IGNORE) ignored_update((int)number);
     unlock();
-    return r->rdx ? user_put(r->rdx, &old, sizeof(old)) : 0;
+    return 0;
 }
 
-long sys_rt_sigprocmask(struct thread_state *t, struct regs *r)
+long leaf_rt_sigprocmask(uint64_t how, uint64_t from, uint64_t to, uint64_t size, uint64_t e,
+                         uint64_t f)
 {
+    struct thread_state *t = this_thread();
     uint64_t set, old = t->mask;
-    if (r->r10 != SET_SIZE) return -EINVAL;
-    if (r->rsi) {
-        if (user_get(&set, r->rsi, sizeof(set)) < 0) return -EFAULT;
-        if (r->rdi > SIG_SETMASK) return -EINVAL;
-        signals_mask(t, r->rdi == SIG_BLOCK ? old | set : r->rdi == SIG_UNBLOCK ? old & ~set : set);
+    (void)e, (void)f;
+    if (size != SET_SIZE) return -EINVAL;
+    if (from) {
+        if (user_get(&set, from, sizeof(set)) < 0) return -EFAULT;
+        if (how > SIG_SETMASK) return -EINVAL;
+        signals_mask(t, how == SIG_BLOCK ? old | set : how == SIG_UNBLOCK ? old & ~set : set);
+        event_self(t);
     }
-    return r->rdx ? user_put(r->rdx, &old, sizeof(old)) : 0;
+    return to ? user_put(to, &old, sizeof(old)) : 0;
 }
 
 long sys_rt_sigpending(struct thread_state *t, struct regs *r)
