@@ -6,9 +6,17 @@
 #include <linux/sched.h>
 #include "text.h"
 
+/* A vfork's child forks: what its parent lent it, it only reads from now on. */
+static void lent_inherit(void)
+{
+    for (uint32_t i = 0; i < lx.extents; i++)
+        if (lx.extent[i].own == EXTENT_LENT) lx.extent[i].own = EXTENT_INHERITED;
+}
+
 static long fork_common(struct thread_state *t, struct regs *r, bool vfork, uint64_t stack,
                         int signal)
 {
+    bool lent = lx.vfork_child;
     lx.fork_regs = *r;
     lx.fork_regs.rax = 0;
     lx.fork_regs.number = NO_CALL;
@@ -18,23 +26,31 @@ static long fork_common(struct thread_state *t, struct regs *r, bool vfork, uint
     __asm__ volatile("rdfsbase %0" : "=r"(lx.fork_fs));
     __asm__ volatile("xsave %0" : "+m"(lx.fork_fpu) : "a"(~0u), "d"(~0u));
     if (!vfork) pages_protect();
+    if (!vfork && lent) lent_inherit();
     lx.vfork_child = vfork;
     long pid = server(LX_OP_FORK, vfork ? LX_FORK_VFORK : 0, lx.data_used, (uint64_t)signal);
-    lx.vfork_child = false;
+    lx.vfork_child = lent;
     return pid;
 }
 
-/* The parent of a vfork sleeps through its signals: they are taken afterwards. */
+/* The parent of a vfork sleeps through its signals: they are taken afterwards. If the child
+ * forked, its child sees our pages. */
 static void vfork_wait(long pid)
 {
     while (server(LX_OP_VFORK_WAIT, (uint64_t)pid, 0, 0) == -LX_WAIT)
         exo_event_wait(LX_EVENT, 0);
+    lock();
+    for (uint32_t i = 0; i < lx.extents; i++)
+        if (lx.extent[i].own == EXTENT_OWN && shared->holders[lx.extent[i].id] > 1) {
+            pages_protect();
+            break;
+        }
+    unlock();
 }
 
 static long fork_locked(struct thread_state *t, struct regs *r, bool vfork, uint64_t stack,
                         int signal)
 {
-    if (lx.vfork_child && !vfork) return -EAGAIN; /* our memory is our parent's */
     lock();
     long pid = fork_common(t, r, vfork, stack, signal);
     unlock();
