@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * poll, select, epoll, eventfd, timerfd of linuxd: what they say, whom they wake, what they
+ * poll, select, epoll, eventfd, timerfd, signalfd of linuxd: what they say, whom they wake, what they
  * refuse, and that nothing is left when files are closed in any order. */
 #include "lx_host.h"
 #include "../../libos/linux/server/wait.c"
@@ -12,10 +12,27 @@
 #define no_seek no_seek_event
 #include "../../libos/linux/server/eventfd.c"
 #undef no_seek
+#include "../../libos/linux/server/signalfd.c"
 
 #define NEVER ~0ul
 
 static uint32_t fd[2];
+
+/* Pending: of processes; what a thread sent itself is in its window. */
+static uint64_t pending[2];
+uint64_t signals_pending(struct thread *thread)
+{
+    return thread->window->signals | pending[thread - host_threads];
+}
+bool signal_take(struct thread *thread, int signal, struct lx_siginfo *info)
+{
+    uint64_t bit = LX_SIGNAL_BIT(signal), *all = &pending[thread - host_threads];
+    bool had = *all & bit;
+    *info = (struct lx_siginfo){.code = 1, .pid = 77, .status = 3};
+    if (!had) thread->window->signals &= ~bit;
+    *all &= ~bit;
+    return had;
+}
 
 static void start(void)
 {
@@ -297,6 +314,40 @@ static void test_timerfd(void)
     EXPECT(timer_at == 0);
 }
 
+static long signal_file(int64_t of, uint64_t mask, uint64_t flags)
+{
+    memcpy(host_bytes(0), &mask, sizeof(mask));
+    return HOST_CALL(0, call_signalfd4, (uint64_t)of, 0, 8, flags);
+}
+
+static void test_signalfd(void)
+{
+    struct signalfd_siginfo info[3];
+    host_process(0);
+    host_process(1);
+    EXPECT(signal_file(-1, 0, 1) == -EINVAL && signal_file(5, 0, 0) == -EBADF);
+    EXPECT(HOST_CALL(0, call_signalfd4, ~0ul, 0, 4, 0) == -EINVAL);
+    EXPECT(HOST_CALL(0, call_signalfd4, ~0ul, NEVER, 8, 0) == -EFAULT);
+    EXPECT(signal_file(-1, LX_SIGNAL_BIT(SIGUSR1) | LX_SIGNAL_BIT(SIGKILL), SFD_CLOEXEC) == 0);
+    EXPECT(host_read(0, 0, info, 100) == -EINVAL && host_write(0, 0, info, 128) == -EINVAL);
+    EXPECT(host_read(0, 0, info, sizeof(info)) == -LX_WAIT);
+    pending[0] = LX_SIGNAL_BIT(SIGUSR1) | LX_SIGNAL_BIT(SIGKILL) | LX_SIGNAL_BIT(SIGCHLD);
+    wake(&signalfd_queue);
+    EXPECT(woken[0] == 1 && host_read(0, 0, info, sizeof(info)) == 128);
+    EXPECT(info[0].ssi_signo == SIGUSR1 && info[0].ssi_pid == 77 && info[0].ssi_status == 3);
+    EXPECT(signal_file(0, ~0ul, 0) == 0 && signal_file(-1, 0, SFD_NONBLOCK) == 1);
+    host_windows[0].signals = LX_SIGNAL_BIT(SIGUSR2);
+    struct file *file = fd_file(&host_threads[0], 0);
+    EXPECT(file->ops->poll(file) == (POLLIN | POLLRDNORM));
+    EXPECT(host_read(0, 0, info, sizeof(info)) == 256 && info[0].ssi_signo == SIGUSR2);
+    EXPECT(info[0].ssi_pid == 100 && info[1].ssi_signo == SIGCHLD && file->ops->poll(file) == 0);
+    EXPECT(host_read(0, 1, info, sizeof(info)) == -EAGAIN && HOST_CALL(0, call_eventfd, 0) == 2);
+    EXPECT(signal_file(2, 0, 0) == -EINVAL);
+    pending[0] = 0;
+    finish();
+    EXPECT(signalfd_count() == 0);
+}
+
 /* Random calls with random arguments: nothing breaks, and nothing is left. */
 static void test_hostile(void)
 {
@@ -352,6 +403,7 @@ int main(void)
         {"epoll: all come in turn", test_epoll_turns},
         {"eventfd", test_eventfd},
         {"timerfd", test_timerfd},
+        {"signalfd", test_signalfd},
         {"random calls", test_hostile},
     };
     return TESTS_RUN("lx-poll", tests);

@@ -37,5 +37,14 @@ call_function call_eventfd, call_eventfd2;
 /* timerfd_create (clock, flags), timerfd_settime (fd, flags, offset of struct
  * itimerspec): the old setting at offset 0; timerfd_gettime (fd): at offset 0. */
 call_function call_timerfd_create, call_timerfd_settime, call_timerfd_gettime;
+/* signalfd (fd or -1, offset of a mask, its size), signalfd4 (the same, flags). */
+call_function call_signalfd, call_signalfd4;
+extern struct waitq signalfd_queue; /* woken when a signal is sent */
+unsigned signalfd_count(void);
+/* Given by process.c: signals pending for the thread or its process, a bit each; takes one
+ * away: false, and no info, when the process sent it to that very thread. */
+uint64_t signals_pending(struct thread *thread);
+bool signal_take(struct thread *thread, int signal, struct lx_siginfo *info);
+
 unsigned poll_files_count(void); /* epoll items, eventfds, timerfds: for leak checks */
 #endif

@@ -3,6 +3,7 @@
  * The table of processes: who is whose child, how they end, who waits for them. A process
  * that ended is a zombie until its parent has asked; those whose parent ends become
  * children of the first one. */
+#include "poll.h"
 #include "process.h"
 #include <asm/siginfo.h>
 #include <linux/wait.h>
@@ -338,7 +339,23 @@ long signal_process(struct process *p, int signal)
     if (!to) return 0;
     __atomic_fetch_or(&process_window(p)->start.signals, bit, __ATOMIC_RELEASE);
     thread_wake(to);
+    wake(&signalfd_queue);
     return 0;
+}
+
+uint64_t signals_pending(struct thread *t)
+{
+    return __atomic_load_n(&t->window->signals, __ATOMIC_RELAXED) |
+           __atomic_load_n(&process_window(t->process)->start.signals, __ATOMIC_RELAXED);
+}
+
+bool signal_take(struct thread *t, int signal, struct lx_siginfo *info)
+{
+    uint64_t bit = LX_SIGNAL_BIT(signal), *all = &process_window(t->process)->start.signals;
+    *info = t->process->memory->info[signal - 1];
+    if (__atomic_fetch_and(all, ~bit, __ATOMIC_ACQUIRE) & bit) return true;
+    __atomic_fetch_and(&t->window->signals, ~bit, __ATOMIC_ACQUIRE);
+    return false;
 }
 
 /* What siginfo says of the signal; the last one of each number is known. */
