@@ -216,6 +216,8 @@ uint64_t page_next(uint64_t va, uint64_t end);
 void pages_drop(uint64_t va, uint64_t end);
 /* Takes the right to write private pages away (before a fork). */
 void pages_protect(void);
+/* Gives extents back of which nothing is used: before a fork, which would share them. */
+void extents_trim(void);
 /* vmas: makes one (joined with a like neighbour); cuts one at an address; takes a range out. */
 long vma_add(const struct vma *vma);
 long vma_cut(uint64_t va);

@@ -80,12 +80,32 @@ static uint32_t frame_of(uint8_t own, unsigned purpose, uint32_t grow)
     return extent_take(&lx.extent[i]);
 }
 
+/* Doubles what there is; but while a child has our extents, of which nothing may be taken,
+ * only copies are needed, and for a short time. */
 uint32_t frame_alloc(void)
 {
     uint64_t grow = lx.owned;
+    for (uint32_t i = 0; i < lx.extents; i++)
+        if (lx.extent[i].own == EXTENT_OWN && shared->holders[lx.extent[i].id] > 1) {
+            grow /= 8;
+            break;
+        }
     if (grow < FIRST_EXTENT) grow = FIRST_EXTENT;
     if (grow > LX_EXTENT_MAX) grow = LX_EXTENT_MAX;
     return frame_of(EXTENT_OWN, LX_FOR_MEMORY, (uint32_t)grow);
+}
+
+void extents_trim(void)
+{
+    for (uint32_t i = 0; i < lx.extents; i++) {
+        struct extent *e = &lx.extent[i];
+        if (!extent_usable(e, EXTENT_OWN) || e->free != e->count) continue;
+        if (server(LX_OP_GIVE, i, 0, 0) < 0) continue;
+        lx.owned -= e->count;
+        e->own = EXTENT_NONE;
+    }
+    while (lx.extents && !lx.extent[lx.extents - 1].own)
+        lx.extents--;
 }
 
 void frame_free(uint32_t frame)
