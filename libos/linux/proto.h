@@ -153,7 +153,7 @@ struct lx_window {
         uint64_t signals; /* in thread 0's window: pending for the whole process. The server
                              sets a bit and tells (LX_EVENT) a thread that does not refuse it,
                              if there is one; whoever takes it clears the bit */
-        uint64_t spare;
+        uint64_t no_zombies; /* in thread 0's window, not 0: children that end are forgotten */
     } start;
     struct lx_run run[LX_RUN_MAX];
     uint8_t bytes[LX_WINDOW_BYTES];

@@ -149,7 +149,7 @@ long leaf_getppid(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, ui
 void call_dispatch(struct regs *r)
 {
     struct thread_state *t = this_thread();
-    uint64_t number = r->number;
+    uint64_t number = r->number = (uint32_t)r->number; /* as Linux does */
     long done = LEAF_FULL;
     if (number < LX_CALLS && leaf_calls[number])
         done = leaf_calls[number](r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);

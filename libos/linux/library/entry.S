@@ -144,6 +144,7 @@ upcall_entry:
 /* A system call that has become a jump. */
     .globl call_entry
 call_entry:
+    movl %eax, %eax
     movq $0, EVENT_MASK
     movq %rcx, T_USER_RIP
     movq %rsp, T_USER_RSP

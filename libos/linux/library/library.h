@@ -149,6 +149,7 @@ struct lx {
     uint64_t ignored; /* signals that are thrown away when they come */
     uint64_t info_known; /* of those that this process sent itself: */
     struct lx_siginfo *info; /* by signal - 1; NULL: none yet */
+    struct sigqueue *sigqueue; /* NULL: nothing ever waited */
     uint32_t xsave_size; /* bytes of the FPU's state; 0: not asked yet */
 
     /* threads and time: thread.c, futex.c, time.c, misc.c */
@@ -298,6 +299,8 @@ void thread_check(struct thread_state *t);
 void threads_forked(void);
 /* thread.c: ends all threads but this one (exec). */
 void threads_end_others(struct thread_state *t);
+/* signal.c: what a forked child has not: signals that wait. */
+void signals_forked(void);
 /* signal.c: handlers become the default ones again (exec). */
 void signals_reset(struct thread_state *t);
 /* signal.c: called on every exit to the program that is not the leaf path, when the

@@ -7,6 +7,7 @@
 #include <asm/prctl.h>
 #include <linux/membarrier.h>
 #include <linux/prctl.h>
+#include <linux/random.h>
 #include <linux/resource.h>
 #include <linux/sched.h>
 #include <linux/sched/types.h>
@@ -42,6 +43,7 @@ static long limit_set(unsigned which, const uint64_t limit[2])
     limit_get(which, old);
     if (limit[0] > limit[1]) return -EINVAL;
     if (limit[1] > old[1] && (which == RLIMIT_STACK || which == RLIMIT_NOFILE)) return -EPERM;
+    if (which == RLIMIT_NOFILE) server(__NR_prlimit64, limit[0], 0, 0);
     memcpy(lx.limit[which], limit, sizeof(old));
     lx.limits_set |= 1u << which;
     return 0;
@@ -314,6 +316,7 @@ long sys_getrandom(struct thread_state *t, struct regs *r)
 {
     uint64_t n = r->rsi < RANDOM_MAX ? r->rsi : RANDOM_MAX;
     (void)t;
+    if (r->rdx & ~(uint64_t)(GRND_NONBLOCK | GRND_RANDOM | GRND_INSECURE)) return -EINVAL;
     for (uint64_t done = 0; done < n; done += 8) {
         uint64_t word = random_word();
         if (user_put(r->rdi + done, &word, n - done < 8 ? n - done : 8) < 0)

@@ -3,7 +3,8 @@
  * Signals, but for their frames (sigframe.c). A pending one is a bit: of a thread in its
  * window, of the process in thread 0's window; the server sets it, or the process itself, and
  * whoever takes it clears it by one atomic operation. So a signal is pending once at most,
- * real-time ones too. Actions are the process's and change under the lock. */
+ * but for real-time ones that a process sends itself by sigqueue(3). Actions are the
+ * process's and change, like the queue, under the lock. */
 #include "library.h"
 #include <asm/siginfo.h>
 #include "../signals.h"
@@ -20,6 +21,7 @@
 #define DEFAULT 0ul /* SIG_DFL, SIG_IGN as an action holds them */
 #define IGNORE 1ul
 #define SET_SIZE 8 /* bytes of a set of signals */
+#define REALTIME 32 /* the first real-time signal */
 
 static bool signal_good(uint64_t signal) { return signal >= 1 && signal <= SIGNALS; }
 
@@ -42,28 +44,63 @@ void signals_mask(struct thread_state *t, uint64_t mask)
 
 /* ---- taking ------------------------------------------------------------------------------ */
 
-/* A signal that was taken: the process's or the thread's; sent by this process itself. */
-struct taken {
-    bool process, own;
+#define QUEUE_MAX 32 /* real-time signals that wait behind one of the same number */
+struct sigqueue {
+    unsigned count;
+    struct {
+        int signal;
+        struct lx_siginfo info;
+    } entry[QUEUE_MAX];
 };
+
+/* A signal that was taken: the process's or the thread's; sent by this process itself; then
+ * its information, where the next one's is in its place already. */
+struct taken {
+    bool process, own, kept;
+    struct lx_siginfo info;
+};
+
+/* The next one of that number, if there is one, becomes pending. */
+static void queue_next(int signal, struct taken *taken)
+{
+    struct sigqueue *queue = lx.sigqueue;
+    lock();
+    for (unsigned i = 0; i < queue->count; i++) {
+        if (queue->entry[i].signal != signal) continue;
+        taken->kept = true;
+        taken->info = lx.info[signal - 1];
+        lx.info[signal - 1] = queue->entry[i].info;
+        memmove(&queue->entry[i], &queue->entry[i + 1],
+                (--queue->count - i) * sizeof(queue->entry[0]));
+        __atomic_fetch_or(&lx.info_known, LX_SIGNAL_BIT(signal), __ATOMIC_RELEASE);
+        __atomic_fetch_or(&process_window()->start.signals, LX_SIGNAL_BIT(signal),
+                          __ATOMIC_ACQ_REL);
+        break;
+    }
+    unlock();
+}
 
 /* Clears the bit; false: somebody else was first. */
 static inline __attribute__((always_inline)) bool signal_take(struct thread_state *t, int signal,
                                                               struct taken *taken)
 {
     uint64_t bit = LX_SIGNAL_BIT(signal);
-    taken->process = false;
+    taken->process = taken->kept = false;
     taken->own = lx.info_known & bit;
     if (taken->own) __atomic_fetch_and(&lx.info_known, ~bit, __ATOMIC_ACQ_REL);
     if (__atomic_fetch_and(&t->window->signals, ~bit, __ATOMIC_ACQ_REL) & bit) return true;
     taken->process = true;
-    return __atomic_fetch_and(&process_window()->start.signals, ~bit, __ATOMIC_ACQ_REL) & bit;
+    if (!(__atomic_fetch_and(&process_window()->start.signals, ~bit, __ATOMIC_ACQ_REL) & bit))
+        return false;
+    if (lx.sigqueue && lx.sigqueue->count) queue_next(signal, taken);
+    return true;
 }
 
 /* What is known of a signal that was taken. */
 static struct lx_siginfo info_get(struct thread_state *t, int signal, const struct taken *taken)
 {
     struct lx_siginfo info = {.code = SI_USER};
+    if (taken->kept) return taken->info;
     if (taken->own) return lx.info[signal - 1];
     if (server(LX_OP_SIGINFO, (uint64_t)signal, taken->process, 0) >= 0)
         memcpy(&info, t->window->bytes, sizeof(info));
@@ -177,6 +214,28 @@ long sys_tgkill(struct thread_state *t, struct regs *r)
     return thread_kill(r, r->rsi, r->rdx);
 }
 
+/* A real-time signal that is pending already waits behind itself: 1; 0: it is not pending. */
+static long queue_add(int signal, int code, uint64_t value)
+{
+    uint64_t bit = LX_SIGNAL_BIT(signal);
+    long added = 0;
+    lock();
+    if (process_window()->start.signals & bit && lx.info) {
+        if (!lx.sigqueue && (lx.sigqueue = data_alloc(sizeof(*lx.sigqueue))) != NULL)
+            lx.sigqueue->count = 0;
+        added = -EAGAIN;
+        if (lx.sigqueue && lx.sigqueue->count < QUEUE_MAX) {
+            unsigned i = lx.sigqueue->count++;
+            lx.sigqueue->entry[i].signal = signal;
+            lx.sigqueue->entry[i].info =
+                (struct lx_siginfo){.code = code, .pid = lx.pid, .value = value};
+            added = 1;
+        }
+    }
+    unlock();
+    return added;
+}
+
 /* sigqueue(3): to another process it goes as kill's, without the value. */
 long sys_rt_sigqueueinfo(struct thread_state *t, struct regs *r)
 {
@@ -185,8 +244,10 @@ long sys_rt_sigqueueinfo(struct thread_state *t, struct regs *r)
     if (!signal_good(r->rsi)) return -EINVAL;
     if (user_get(&info, r->rdx, sizeof(info)) < 0) return -EFAULT;
     if ((int)r->rdi != lx.pid || !local(r->rsi)) return server(__NR_kill, r->rdi, r->rsi, 0);
-    signal_send(NULL, (int)r->rsi, info.si_code, (uint64_t)info.si_ptr);
-    return 0;
+    long added =
+        r->rsi < REALTIME ? 0 : queue_add((int)r->rsi, info.si_code, (uint64_t)info.si_ptr);
+    if (added == 0) signal_send(NULL, (int)r->rsi, info.si_code, (uint64_t)info.si_ptr);
+    return added < 0 ? added : 0;
 }
 
 /* ---- delivering ------------------------------------------------------------------------------ */
@@ -298,6 +359,19 @@ static void ignored_update(int signal)
     if (ignored) __atomic_fetch_and(&process_window()->start.signals, ~bit, __ATOMIC_ACQ_REL);
 }
 
+static void zombies_update(void)
+{
+    const struct lx_sigaction *action = &lx.action[SIGCHLD - 1];
+    process_window()->start.no_zombies = action->handler == IGNORE || action->flags & SA_NOCLDWAIT;
+}
+
+void signals_forked(void)
+{
+    lx.info_known = 0;
+    if (lx.sigqueue) lx.sigqueue->count = 0;
+    zombies_update();
+}
+
 void signals_reset(struct thread_state *t)
 {
     lx.ignored = NOTHING;
@@ -309,6 +383,7 @@ void signals_reset(struct thread_state *t)
     t->altstack = (struct sigstack){0, 0, 0};
     t->robust_list = t->clear_tid = 0;
     t->restore_mask = false;
+    signals_forked();
     signals_mask(t, t->mask);
     timers_clear(false);
 }
@@ -328,6 +403,7 @@ long leaf_rt_sigaction(uint64_t number, uint64_t from, uint64_t to, uint64_t siz
     *action = new;
     action->mask &= ~NEVER;
     if (before <= IGNORE || new.handler <= IGNORE) ignored_update((int)number);
+    if (number == SIGCHLD) zombies_update();
     unlock();
     return 0;
 }

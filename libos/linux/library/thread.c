@@ -227,7 +227,7 @@ void threads_end_others(struct thread_state *t)
 void threads_forked(void)
 {
     lx.parked = lx.ending = 0;
-    lx.info_known = 0;
+    signals_forked();
     lx.started = tsc_now();
     timers_clear(true);
 }

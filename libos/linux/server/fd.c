@@ -59,7 +59,7 @@ static void fd_put(struct process *process, unsigned fd, struct file *file, bool
 
 long fd_install(struct process *process, struct file *file, bool cloexec, unsigned from)
 {
-    for (unsigned fd = from; fd < LX_FDS; fd++)
+    for (unsigned fd = from; fd < LX_FDS - process->fds_forbidden; fd++)
         if (!process->fds[fd].file) {
             fd_put(process, fd, file, cloexec);
             return (long)fd;
@@ -95,6 +95,7 @@ void fds_fork(struct process *parent, struct process *child)
     child->cwd = parent->cwd;
     child->root = parent->root;
     child->umask = parent->umask;
+    child->fds_forbidden = parent->fds_forbidden;
     inode_get(child->cwd);
     inode_get(child->root);
 }
@@ -157,11 +158,18 @@ static long fd_duplicate(struct thread *thread, struct file *file, uint64_t from
 /* The descriptor becomes one of file. */
 static long fd_replace(struct thread *thread, struct file *file, uint64_t fd, bool cloexec)
 {
-    if (fd >= LX_FDS) return -EBADF;
+    if (fd >= LX_FDS - thread->process->fds_forbidden) return -EBADF;
     file_get(file);
     if (thread->process->fds[fd].file) fd_close(thread->process, (unsigned)fd);
     fd_put(thread->process, (unsigned)fd, file, cloexec);
     return (long)fd;
+}
+
+/* RLIMIT_NOFILE has become a[0]. */
+long call_prlimit64(struct thread *thread, const uint64_t a[6])
+{
+    thread->process->fds_forbidden = LX_FDS - (uint32_t)EXO_MIN(a[0], (uint64_t)LX_FDS);
+    return 0;
 }
 
 long call_dup(struct thread *thread, const uint64_t a[6])

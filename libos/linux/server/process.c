@@ -137,6 +137,8 @@ void process_end(struct process *p, int status)
     bool killed = status & 0x7f;
     child_tell(p, p->exit_signal, killed ? CLD_KILLED : CLD_EXITED,
                killed ? status & 0x7f : status >> 8 & 0xff);
+    if (p->parent && process_alive(p->parent) && process_window(p->parent)->start.no_zombies)
+        process_free(p);
 }
 
 long call_exit_group(struct thread *thread, const uint64_t a[6])

@@ -118,6 +118,7 @@ struct process {
     int status; /* as wait4 gives it */
     int exit_signal; /* to the parent */
     struct descriptor fds[LX_FDS];
+    uint32_t fds_forbidden; /* so many at the end, by RLIMIT_NOFILE */
     uint32_t fds_top; /* none is open from here on */
     struct inode *cwd, *root;
     uint32_t umask;
