@@ -112,6 +112,12 @@ static void test_remap(void)
     char *moved = mremap(larger, 2 * PAGE, 4 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, place);
     CHECK("remap_fixed",
           moved == place && moved[0] == 9 && moved[3 * PAGE] == 0 && faults(larger, false));
+    char *first = map(NULL, 4, PROT_READ | PROT_WRITE, 0);
+    char *grown = mremap(first, 4 * PAGE, 400 * PAGE, MREMAP_MAYMOVE);
+    char *next = map(NULL, 400, PROT_READ | PROT_WRITE, 0);
+    CHECK("remap_no_overlap", next + 400 * PAGE <= grown || grown + 400 * PAGE <= next);
+    munmap(grown, 400 * PAGE);
+    munmap(next, 400 * PAGE);
     CHECK_ERROR("remap_unmapped", mremap(larger, PAGE, 2 * PAGE, MREMAP_MAYMOVE), EFAULT);
     munmap(place, 8 * PAGE);
 }

@@ -362,7 +362,9 @@ void vma_remove(uint64_t start, uint64_t end)
 uint64_t vma_room(uint64_t length)
 {
     uint64_t top = LX_MMAP_TOP;
-    for (uint32_t i = vma_at(LX_MMAP_TOP); i--;) {
+    uint32_t i = vma_at(LX_MMAP_TOP);
+    if (i < lx.vmas && lx.vma[i].start < top) top = lx.vma[i].start;
+    while (i--) {
         struct vma *vma = &lx.vma[i];
         if (vma->end <= top && top - vma->end >= length) return top - length;
         if (vma->start < top) top = vma->start;
