@@ -554,11 +554,11 @@ long sys_pt_make(uint64_t env, uint64_t va, uint64_t level, uint64_t sel, uint64
     return r;
 }
 
-unsigned table_next(frame_t t, unsigned end)
+unsigned table_next(frame_t t, unsigned from, unsigned end)
 {
-    unsigned i = 0;
-    /*@ loop invariant 0 <= i <= end;
-        loop invariant \forall integer j; 0 <= j < i ==> !p_present(tables[t].e[j]);
+    unsigned i = from;
+    /*@ loop invariant from <= i <= end;
+        loop invariant \forall integer j; from <= j < i ==> !p_present(tables[t].e[j]);
         loop assigns i;
         loop variant end - i; */
     while (i < end && (tables[t].e[i] & PTE_P) == 0)
@@ -574,7 +574,7 @@ static long table_unmake(frame_t env, uint64_t va, unsigned level)
     if (r != 0) return r;
     uint64_t *entry = &tables[up].e[va_index(va, level + 1)];
     if ((*entry & PTE_P) == 0 || (*entry & PTE_PS) != 0) return -EXO_E_NONE;
-    if (table_next(pte_frame(*entry), 512) != 512) return -EXO_E_BUSY;
+    if (table_next(pte_frame(*entry), 0, 512) != 512) return -EXO_E_BUSY;
     pend_add(env, va, entry_swap(entry, 0), level | PEND_TABLE);
     return 0;
 }

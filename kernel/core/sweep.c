@@ -91,12 +91,30 @@ static void entry_take(frame_t e, frame_t t, unsigned i, unsigned level)
     pend_add(e, PEND_ANYWHERE, entry_swap(&tables[t].e[i], 0), level);
 }
 
+/* The next entry of a table that is being drained, at its level. Where the last step found one
+ * is where this one looks first; that nothing is left is always looked at anew. */
+/*@ requires invariants && env_ok(e) && 0 < t < nframes && 1 <= level <= 4 && end <= 512;
+    assigns envs[e].drain[0 .. 3];
+    ensures invariants;
+    ensures env: env_ok(e);
+    ensures 0 <= \result <= end;
+    ensures found: \result < end ==> p_present(tables[t].e[\result]);
+    ensures none: \result == end ==>
+            \forall integer j; 0 <= j < end ==> !p_present(tables[t].e[j]); */
+static unsigned drain_next(frame_t e, frame_t t, unsigned level, unsigned end)
+{
+    uint32_t *hint = &envs[e].drain[level - 1];
+    unsigned i = table_next(t, *hint < end ? *hint : 0, end);
+    if (i == end) i = table_next(t, 0, end);
+    return *hint = i;
+}
+
 /* One step down a detached subtree: the deepest first table is emptied and given back.
  * True when the table `top` itself has become empty. va is unknown by now: the round
  * flushes everything when a table is among what was taken. */
 /*@ requires invariants && env_ok(e) && is_table(top, level, e) && 1 <= level <= 4;
     requires the_cpu.pend_count == 0;
-    assigns tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count,
+    assigns tables[0 .. PROOF_FRAMES - 1], envs[e].drain[0 .. 3], the_cpu.pend_count,
             the_cpu.pend[0 .. PEND_MAX - 1];
     ensures invariants;
     ensures only_cleared: \forall integer t, i; 0 <= t < nframes && 0 <= i < 512 ==>
@@ -114,19 +132,11 @@ static bool drain_step(frame_t e, frame_t top, unsigned level)
         loop invariant l == level ==> above == 0 && t == top;
         loop invariant l < level ==> at < 512 && is_table(above, l + 1, e) &&
             p_present(tables[above].e[at]) && p_frame(tables[above].e[at]) == t;
-        loop assigns l, t, above, at;
+        loop assigns l, t, above, at, envs[e].drain[0 .. 3];
         loop variant l; */
     for (unsigned l = level; l > 1; l--) {
-        unsigned i = table_next(t, l == 4 ? USER_TOP : 512);
-        if (l == 4 && i == USER_TOP) {
-            i = USER_TOP + KERNEL_SLOTS;
-            /*@ loop invariant 272 <= i <= 512;
-                loop invariant \forall integer j; 272 <= j < i ==> !p_present(tables[t].e[j]);
-                loop assigns i;
-                loop variant 512 - i; */
-            while (i < 512 && (tables[t].e[i] & PTE_P) == 0)
-                i++;
-        }
+        unsigned i = drain_next(e, t, l, l == 4 ? USER_TOP : 512);
+        if (l == 4 && i == USER_TOP) i = table_next(t, USER_TOP + KERNEL_SLOTS, 512);
         if (i == 512) {
             /*@ assert empty: table_empty(t, l); */
             if (above == 0) return true;
@@ -142,7 +152,7 @@ static bool drain_step(frame_t e, frame_t top, unsigned level)
         at = i;
         t = pte_frame(tables[t].e[i]);
     }
-    if (table_next(t, 512) != 512) {
+    if (table_next(t, 0, 512) != 512) {
         leaf_sweep(e, t, PEND_ANYWHERE, true);
         return false;
     }
@@ -156,7 +166,7 @@ static bool drain_step(frame_t e, frame_t top, unsigned level)
 /* Goes on with the detached subtree; gives its root back when it is empty. */
 /*@ requires invariants && env_ok(e) && sweep_ok(e) && envs[e].doomed != 0;
     requires the_cpu.pend_count == 0;
-    assigns envs[e].doomed, tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count,
+    assigns envs[e].doomed, envs[e].drain[0 .. 3], tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count,
             the_cpu.pend[0 .. PEND_MAX - 1];
     ensures invariants;
     ensures env: env_ok(e);
@@ -286,7 +296,7 @@ void sweep_step(frame_t e)
         loop invariant sweep_ok(e);
         loop invariant \forall integer t, k; 0 <= t < nframes && 0 <= k < 512 ==>
             tables[t].e[k] == 0 || tables[t].e[k] == \at(tables[t].e[k], Pre);
-        loop assigns i, envs[e].sweep_va, envs[e].doomed, envs[e].doomed_sel, envs[e].doomed_level,
+        loop assigns i, envs[e].drain[0 .. 3], envs[e].sweep_va, envs[e].doomed, envs[e].doomed_sel, envs[e].doomed_level,
             tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
         loop variant SWEEP_HOPS - i; */
     for (unsigned i = 0; i < SWEEP_HOPS && this_cpu()->pend_count == 0; i++)

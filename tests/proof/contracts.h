@@ -367,12 +367,12 @@ bool va_user(frame_t e, uint64_t va, uint64_t bytes);
             the_cpu.pend[\old(the_cpu.pend_count)].level == level; */
 void pend_add(frame_t env, uint64_t va, uint64_t entry, unsigned level);
 
-/*@ requires t < nframes && machine && end <= 512;
+/*@ requires t < nframes && machine && from <= end <= 512;
     assigns \nothing;
-    ensures \result <= end;
-    ensures \forall integer i; 0 <= i < \result ==> !p_present(tables[t].e[i]);
+    ensures from <= \result <= end;
+    ensures \forall integer i; from <= i < \result ==> !p_present(tables[t].e[i]);
     ensures \result < end ==> p_present(tables[t].e[\result]); */
-unsigned table_next(frame_t t, unsigned end);
+unsigned table_next(frame_t t, unsigned from, unsigned end);
 
 /* ---- bind.c ---- */
 
@@ -420,7 +420,7 @@ void irqs_forget_cap(cref_t c);
 /* ---- sweep.c ---- */
 
 /*@ requires invariants && env_ok(e) && sweep_ok(e) && the_cpu.pend_count == 0;
-    assigns envs[e].sweep_va, envs[e].doomed, envs[e].doomed_sel, envs[e].doomed_level,
+    assigns envs[e].drain[0 .. 3], envs[e].sweep_va, envs[e].doomed, envs[e].doomed_sel, envs[e].doomed_level,
             tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
     ensures invariants;
     ensures env: env_ok(e);
@@ -430,7 +430,7 @@ void irqs_forget_cap(cref_t c);
 void sweep_step(frame_t e);
 
 /*@ requires invariants && env_ok(e) && sweep_ok(e) && the_cpu.pend_count == 0;
-    assigns envs[e].doomed, tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count,
+    assigns envs[e].drain[0 .. 3], envs[e].doomed, tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count,
             the_cpu.pend[0 .. PEND_MAX - 1];
     ensures invariants;
     ensures env: env_ok(e);

@@ -27,7 +27,7 @@ PAGE = ("va_user,table_find,table_next,leaf_find,leaf_any,pend_add,pend_flush,bi
         "cap_covers,bind_one,env_find")
 CAP = ("cur_env,cap_find,cap_read,env_find_cap,thread_find,cap_has_children,link_between,"
        "cap_insert,cap_remove,cap_narrow")
-SWEEP = "sel_dying,leaf_sweep,entry_take,drain_step,sweep_step,sweep_all_step"
+SWEEP = "sel_dying,leaf_sweep,drain_next,entry_take,drain_step,sweep_step,sweep_all_step"
 SWEEP_WALK = "doomed_step,table_detach,entry_sweep,sweep_hop,commit_entry"
 BIND = ("cur_env,name_find,count_add,slot_clear,slot_bind,slots_forget,slots_forget_cap,"
         "irq_clear,irq_bind,irq_find,irqs_forget,irqs_forget_cap,port_check,sys_slot_bind,"
