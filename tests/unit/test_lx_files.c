@@ -45,7 +45,7 @@ static long world_start(const void *data, size_t size)
 {
     for (uint32_t i = 1; i < HOST_PAGES; i++)
         if (host_pages[i]) page_free(i);
-    memset(buckets, 0, sizeof(buckets));
+    memset(entry_buckets, 0, sizeof(entry_buckets));
     inode_count = entry_count = file_count = 0;
     made = NULL;
     devices = NULL;

@@ -4,54 +4,16 @@
  * holds what. Every structure is the server's own heap; the server is one thread. */
 #include "inode.h"
 #include "data.h"
+#include "entry.h"
 #include "files.h"
 #include "pipe.h"
 #include "../../../lib/exo/exo.h"
 
-#define BUCKETS 16384u
-#define BYTES_ONE 0x0101010101010101ul
-#define BYTES_HIGH 0x8080808080808080ul
-#define BYTES_SLASH 0x2f2f2f2f2f2f2f2ful
-#define MIX 0x9e3779b97f4a7c15ul /* 2^64 / golden ratio */
-
-static struct entry *buckets[BUCKETS];
+struct entry *entry_buckets[LX_BUCKETS];
 static uint64_t next_inode = 1;
 uint64_t inode_count, entry_count;
 
 /* ---- names ---- */
-
-static inline uint64_t word_at(const char *at)
-{
-    uint64_t word;
-    __builtin_memcpy(&word, at, 8);
-    return word;
-}
-
-/* The high bit of each byte that is zero; above the lowest such byte it can be wrong. */
-static inline uint64_t bytes_zero(uint64_t word) { return (word - BYTES_ONE) & ~word & BYTES_HIGH; }
-
-static inline uint64_t hash_mix(uint64_t hash, uint64_t word)
-{
-    hash = (hash ^ word) * MIX;
-    return hash ^ hash >> 32;
-}
-
-void name_take(struct name *name, const char *path)
-{
-    uint64_t hash = 0, word, end;
-    const char *at = path;
-    for (;; at += 8) {
-        word = word_at(at);
-        end = bytes_zero(word) | bytes_zero(word ^ BYTES_SLASH);
-        if (end) break;
-        hash = hash_mix(hash, word);
-    }
-    unsigned bytes = (unsigned)__builtin_ctzl(end) / 8;
-    hash = hash_mix(hash, word & ((1ul << (8 * bytes)) - 1));
-    name->text = path;
-    name->length = (uint32_t)(at - path) + bytes;
-    name->hash = (uint32_t)hash;
-}
 
 void name_from(struct name *name, char room[LX_NAME_ROOM], const char *text, size_t length)
 {
@@ -60,28 +22,9 @@ void name_from(struct name *name, char room[LX_NAME_ROOM], const char *text, siz
     name_take(name, room);
 }
 
-static inline struct entry **bucket_of(const struct inode *directory, uint32_t hash)
-{
-    return &buckets[(hash ^ (uint32_t)(directory->number * MIX >> 40)) % BUCKETS];
-}
-
-static bool name_equal(const struct entry *entry, const struct name *name)
-{
-    uint32_t i = 0, words = name->length / 8;
-    for (; i < words; i++)
-        if (entry->name[i] != word_at(name->text + 8ul * i)) return false;
-    uint64_t mask = (1ul << (8 * (name->length % 8))) - 1;
-    return entry->name[i] == (word_at(name->text + 8ul * i) & mask);
-}
-
 struct entry *entry_find(const struct inode *directory, const struct name *name)
 {
-    struct entry *entry = *bucket_of(directory, name->hash);
-    for (; entry; entry = entry->hash_next)
-        if (entry->hash == name->hash && entry->parent == directory &&
-            entry->length == name->length && name_equal(entry, name))
-            return entry;
-    return NULL;
+    return entry_look(directory, name);
 }
 
 /* ---- inodes ---- */
@@ -194,7 +137,7 @@ static struct entry *entry_new(struct inode *directory, const struct name *name)
     entry->length = name->length;
     entry->parent = directory;
     entry->number = directory->dir.next_number++;
-    struct entry **bucket = bucket_of(directory, name->hash);
+    struct entry **bucket = entry_bucket(directory, name->hash);
     entry->hash_next = *bucket;
     *bucket = entry;
     entry->next = NULL;
@@ -210,7 +153,7 @@ static struct entry *entry_new(struct inode *directory, const struct name *name)
 static void entry_free(struct entry *entry)
 {
     struct inode *directory = entry->parent;
-    struct entry **link = bucket_of(directory, entry->hash);
+    struct entry **link = entry_bucket(directory, entry->hash);
     while (*link != entry)
         link = &(*link)->hash_next;
     *link = entry->hash_next;

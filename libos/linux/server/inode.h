@@ -110,14 +110,12 @@ void inode_modified(struct inode *inode); /* mtime and ctime */
 /* A name in a path or directory: not terminated. */
 struct name {
     const char *text;
+    uint64_t tail; /* what is behind its last whole eight bytes, and zeroes */
     uint32_t length, hash;
 };
 #define LX_NAME_ROOM (LX_NAME_MAX + 9)
 /* A name from elsewhere, copied to room. length: at most LX_NAME_MAX. */
 void name_from(struct name *name, char room[LX_NAME_ROOM], const char *text, size_t length);
-/* Takes the name at the start of `path`, up to a slash or the end: its length, its hash.
- * path: 8 bytes behind its end can be read. */
-void name_take(struct name *name, const char *path);
 /* The directory's entry of that name, or NULL. */
 struct entry *entry_find(const struct inode *directory, const struct name *name);
 /* Adds an entry (nlink of the inode, times, and where `..` leads): 0 or -ENOSPC. */

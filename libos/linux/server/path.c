@@ -2,6 +2,7 @@
  *
  * The walk along a path, and the way back. Paths are copies in struct walk: nobody changes
  * them meanwhile. Bounded: names of at most LX_PATH_MAX bytes, LX_SYMLINKS links. */
+#include "entry.h"
 #include "proc.h"
 #include "../../../lib/exo/exo.h"
 
@@ -58,45 +59,42 @@ static long walk_link(struct walk *walk, struct process *process, struct inode *
     return 0;
 }
 
-/* The name at the end of the path, not followed: what it is. */
-static void walk_last(struct walk *walk, struct inode *directory, struct entry *entry,
-                      struct inode *inode)
-{
-    walk->directory = directory;
-    walk->entry = entry;
-    walk->inode = inode;
-}
-
+/* The path ends with what has no name there: `.`, `..`, a slash, a jump. */
 static long walk_end(struct walk *walk, struct inode *inode, unsigned dots, bool slash)
 {
     walk->special = true;
     walk->dots = dots;
     walk->last.length = 0;
-    walk_last(walk, inode, NULL, inode);
+    walk->directory = walk->inode = inode;
+    walk->entry = NULL;
     if (slash && (!inode || !inode_is(inode, S_IFDIR)) && !walk->magic) return -ENOTDIR;
     return 0;
 }
 
+/* How many dots the name is: 0 unless it is `.` or `..`. */
 static inline unsigned name_dots(const struct name *name)
 {
-    if (name->length > 2 || name->text[0] != '.') return 0;
-    return name->length == 1 ? 1 : name->text[1] == '.' ? 2 : 0;
+    if ((name->tail & 0xff) != '.' || name->length > 2) return 0;
+    return name->length == 1 ? 1 : name->tail == ('.' | '.' << 8) ? 2 : 0;
 }
 
 /* One name of the walk, not `.` or `..`, in `directory`. */
 static inline struct inode *walk_find(struct inode *directory, const struct name *name,
                                       struct entry **entry)
 {
-    *entry = entry_find(directory, name);
+    *entry = entry_look(directory, name);
     if (*entry) return inode_top((*entry)->inode);
     return directory->proc.node ? proc_find(directory, name) : NULL;
 }
 
 /* The last name, not followed, in `directory`. */
-static long walk_last_name(struct walk *walk, struct inode *directory, struct entry *entry,
-                           struct inode *found, uint32_t flags)
+static long walk_last(struct walk *walk, struct inode *directory, struct entry *entry,
+                      struct inode *found, uint32_t flags)
 {
-    walk_last(walk, directory, entry, found);
+    walk->magic = NULL;
+    walk->directory = directory;
+    walk->entry = entry;
+    walk->inode = found;
     if (flags & WALK_PARENT) return 0;
     if (!found) return -ENOENT;
     return walk->slash && !inode_is(found, S_IFDIR) ? -ENOTDIR : 0;
@@ -107,50 +105,52 @@ static long walk_long(struct walk *walk, struct inode *directory, bool end, uint
 {
     if (!directory->nlink && !directory->proc.node) return -ENOENT; /* it was removed */
     if (!end || !(flags & WALK_LONG)) return -ENAMETOOLONG;
-    walk_last(walk, directory, NULL, NULL);
-    return 0;
+    return walk_last(walk, directory, NULL, NULL, WALK_PARENT);
 }
 
 /* The walk from an inode on; at: the rest of the path. Further rests, behind links that are
- * being followed, are in walk->rest; directory: one of these names had a slash behind it. */
+ * being followed, are in walk->rest; slash: one of these names had one behind it. */
 static long walk_names(struct walk *walk, struct process *process, struct inode *inode,
                        const char *at, uint32_t flags)
 {
-    struct name *name = &walk->last;
     struct entry *entry;
-    bool directory = false;
+    bool slash = false;
     for (;;) {
+        struct name name;
         while (*at == '/')
             at++;
         if (!*at) {
-            if (!walk->depth) return walk_end(walk, inode, 0, directory);
+            if (!walk->depth) return walk_end(walk, inode, 0, slash);
             at = walk->rest[--walk->depth];
         }
         if (!inode || !inode_is(inode, S_IFDIR)) return -ENOTDIR;
-        walk->magic = NULL;
-        name_take(name, at);
-        const char *rest = at + name->length;
+        name_take(&name, at);
+        const char *rest = at + name.length;
         while (*rest == '/')
             rest++;
         bool end = !*rest && !walk->depth;
-        if (end) walk->slash = directory |= at[name->length] == '/';
-        unsigned dots = name_dots(name);
+        if (end) {
+            walk->slash = slash |= at[name.length] == '/';
+            walk->last = name;
+        }
+        unsigned dots = name_dots(&name);
         if (dots) {
+            walk->magic = NULL;
             if (dots == 2) inode = walk_up(inode, process->root);
             if (end) return walk_end(walk, inode, dots, false);
             at = rest;
             continue;
         }
-        if (name->length > LX_NAME_MAX) return walk_long(walk, inode, end, flags);
-        struct inode *found = walk_find(inode, name, &entry);
-        if (!found || (end && flags & WALK_PARENT && (walk->slash || !(flags & WALK_FOLLOW))))
-            return end ? walk_last_name(walk, inode, entry, found, flags) : -ENOENT;
-        if (inode_is(found, S_IFLNK) && (!end || walk->slash || flags & WALK_FOLLOW)) {
+        if (name.length > LX_NAME_MAX) return walk_long(walk, inode, end, flags);
+        struct inode *found = walk_find(inode, &name, &entry);
+        if (!found || (end && flags & WALK_PARENT && (slash || !(flags & WALK_FOLLOW))))
+            return end ? walk_last(walk, inode, entry, found, flags) : -ENOENT;
+        if (inode_is(found, S_IFLNK) && (!end || slash || flags & WALK_FOLLOW)) {
             long r = walk_link(walk, process, found, &inode, &at, rest);
             if (r < 0) return r;
             continue;
         }
-        if (end) return walk_last_name(walk, inode, entry, found, flags);
+        if (end) return walk_last(walk, inode, entry, found, flags);
         inode = found;
         at = rest;
     }
