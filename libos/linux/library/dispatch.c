@@ -146,16 +146,12 @@ long leaf_getppid(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, ui
     return (long)((const struct lx_window *)(LX_THREAD_VA + LX_THREAD_WINDOW))->start.ppid;
 }
 
+/* A call that is no leaf, or whose leaf wanted this (entry.S tried it). */
 void call_dispatch(struct regs *r)
 {
     struct thread_state *t = this_thread();
     uint64_t number = r->number = (uint32_t)r->number; /* as Linux does */
-    long done = LEAF_FULL;
-    if (number < LX_CALLS && leaf_calls[number])
-        done = leaf_calls[number](r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);
-    if (done != LEAF_FULL)
-        r->rax = (uint64_t)done;
-    else if (number < LX_CALLS && specs[number].function)
+    if (number < LX_CALLS && specs[number].function)
         r->rax = (uint64_t)specs[number].function(t, r);
     else if (number < LX_OP_BASE)
         r->rax = (uint64_t)call_server(t, r);
@@ -167,7 +163,13 @@ void call_dispatch(struct regs *r)
 
 void call_reflected(struct regs *r)
 {
-    uint64_t rip = r->rip;
-    call_dispatch(r);
+    uint64_t rip = r->rip, number = (uint32_t)r->number;
+    long done = LEAF_FULL;
+    if (number < LX_CALLS && leaf_calls[number])
+        done = leaf_calls[number](r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);
+    if (done == LEAF_FULL)
+        call_dispatch(r);
+    else
+        r->rax = (uint64_t)done;
     rewrite_site(this_thread(), rip);
 }

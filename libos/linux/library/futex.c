@@ -13,7 +13,8 @@
 
 #define ROBUST_MAX 2048 /* entries of a list: Linux' ROBUST_LIST_LIMIT */
 
-static struct thread_state *waiter_first(uint64_t address, uint32_t bits)
+static inline __attribute__((always_inline)) struct thread_state *waiter_first(uint64_t address,
+                                                                               uint32_t bits)
 {
     struct thread_state *best = NULL;
     for (uint32_t map = lx.thread_map; map; map &= map - 1) {
@@ -161,7 +162,7 @@ long leaf_futex(uint64_t address, uint64_t command, uint64_t value, uint64_t d, 
     return futex_wake(address, (uint32_t)value, FUTEX_BITSET_MATCH_ANY);
 }
 
-long sys_futex(struct thread_state *t, struct regs *r)
+static __attribute__((noinline)) long futex_other(struct thread_state *t, struct regs *r)
 {
     uint32_t value = (uint32_t)r->rdx, count = (uint32_t)r->r10;
     uint64_t deadline;
@@ -198,6 +199,13 @@ long sys_futex(struct thread_state *t, struct regs *r)
         log_line("futex: operation %d is not supported", (int)r->rsi);
         return -ENOSYS;
     }
+}
+
+long sys_futex(struct thread_state *t, struct regs *r)
+{
+    if (((unsigned)r->rsi & (unsigned)FUTEX_CMD_MASK) == FUTEX_WAIT && !r->r10 && r->rdi % 4 == 0)
+        return futex_wait(t, r->rdi, (uint32_t)r->rdx, FUTEX_BITSET_MATCH_ANY, 0);
+    return futex_other(t, r);
 }
 
 /* ---- robust lists ------------------------------------------------------------------------ */
