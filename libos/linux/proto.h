@@ -92,8 +92,8 @@
 #define LX_OP_EXTENT 0x1000
 /* a0 selector index: given back. Nothing may be bound through it: else -EBUSY */
 #define LX_OP_GIVE 0x1001
-/* a0 LX_FORK_*, a1 bytes of library data to copy, a2 signal to the parent at the end.
- * Result: the child's pid */
+/* a0 LX_FORK_*, a1 bytes of library data to copy, a2 signal to the parent at the end,
+ * a3, a4 the extents that the child gets, a bit each. Result: the child's pid */
 #define LX_OP_FORK 0x1002
 /* a0 offset of a path, a1 offset of the arguments (each ended by 0), a2 their length:
  * the point of no return of exec. Descriptors marked so are closed, names are kept for

@@ -31,7 +31,10 @@ static long fork_common(struct thread_state *t, struct regs *r, bool vfork, uint
     }
     if (!vfork && lent) lent_inherit();
     lx.vfork_child = vfork;
-    long pid = server(LX_OP_FORK, vfork ? LX_FORK_VFORK : 0, lx.data_used, (uint64_t)signal);
+    uint64_t keep[LX_EXTENTS / 64];
+    extents_inherited(keep);
+    long pid = server6(LX_OP_FORK, vfork ? LX_FORK_VFORK : 0, lx.data_used, (uint64_t)signal, keep[0],
+                       keep[1], 0);
     lx.vfork_child = lent;
     return pid;
 }

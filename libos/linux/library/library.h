@@ -213,6 +213,9 @@ struct extent *extent_of(uint32_t frame);
 long extent_get(uint32_t frames, unsigned purpose);
 /* The next page at or after va, below end, on which something lies; end: none. */
 uint64_t page_next(uint64_t va, uint64_t end);
+/* The extents that a child gets, a bit each: not those where nothing lies, which stay ours
+ * alone, so that there is something to copy into. */
+void extents_inherited(uint64_t keep[LX_EXTENTS / 64]);
 /* Takes all bindings of [va, va + n) away and frees what is ours. */
 void pages_drop(uint64_t va, uint64_t end);
 /* Takes the right to write private pages away (before a fork). */

@@ -117,6 +117,16 @@ void frame_free(uint32_t frame)
     e->free++;
 }
 
+void extents_inherited(uint64_t keep[LX_EXTENTS / 64])
+{
+    memset(keep, 0, LX_EXTENTS / 8);
+    for (uint32_t i = 0; i < lx.extents; i++) {
+        const struct extent *e = &lx.extent[i];
+        bool empty = e->own == EXTENT_OWN && e->free == e->count;
+        if (e->own && e->own != EXTENT_OBJECTS && !empty) keep[i / 64] |= 1ul << i % 64;
+    }
+}
+
 static uint32_t object_frame(void)
 {
     if (lx.object_next < lx.object_end) return lx.object_next++;

@@ -36,9 +36,11 @@ static void process_init(struct thread_state *t)
 /* A page is found by its frame's extent: what was ours is inherited now, or lent. */
 static void extents_inherit(void)
 {
+    uint64_t keep[LX_EXTENTS / 64];
+    extents_inherited(keep);
     for (uint32_t i = 0; i < lx.extents; i++) {
         struct extent *e = &lx.extent[i];
-        if (e->own == EXTENT_OBJECTS) e->own = EXTENT_NONE;
+        if (!(keep[i / 64] >> i % 64 & 1)) e->own = EXTENT_NONE;
         if (e->own == EXTENT_OWN) e->own = lx.vfork_child ? EXTENT_LENT : EXTENT_INHERITED;
     }
     lx.owned = 0;

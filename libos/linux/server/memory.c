@@ -182,12 +182,12 @@ long extent_derive(struct process *process, uint16_t number, uint32_t sel, unsig
                           e->count);
 }
 
-long extents_fork(struct process *parent, struct process *child, bool lend)
+long extents_fork(struct process *parent, struct process *child, bool lend, const uint64_t keep[2])
 {
     struct process_memory *from = parent->memory, *to = child->memory;
     for (uint32_t i = 0; i < from->extents; i++) {
         uint16_t number = from->extent[i];
-        if (!number || number == LX_EXTENT_OBJECTS) continue;
+        if (!number || number == LX_EXTENT_OBJECTS || !(keep[i / 64] >> i % 64 & 1)) continue;
         bool write = lend || extents[number].kind == LX_FOR_SHARED;
         unsigned rights = EXO_R | EXO_X | (write ? EXO_W : 0);
         long r = extent_derive(child, number, LX_SEL_EXTENT + i, rights);

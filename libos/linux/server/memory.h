@@ -44,8 +44,10 @@ uint32_t extent_count(uint16_t number);
 void extent_put(struct process *process, uint16_t number);
 /* Makes the capability at that selector of the process's env: 0, or an EXO error. */
 long extent_derive(struct process *process, uint16_t number, uint32_t sel, unsigned rights);
-/* A child gets what its parent has: capabilities, and its part in each. lend: with all rights. */
-long extents_fork(struct process *parent, struct process *child, bool lend);
+/* A child gets those of its parent's extents that `keep` has a bit for: capabilities, and its
+ * part in each. lend: with all rights. */
+long extents_fork(struct process *parent, struct process *child, bool lend,
+                  const uint64_t keep[LX_EXTENTS / 64]);
 void *frame_data(uint32_t frame); /* of process memory or of a file's page */
 /* Everything that a process had goes, when its env is gone. */
 void memory_end(struct process *process);

@@ -282,7 +282,7 @@ long op_fork(struct thread *thread, const uint64_t a[6])
     child->exit_signal = (int)a[2];
     long r = env_build(child);
     if (r == 0) r = data_copy(parent, child, a[1]);
-    if (r == 0 && extents_fork(parent, child, lend) < 0) r = -ENOMEM;
+    if (r == 0 && extents_fork(parent, child, lend, a + 3) < 0) r = -ENOMEM;
     if (r == 0) {
         for (uint32_t i = 0; i < LX_HANDLES; i++)
             if (parent->memory->handle[i])
