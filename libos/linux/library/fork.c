@@ -76,8 +76,7 @@ long sys_vfork(struct thread_state *t, struct regs *r)
     return fork_locked(t, r, true, 0, SIGCHLD);
 }
 
-/* clone without CLONE_THREAD: with CLONE_VM only as vfork is. */
-long fork_clone(struct thread_state *t, struct regs *r)
+long fork_clone(struct thread_state *t, const struct regs *r, struct regs *child)
 {
     uint64_t flags = r->rdi;
     const uint64_t known = CSIGNAL | CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID |
@@ -88,7 +87,7 @@ long fork_clone(struct thread_state *t, struct regs *r)
     }
     lx.fork_tid = flags & CLONE_CHILD_SETTID ? r->r10 : 0;
     lx.fork_clear_tid = flags & CLONE_CHILD_CLEARTID ? r->r10 : 0;
-    long pid = fork_locked(t, r, flags & CLONE_VM, r->rsi, (int)(flags & CSIGNAL));
+    long pid = fork_locked(t, child, flags & CLONE_VM, r->rsi, (int)(flags & CSIGNAL));
     int tid = (int)pid;
     if (pid > 0 && flags & CLONE_PARENT_SETTID) user_put(r->rdx, &tid, sizeof(tid));
     return pid;

@@ -266,7 +266,9 @@ long call_server(struct thread_state *t, struct regs *r);
 long write_rest(const struct regs *r, long done);
 
 /* fork.c: clone where it makes a process. */
-long fork_clone(struct thread_state *t, struct regs *r);
+/* clone without CLONE_THREAD, with CLONE_VM only as vfork is: r has clone's arguments; the child
+ * goes on with the registers `child`. */
+long fork_clone(struct thread_state *t, const struct regs *r, struct regs *child);
 /* exec.c: the first program of all, named in the window. */
 _Noreturn void exec_first(struct thread_state *t);
 /* time.c: the thread's timer (LX_TIMER) came. */

@@ -162,7 +162,7 @@ static long thread_make(struct thread_state *t, const struct regs *r,
 long sys_clone(struct thread_state *t, struct regs *r)
 {
     const struct thread_wish wish = {r->rdi, r->rsi, r->rdx, r->r10, r->r8};
-    return wish.flags & CLONE_THREAD ? thread_make(t, r, &wish) : fork_clone(t, r);
+    return wish.flags & CLONE_THREAD ? thread_make(t, r, &wish) : fork_clone(t, r, r);
 }
 
 long sys_clone3(struct thread_state *t, struct regs *r)
@@ -181,7 +181,7 @@ long sys_clone3(struct thread_state *t, struct regs *r)
     as_clone.rdx = wish.parent_tid;
     as_clone.r10 = wish.child_tid;
     as_clone.r8 = wish.tls;
-    return fork_clone(t, &as_clone);
+    return fork_clone(t, &as_clone, r);
 }
 
 long sys_exit(struct thread_state *t, struct regs *r)

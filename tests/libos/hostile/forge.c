@@ -7,6 +7,7 @@
 
 #define EXO_FIRST 0x45580000ul
 #define EXO_CALLS 64
+#define SERVER_FIRST 0x1000 /* operations that only the library OS's server has */
 #define CHILDREN 24
 #define CALLS 400
 
@@ -40,24 +41,6 @@ static uint64_t argument(void)
     default:
         return r;
     }
-}
-
-static void call_exo(uint64_t number)
-{
-    register uint64_t rax __asm__("rax") = number, rdi __asm__("rdi") = argument(),
-                          rsi __asm__("rsi") = argument(), rdx __asm__("rdx") = argument(),
-                          r10 __asm__("r10") = argument(), r8 __asm__("r8") = argument(),
-                          r9 __asm__("r9") = argument();
-    __asm__ volatile("syscall"
-                     : "+r"(rax), "+r"(rdi), "+r"(rsi), "+r"(rdx), "+r"(r10), "+r"(r8), "+r"(r9)
-                     :
-                     : "rcx", "r11", "r12", "r13", "r14", "r15", "memory", "cc");
-}
-
-static void forge_exo(void)
-{
-    for (int i = 0; i < CALLS; i++)
-        call_exo(EXO_FIRST + hostile_random(&state) % EXO_CALLS);
 }
 
 /* Calls that would end the system, or somebody else, rightly: whoever is root may. */
@@ -113,6 +96,34 @@ static bool left_out(long number)
     for (size_t i = 0; i < COUNT(numbers); i++)
         if (numbers[i] == number) return true;
     return number >= 424; /* pidfd_send_signal and all later ones */
+}
+
+/* The operation in rsi may be a Linux call of the server's, for which root's rights hold. */
+static uint64_t operation(void)
+{
+    uint64_t number;
+    do
+        number = argument();
+    while (number < SERVER_FIRST && left_out((long)number));
+    return number;
+}
+
+static void call_exo(uint64_t number)
+{
+    register uint64_t rax __asm__("rax") = number, rdi __asm__("rdi") = argument(),
+                          rsi __asm__("rsi") = operation(), rdx __asm__("rdx") = argument(),
+                          r10 __asm__("r10") = argument(), r8 __asm__("r8") = argument(),
+                          r9 __asm__("r9") = argument();
+    __asm__ volatile("syscall"
+                     : "+r"(rax), "+r"(rdi), "+r"(rsi), "+r"(rdx), "+r"(r10), "+r"(r8), "+r"(r9)
+                     :
+                     : "rcx", "r11", "r12", "r13", "r14", "r15", "memory", "cc");
+}
+
+static void forge_exo(void)
+{
+    for (int i = 0; i < CALLS; i++)
+        call_exo(EXO_FIRST + hostile_random(&state) % EXO_CALLS);
 }
 
 static void forge_linux(void)
