@@ -12,7 +12,7 @@ BUDGET := 8000
 
 # What `make run` starts.
 CPUS ?= 1
-MEMORY ?= 1G
+MEMORY ?= 2G
 VARIANTS := debug release counting
 
 warnings := -Wall -Wextra -Werror
@@ -42,7 +42,7 @@ help:
 	@echo 'exovisor: an exokernel for x86-64'
 	@echo
 	@echo '  make            both kernels, all programs, and the size of the kernel'
-	@echo '  make run        installs what is missing, boots it in QEMU with a Debian guest'
+	@echo '  make run        installs what is missing, boots it in QEMU: a Linux shell, and a Debian guest'
 	@echo '                  (CPUS=n MEMORY=size; GUEST=kernel,ramdisk,command line; GUESTS=n;'
 	@echo '                  GUEST_MEMORY=MiB GUEST_CPUS=n DISK=file: docs/guide.md)'
 	@echo '  make demo       the same without a guest: two pagers and a console'
@@ -247,12 +247,14 @@ build/fuzz.iso: build/debug/kernel.elf build/fuzz.cpio tools/iso.sh
 
 # ---- what to do with it -----------------------------------------------------------------------
 
-export GUEST GUESTS GUEST_CONFIG GUEST_MEMORY GUEST_CPUS DISK
+export GUEST GUESTS GUEST_CONFIG GUEST_MEMORY GUEST_CPUS DISK PROGRAM
+shell_files := build/release/kernel.elf build/user/root.image build/user/linux-library \
+  $(linux_programs) $(patsubst %,build/user/%.elf,$(monitor) $(linuxd) $(apps))
 run:
 	@tools/deps.sh run
-	@$(MAKE) --no-print-directory -s build/debug/kernel.elf build/user/root.image $(programs:%=build/user/%.elf)
-	@tools/run.sh build/guest.cpio
-	@$(PYTHON) tools/emu.py --kernel build/debug/kernel.elf --archive build/guest.cpio \
+	@$(MAKE) --no-print-directory -s $(shell_files)
+	@MEMORY=$(MEMORY) tools/run.sh --shell build/guest.cpio
+	@$(PYTHON) tools/emu.py --kernel build/release/kernel.elf --archive build/guest.cpio \
 	  --cpus $(CPUS) --memory $(MEMORY) --interactive
 
 demo:

@@ -22,7 +22,7 @@ bochsbios:/usr/share/bochs/BIOS-bochs-latest vgabios:/usr/share/vgabios/vgabios.
 bsdutils:script"
 case ${1-test} in
 build) needed=$build ;;
-run) needed="$build $qemu $guest" ;;
+run) needed="$build $qemu $guest musl-tools:musl-gcc" ;;
 demo) needed="$build $qemu" ;;
 bench) needed="$build $qemu $guest $host musl-tools:musl-gcc" ;;
 iso) needed="$build $iso" ;;

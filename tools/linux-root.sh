@@ -61,6 +61,8 @@ EOF
 file etc/profile <<'EOF'
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root TERM=${TERM:-vt100} PAGER=less
 PS1='\u@\h:\w\$ '
+cd
+cat /etc/motd
 EOF
 file etc/motd <<'EOF'
 This shell is an unmodified busybox of Debian's, a process of the Linux library OS on

@@ -137,7 +137,7 @@ shell_files() {
     *M) whole=${whole%M} ;;
     *) fail "MEMORY is to be like 768M or 2G, not '$whole'" ;;
     esac
-    [ "$whole" -ge 1024 ] || fail "the shell and a guest want a machine of 1G"
+    [ "$whole" -ge 1024 ] || fail "the shell and a guest want a machine of at least 1G"
     for i in 2 3; do
         sed "s/^name = .*/name = \"$name$i\"/; s/hostname=[^ ]*/hostname=$name$i/
             s/10.0.0.1/10.0.0.$i/; s/52:54:00:00:00:01/52:54:00:00:00:0$i/" \
@@ -157,7 +157,7 @@ shell_files() {
         echo "channel vmd console tag=log"
     } >>$files/config
 }
-linuxd=build/user/libos/linux/linuxd.elf
+linuxd=build/user/libos/linux/server.elf
 [ -z "$shell" ] || shell_files "$@"
 if [ -n "${PROGRAM-}" ]; then
     program=$(basename "$PROGRAM" .elf)

@@ -21,7 +21,7 @@ import guests
 
 ARCHIVE = "build/shell.cpio"
 DEFAULT = ["--kernel", "build/release/kernel.elf", "--archive", ARCHIVE, "--memory", "2G"]
-WAIT = 120  # seconds for any answer: an emulated machine in an emulated machine
+WAIT = 60  # seconds for any answer: an emulated machine in an emulated machine
 LEAVE = "\x1d"  # Ctrl-]
 PROMPT = "root@exovisor:~#"
 
@@ -84,7 +84,7 @@ def second(shell, check):
           and shell.answers("vm console debian2\r", "Linux version")
           and shell.answers("\r", "debian2:/root#") and shell.leave())
     answer = shell.run("vm top -b -n 2 -d 2")
-    check("top", answer.count("VCPUS") == 2 and re.search(r"debian2 +\d+ exits/s: \w+", answer))
+    check("top", answer.count("VCPUS") == 2 and re.search(r"debian2 +\d+ exits/s:", answer))
     check("destroy", shell.run("vm destroy debian2") == ""
           and not row(shell.run("vm list"), "debian2"))
 
@@ -113,7 +113,7 @@ def tables(shell, check):
     answer = shell.run("exo mem")
     check("exo mem", "debian-guest" in answer and "plain and bound nowhere" in answer)
     answer = shell.run("exo slots")
-    check("exo slots", re.search(r"^  0 +\d+-\d+ +\w+ +\w+  console$", answer, re.MULTILINE)
+    check("exo slots", re.search(r"^  0 +\d+- *\d+ +\w+ +\w+  console$", answer, re.MULTILINE)
           and "nobody: whoever can run" in answer and re.search(r"^  4 .*console", answer,
                                                                 re.MULTILINE))
     check("exo trace", "SLICES/S" in shell.run("exo trace -n 1"))
@@ -122,7 +122,10 @@ def tables(shell, check):
 
 
 def session(shell, check):
-    check("the shell is there", shell.until(PROMPT, 0) >= 0)
+    there = shell.until(PROMPT, 0) >= 0
+    check("the shell is there", there)
+    if not there:
+        return
     machine(shell, check)
     second(shell, check)
     sent(shell, check)
@@ -150,12 +153,14 @@ def make():
                             PROGRAM="build/user/tests/consoleboot/share.elf"))
 
 
-def run(arguments=()):
+def run(arguments=(), show=False):
     """Returns (lines of verdicts, what was printed)."""
     verdicts = []
 
     def check(what, good):
         verdicts.append(f"{'PASS' if good else 'FAIL'} shell: {what}")
+        if show:
+            print(verdicts[-1], flush=True)
 
     make()
     with tempfile.TemporaryDirectory(prefix="shell.") as directory:
@@ -170,8 +175,7 @@ def run(arguments=()):
 
 
 def main(argv):
-    verdicts, text = run(argv)
-    print("\n".join(verdicts))
+    verdicts, text = run(argv, True)
     failed = any(line.startswith("FAIL") for line in verdicts)
     if failed:
         print(text)
