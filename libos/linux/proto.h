@@ -16,6 +16,8 @@
  *    the second its length in bytes. The server reads and writes there directly. It
  *    checks that every frame belongs to an extent that the process was given.
  *
+ *    Or LX_INLINE | offset: it lies there in the window's bytes.
+ *
  * The window is shared memory: the server trusts nothing in it and fetches once.
  *
  * Blocking: the server never waits for one client. A call that would block replies
@@ -135,6 +137,7 @@
 #define LX_WAIT 4095 /* -LX_WAIT: wait for LX_EVENT, then call again */
 #define LX_RUNS (1ul << 63)
 #define LX_RUN_MAX 64
+#define LX_INLINE (1ul << 62)
 
 struct lx_run {
     uint64_t address; /* physical */

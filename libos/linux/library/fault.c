@@ -54,11 +54,11 @@ static int fault_file(struct vma *vma, uint64_t va)
     uint64_t first = va & -(AROUND * PAGE), end = first + AROUND * PAGE;
     if (first < vma->start) first = vma->start;
     if (end > vma->end) end = vma->end;
-    long n = server(LX_OP_PAGES, (uint64_t)vma->handle, vma->offset + (first - vma->start) / PAGE,
-                    (end - first) / PAGE);
-    if (n < 0) return SIGBUS;
     uint32_t frame[AROUND];
-    memcpy(frame, this_thread()->window->bytes, sizeof(frame));
+    long n =
+        server_aside(LX_OP_PAGES, (uint64_t)vma->handle, vma->offset + (first - vma->start) / PAGE,
+                     (end - first) / PAGE, frame, sizeof(frame));
+    if (n < 0) return SIGBUS;
     struct exo_batch *list = upcall_page()->list;
     unsigned count = 0;
     for (uint64_t at = first; at < end; at += PAGE) {
@@ -104,8 +104,7 @@ static bool frame_writable(uint32_t entry)
     if (entry & PG_FILE) return false;
     if (entry & PG_SHARED) return true;
     struct extent *e = extent_of(entry & PG_FRAME);
-    return e && (e->own == EXTENT_LENT ||
-                 (e->own == EXTENT_OWN && shared->holders[e->id] == 1));
+    return e && (e->own == EXTENT_LENT || (e->own == EXTENT_OWN && shared->holders[e->id] == 1));
 }
 
 static int fault_write(struct vma *vma, uint64_t va, uint32_t entry, bool present)

@@ -185,6 +185,11 @@ static inline long server(uint64_t op, uint64_t a0, uint64_t a1, uint64_t a2)
 {
     return server6(op, a0, a1, a2, 0, 0, 0);
 }
+/* The same in the midst of another call's arguments or results, by a fault on the program's
+ * memory: n bytes (at most SERVER_ASIDE_MAX) of what comes back are copied to `result`, and
+ * the window's are as before. */
+long server_aside(uint64_t op, uint64_t a0, uint64_t a1, uint64_t a2, void *result, size_t n);
+#define SERVER_ASIDE_MAX 256
 /* deadline: time-stamp counter, 0 none: then -ETIMEDOUT. */
 long server_wait(uint64_t op, const uint64_t a[6], uint64_t deadline);
 /* Text to the log; printf-like %s %d %u %lx %lu. */

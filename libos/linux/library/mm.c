@@ -26,10 +26,9 @@ long extent_get(uint32_t frames, unsigned purpose)
     while (i < LX_EXTENTS && lx.extent[i].own)
         i++;
     if (i == LX_EXTENTS) return -ENOMEM;
-    long first = server(LX_OP_EXTENT, frames, i, purpose);
-    if (first < 0) return first;
     uint64_t id;
-    memcpy(&id, this_thread()->window->bytes, sizeof(id));
+    long first = server_aside(LX_OP_EXTENT, frames, i, purpose, &id, sizeof(id));
+    if (first < 0) return first;
     struct extent *e = &lx.extent[i];
     *e = (struct extent){.first = (uint32_t)first,
                          .count = frames,

@@ -252,6 +252,14 @@ static bool run_add(struct iobuf *io, const struct process *p, uint64_t address,
     return true;
 }
 
+/* A buffer in the thread's window. */
+static long inline_add(struct iobuf *io, struct thread *thread, uint64_t at, uint64_t length)
+{
+    if (length > LX_WINDOW_BYTES || at > LX_WINDOW_BYTES - length) return -EFAULT;
+    iobuf_own(io, thread->window->bytes + at, length);
+    return 0;
+}
+
 long iobuf_from(struct iobuf *io, struct thread *thread, uint64_t where, uint64_t length,
                 bool write)
 {
@@ -259,6 +267,7 @@ long iobuf_from(struct iobuf *io, struct thread *thread, uint64_t where, uint64_
     io->runs = io->at = 0;
     io->offset = io->left = 0;
     if (!length) return 0;
+    if (where & LX_INLINE) return inline_add(io, thread, where & ~LX_INLINE, length);
     if (!(where & LX_RUNS)) return run_add(io, p, where, length, write) ? 0 : -EFAULT;
     uint64_t n = where & ~LX_RUNS;
     if (n > LX_RUN_MAX) return -EFAULT;
