@@ -270,8 +270,7 @@ long call_server(struct thread_state *t, struct regs *r);
  * as a file that blocks does it. How many in all. */
 long write_rest(const struct regs *r, long done);
 
-/* fork.c: clone where it makes a process. */
-/* clone without CLONE_THREAD, with CLONE_VM only as vfork is: r has clone's arguments; the child
+/* fork.c: clone without CLONE_THREAD, with CLONE_VM only as vfork is: r has clone's arguments; the child
  * goes on with the registers `child`. */
 long fork_clone(struct thread_state *t, const struct regs *r, struct regs *child);
 /* exec.c: the first program of all, named in the window. */
