@@ -151,8 +151,14 @@ static long kmsg_write(struct file *file, struct iobuf *io, uint64_t *pos)
     return (long)all;
 }
 
-static const struct file_ops null_ops = {.read = null_read, .write = null_write, .seek = null_seek};
-static const struct file_ops zero_ops = {.read = zero_read, .write = null_write, .seek = null_seek};
+static const struct file_ops null_ops = {.read = null_read,
+                                         .write = null_write,
+                                         .seek = null_seek,
+                                         .direct = LX_DIRECT_EOF | LX_DIRECT_SINK};
+static const struct file_ops zero_ops = {.read = zero_read,
+                                         .write = null_write,
+                                         .seek = null_seek,
+                                         .direct = LX_DIRECT_ZEROES | LX_DIRECT_SINK};
 static const struct file_ops full_ops = {.read = zero_read, .write = full_write, .seek = null_seek};
 static const struct file_ops random_ops = {
     .read = random_read, .write = null_write, .seek = null_seek};

@@ -51,9 +51,23 @@ struct file *fd_file(struct thread *thread, uint64_t fd)
     return fd < LX_FDS ? thread->process->fds[fd].file : NULL;
 }
 
+/* What the library may do itself with the descriptor is shown in the process's window. */
+static void direct_show(struct process *process, unsigned fd)
+{
+    const struct thread *thread = process->threads[0];
+    const struct file *file = process->fds[fd].file;
+    unsigned mode = file ? file->flags & O_ACCMODE : O_RDONLY, direct = file ? file->ops->direct : 0;
+    if (mode == O_WRONLY) direct &= LX_DIRECT_SINK;
+    if (mode == O_RDONLY) direct &= ~(unsigned)LX_DIRECT_SINK;
+    if (!thread || !thread->window) return;
+    uint8_t *byte = &thread->window->direct[fd / 2];
+    *byte = (uint8_t)(fd % 2 ? (*byte & 0x0f) | direct << 4 : (*byte & 0xf0) | direct);
+}
+
 static void fd_put(struct process *process, unsigned fd, struct file *file, bool cloexec)
 {
     process->fds[fd] = (struct descriptor){file, cloexec};
+    direct_show(process, fd);
     if (fd >= process->fds_top) process->fds_top = fd + 1;
 }
 
@@ -72,6 +86,7 @@ static void fd_close(struct process *process, unsigned fd)
 {
     struct file *file = process->fds[fd].file;
     process->fds[fd].file = NULL;
+    if (file->ops->direct) direct_show(process, fd);
     if (file->inode && file->inode->locks) lock_close(process, file->inode);
     file_put(file);
 }
@@ -89,7 +104,9 @@ void fds_fork(struct process *parent, struct process *child)
 {
     for (unsigned fd = 0; fd < parent->fds_top; fd++) {
         child->fds[fd] = parent->fds[fd];
-        if (child->fds[fd].file) child->fds[fd].file->references++;
+        if (!child->fds[fd].file) continue;
+        child->fds[fd].file->references++;
+        if (child->fds[fd].file->ops->direct) direct_show(child, fd);
     }
     child->fds_top = parent->fds_top;
     child->cwd = parent->cwd;

@@ -71,6 +71,7 @@ struct file_ops {
     struct waitq *(*queue)(struct file *file); /* woken when poll may say more; NULL: always ready */
     void (*close)(struct file *file); /* the last descriptor is gone */
     long (*getdents)(struct file *file, struct iobuf *io);
+    uint8_t direct; /* what the library does itself: LX_DIRECT_* */
 };
 struct file {
     const struct file_ops *ops;
