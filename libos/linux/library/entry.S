@@ -289,6 +289,14 @@ user_copy:
     rep movsb
     xorl %eax, %eax
     ret
+/* long user_write_probe(to, n): 0 when the first and the last of n bytes can be written, which
+ * changes nothing; else -EFAULT. */
+    .globl user_write_probe
+user_write_probe:
+    lock orb $0, (%rdi)
+    lock orb $0, -1(%rdi,%rsi)
+    xorl %eax, %eax
+    ret
     .globl user_copy_end
 user_copy_end:
 /* long user_copy_string(to, from, n): length without the end, -EFAULT, or n: no end. */

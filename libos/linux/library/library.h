@@ -199,6 +199,8 @@ void log_line(const char *format, ...);
  * Copies that end with -EFAULT instead of a fault. */
 long user_get(void *to, uint64_t from, size_t n); /* 0 or -EFAULT */
 long user_put(uint64_t to, const void *from, size_t n);
+/* Whether 1 to PAGE bytes can be stored there, which does not change them: 0 or -EFAULT. */
+long user_probe(uint64_t to, uint64_t n);
 long user_string(char *to, uint64_t from, size_t size); /* length, -EFAULT, -ENAMETOOLONG */
 
 /* ---- memory (mm.c, fault.c) ---------------------------------------------------------------- */

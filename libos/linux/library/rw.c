@@ -23,6 +23,7 @@ long leaf_read(uint64_t fd, uint64_t to, uint64_t n, uint64_t d, uint64_t e, uin
     (void)d, (void)e, (void)f;
     struct thread_state *t = this_thread();
     if (n - 1 >= FEW) return LEAF_FULL;
+    if (user_probe(to, n) < 0) return LEAF_FULL; /* nothing is to be lost */
     long r = ask(t, __NR_read, fd, n);
     if (r > 0 && user_put(to, t->window->bytes, (size_t)r) < 0) return -EFAULT;
     return r;

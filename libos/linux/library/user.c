@@ -6,6 +6,7 @@
 #include "library.h"
 
 long user_copy(void *to, const void *from, size_t n);
+long user_write_probe(void *to, uint64_t n);
 long user_copy_string(char *to, const char *from, size_t n);
 
 static bool user_range(uint64_t va, uint64_t n) { return n <= LX_USER_END && va <= LX_USER_END - n; }
@@ -18,6 +19,11 @@ long user_get(void *to, uint64_t from, size_t n)
 long user_put(uint64_t to, const void *from, size_t n)
 {
     return user_range(to, n) ? user_copy((void *)to, from, n) : -EFAULT;
+}
+
+long user_probe(uint64_t to, uint64_t n)
+{
+    return user_range(to, n) ? user_write_probe((void *)to, n) : -EFAULT;
 }
 
 long user_string(char *to, uint64_t from, size_t size)
