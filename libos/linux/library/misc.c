@@ -11,7 +11,6 @@
 #include <linux/resource.h>
 #include <linux/sched.h>
 #include <linux/sched/types.h>
-#include <linux/sysinfo.h>
 #include "text.h"
 
 #define NICE_ZERO 20 /* getpriority(2): 20 - nice */
@@ -323,19 +322,6 @@ long sys_getrandom(struct thread_state *t, struct regs *r)
             return done ? (long)done : -EFAULT;
     }
     return (long)n;
-}
-
-long sys_sysinfo(struct thread_state *t, struct regs *r)
-{
-    struct sysinfo info;
-    (void)t;
-    memset(&info, 0, sizeof(info));
-    info.uptime = (long)(time_since_boot() / 1000000000ul);
-    info.totalram = shared->memory_frames * PAGE;
-    info.freeram = shared->memory_free * PAGE;
-    info.procs = (uint16_t)shared->processes;
-    info.mem_unit = 1;
-    return user_put(r->rdi, &info, sizeof(info));
 }
 
 /* What C libraries try at their start, and do without: not worth a line in the log. */

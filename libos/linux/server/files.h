@@ -40,6 +40,8 @@ long file_open(struct process *process, const char *path, uint32_t flags, uint32
 long inode_open_exec(struct thread *thread, const char *path, struct file **file);
 /* The absolute name of an open file, or "" when it has none. */
 void file_name(struct file *file, char *name, size_t size);
+/* The absolute name of what a path leads to, or the path itself when it leads nowhere. */
+void path_real(struct process *process, const char *path, char *name, size_t size);
 /* The size of a regular file, else 0. */
 uint64_t file_size(const struct file *file);
 /* Frames of pages first..first + n - 1 of a regular file: 0 for those beyond its end.
@@ -105,6 +107,8 @@ call_function call_stat, call_lstat, call_fstat, call_newfstatat, call_statx, ca
     call_fstatfs, call_access, call_faccessat, call_faccessat2, call_readlink, call_readlinkat,
     call_chmod, call_fchmod, call_fchmodat, call_chown, call_lchown, call_fchown, call_fchownat,
     call_utime, call_utimes, call_futimesat, call_utimensat, call_umask;
+/* proc_system.c */
+call_function call_sysinfo;
 /* names.c */
 call_function call_mkdir, call_mkdirat, call_rmdir, call_unlink, call_unlinkat, call_link,
     call_linkat, call_symlink, call_symlinkat, call_rename, call_renameat, call_renameat2,

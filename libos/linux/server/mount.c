@@ -13,7 +13,7 @@
     (MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME |                 \
      MS_STRICTATIME | MS_SILENT)
 
-struct filesystem root_fs = {.type = "tmpfs", .permanent = true, .source = "rootfs", .path = "/"};
+struct filesystem root_fs = {.type = "tmpfs", .permanent = true, .source = "tmpfs", .path = "/"};
 
 long fs_mount(struct filesystem *fs, struct inode *covered, uint32_t mode)
 {

@@ -167,6 +167,15 @@ void file_name(struct file *file, char *name, size_t size)
         exo_format(name, size, "anon_inode:[%u]", number);
 }
 
+void path_real(struct process *process, const char *path, char *name, size_t size)
+{
+    exo_strcpy(walk_first.path, path, LX_PATH_MAX);
+    if (path_walk(&walk_first, process, AT_FDCWD, WALK_FOLLOW) == 0 && walk_first.inode)
+        inode_name(walk_first.inode, name, size);
+    else
+        exo_strcpy(name, path, size);
+}
+
 long proc_link(struct inode *link, char *text, size_t size)
 {
     struct inode *inode;

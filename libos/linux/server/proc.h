@@ -9,6 +9,7 @@
 #include "files.h"
 
 #define TICKS 100 /* a second: USER_HZ */
+#define KIB_PER_PAGE 4
 #define NS_PER_TICK (1000000000ul / TICKS)
 
 /* A kind of inode in /proc. */

@@ -18,6 +18,21 @@ static char state_letter(const struct process *process)
     return 'S';
 }
 
+/* Frames that it can use, shared ones too. What it has of them in use, and which files it
+ * has mapped, its library alone knows. */
+static uint64_t process_frames(const struct process *process)
+{
+    const struct process_memory *memory = process->memory;
+    uint64_t frames = 0;
+    if (process->state == PROCESS_ZOMBIE || !memory) return 0;
+    for (uint32_t i = 0; i < memory->extents; i++)
+        if (memory->extent[i] && memory->extent[i] != LX_EXTENT_OBJECTS)
+            frames += extent_count(memory->extent[i]);
+    for (uint32_t i = 0; i < memory->data_count; i++)
+        frames += extent_count(memory->data[i]);
+    return frames;
+}
+
 static int parent_pid(const struct process *process)
 {
     return process->parent ? process->parent->pid : 0;
@@ -30,8 +45,8 @@ static void process_stat_text(struct text *text, const struct process *process)
              state_letter(process), parent_pid(process), process->pgid, process->sid,
              tty ? (uint32_t)tty->device : 0, tty ? tty->foreground : -1);
     text_add(text, "0 0 0 0 %d 0 %u 0 %lu %lu %lu 18446744073709551615 ", NICE,
-             process->thread_count, process->started / NS_PER_TICK, process->vm_kib * 1024,
-             process->rss_kib / 4);
+             process->thread_count, process->started / NS_PER_TICK,
+             process_frames(process) * KIB_PER_PAGE * 1024, process_frames(process));
     text_add(text, "0 0 0 0 0 %lu 0 0 0 0 0 0 %d 0 0 0 0 0 0 0 0 0 0 0 0 0 %d\n",
              process->signals & 0x7fffffff, process->exit_signal, process->status);
 }
@@ -54,13 +69,14 @@ static void status_text(struct text *text, const struct process *process)
              process->pid, parent_pid(process));
     text_add(text, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t%u\nGroups:\t0 \n", LX_FDS);
     if (process->state != PROCESS_ZOMBIE)
-        text_add(text, "VmSize:\t%8lu kB\nVmRSS:\t%8lu kB\n", process->vm_kib, process->rss_kib);
+        text_add(text, "VmSize:\t%8lu kB\nVmRSS:\t%8lu kB\n",
+                 process_frames(process) * KIB_PER_PAGE, process_frames(process) * KIB_PER_PAGE);
     text_add(text, "Threads:\t%u\nShdPnd:\t%016lx\n", process->thread_count, process->signals);
 }
 
 static void statm_text(struct text *text, const struct process *process)
 {
-    text_add(text, "%lu %lu 0 0 0 0 0\n", process->vm_kib / 4, process->rss_kib / 4);
+    text_add(text, "%lu %lu 0 0 0 0 0\n", process_frames(process), process_frames(process));
 }
 
 /* Text with zeroes in it. */

@@ -6,17 +6,41 @@
 #include "memory.h"
 #include "proc.h"
 #include "../../../lib/exo/exo.h"
+#include <linux/sysinfo.h>
 
 #define NS 1000000000ul
-#define KIB_PER_PAGE 4
 
-static void meminfo_text(struct text *text)
+/* Pages that there are, that can still be had, and that files have. */
+static void memory_count(uint64_t *total, uint64_t *available, uint64_t *files)
 {
     uint64_t all, unused;
     page_count(&all, &unused);
-    uint64_t total = (all + lx_shared->memory_frames) * KIB_PER_PAGE;
-    uint64_t available = (unused + lx_shared->memory_free) * KIB_PER_PAGE;
-    uint64_t files = (all - unused) * KIB_PER_PAGE;
+    *total = all + lx_shared->memory_frames;
+    *available = unused + lx_shared->memory_free;
+    *files = all - unused;
+}
+
+long call_sysinfo(struct thread *thread, const uint64_t a[6])
+{
+    uint64_t total, available, files;
+    (void)a;
+    memory_count(&total, &available, &files);
+    struct sysinfo info = {.uptime = (long)(time_boot() / NS),
+                           .totalram = total * KIB_PER_PAGE * 1024,
+                           .freeram = available * KIB_PER_PAGE * 1024,
+                           .sharedram = files * KIB_PER_PAGE * 1024,
+                           .procs = (uint16_t)lx_shared->processes,
+                           .mem_unit = 1};
+    return window_put(thread, 0, &info, sizeof(info));
+}
+
+static void meminfo_text(struct text *text)
+{
+    uint64_t total, available, files;
+    memory_count(&total, &available, &files);
+    total *= KIB_PER_PAGE;
+    available *= KIB_PER_PAGE;
+    files *= KIB_PER_PAGE;
     text_add(text, "MemTotal:       %8lu kB\nMemFree:        %8lu kB\n", total, available);
     text_add(text, "MemAvailable:   %8lu kB\nBuffers:               0 kB\n", available);
     text_add(text, "Cached:         %8lu kB\nSwapCached:            0 kB\n", files);

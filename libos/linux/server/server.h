@@ -130,7 +130,6 @@ struct process {
     char cmdline[LX_CMDLINE]; /* arguments, each with its end */
     char path[LX_NAME_MAX + 1]; /* what it executes */
     uint64_t started; /* nanoseconds since boot */
-    uint64_t rss_kib, vm_kib; /* as the library says */
     struct waitq children; /* woken when a child changes state */
     struct thread *threads[LX_THREADS];
     uint32_t thread_count;

@@ -310,7 +310,7 @@ long op_exec(struct thread *thread, const uint64_t a[6])
     r = window_get(thread, a[1], p->cmdline, n);
     if (r < 0) return r;
     p->cmdline_length = (uint32_t)n;
-    exo_strcpy(p->path, path, sizeof(p->path));
+    path_real(p, path, p->path, sizeof(p->path));
     const char *name = path;
     for (const char *at = path; *at; at++)
         if (*at == '/' && at[1]) name = at + 1;
