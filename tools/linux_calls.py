@@ -13,7 +13,7 @@ A line of the list is the call's name, whose it is, and how its arguments travel
     NAME quick-OWNER ...  by leaf_NAME; when that returns LEAF_FULL, as OWNER (server, library
                           or both) says
 
-Kinds: int, path, in:BYTES, out:BYTES, inout:BYTES, and with their length as the next
+Kinds: int, path, in:BYTES, out:BYTES, inout:BYTES, opt:BYTES (out, or null), and with their length as the next
 argument (len): rbuf (the server writes it), wbuf, riov, wiov (iovec and their number).
 """
 import re
@@ -21,8 +21,8 @@ import subprocess
 import sys
 
 OWNERS = ("server", "library", "both", "leaf", "quick-server", "quick-library", "quick-both")
-KINDS = {"int": 0, "len": 0, "path": 1, "in": 2, "out": 3, "inout": 4, "rbuf": 5, "wbuf": 6,
-         "riov": 7, "wiov": 8}
+KINDS = {"int": 0, "len": 0, "path": 1, "in": 2, "out": 3, "inout": 4, "opt": 5, "rbuf": 6,
+         "wbuf": 7, "riov": 8, "wiov": 9}
 
 
 def numbers():

@@ -16,10 +16,11 @@ struct call_spec {
 #define ARG_IN 2
 #define ARG_OUT 3
 #define ARG_INOUT 4
-#define ARG_RBUF 5 /* and its length: two arguments */
-#define ARG_WBUF 6
-#define ARG_RIOV 7 /* and their number */
-#define ARG_WIOV 8
+#define ARG_OPT 5 /* as ARG_OUT, but may be a null pointer */
+#define ARG_RBUF 6 /* and its length: two arguments */
+#define ARG_WBUF 7
+#define ARG_RIOV 8 /* and their number */
+#define ARG_WIOV 9
 #define IOV_MAX 1024
 
 LX_LIBRARY_DECLARATIONS
@@ -110,8 +111,11 @@ static long unmarshal(struct thread_state *t, const struct call_spec *spec, cons
 {
     size_t at = 0;
     for (unsigned i = 0; i < 6; i++) {
-        if (spec->kind[i] != ARG_OUT && spec->kind[i] != ARG_INOUT) continue;
-        if (u[i] && user_put(u[i], t->window->bytes + at, spec->size[i]) < 0) return -EFAULT;
+        if (spec->kind[i] < ARG_OUT || spec->kind[i] > ARG_OPT) continue;
+        if (!u[i] && spec->kind[i] == ARG_INOUT) continue; /* it took no room */
+        if ((u[i] || spec->kind[i] == ARG_OUT) &&
+            user_put(u[i], t->window->bytes + at, spec->size[i]) < 0)
+            return -EFAULT;
         at = (at + spec->size[i] + 7) & ~7ul;
     }
     return 0;
