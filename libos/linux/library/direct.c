@@ -19,13 +19,13 @@ long leaf_read(uint64_t fd, uint64_t to, uint64_t n, uint64_t d, uint64_t e, uin
     unsigned direct = direct_of(fd);
     (void)d, (void)e, (void)f;
     if (direct & LX_DIRECT_EOF) return 0;
-    if (!(direct & LX_DIRECT_ZEROES) || n > ZEROES) return LEAF_FULL;
+    if (!(direct & LX_DIRECT_ZEROES) || n > ZEROES) return read_few(fd, to, n);
     return user_put(to, zeroes, n) < 0 ? -EFAULT : (long)n;
 }
 
 long leaf_write(uint64_t fd, uint64_t from, uint64_t n, uint64_t d, uint64_t e, uint64_t f)
 {
-    (void)from, (void)d, (void)e, (void)f;
-    if (!(direct_of(fd) & LX_DIRECT_SINK)) return LEAF_FULL;
+    (void)d, (void)e, (void)f;
+    if (!(direct_of(fd) & LX_DIRECT_SINK)) return write_few(fd, from, n);
     return (long)(n < COUNT_MAX ? n : COUNT_MAX);
 }

@@ -177,6 +177,9 @@ void lock(void);
 void unlock(void);
 
 /* ---- calls of the server (server.c) --------------------------------------------------- */
+/* rw.c: read and write of so few bytes that they travel in the window; else LEAF_FULL. */
+long read_few(uint64_t fd, uint64_t to, uint64_t n);
+long write_few(uint64_t fd, uint64_t from, uint64_t n);
 /* One call: the result, or a negative Linux error. Never -LX_WAIT from server_wait, which waits
  * and calls again; -EINTR when a signal that is not blocked came instead. */
 long server6(uint64_t op, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,

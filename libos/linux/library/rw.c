@@ -18,9 +18,8 @@ static inline long ask(struct thread_state *t, uint64_t op, uint64_t fd, uint64_
     }
 }
 
-long leaf_read(uint64_t fd, uint64_t to, uint64_t n, uint64_t d, uint64_t e, uint64_t f)
+long read_few(uint64_t fd, uint64_t to, uint64_t n)
 {
-    (void)d, (void)e, (void)f;
     struct thread_state *t = this_thread();
     if (n - 1 >= FEW) return LEAF_FULL;
     if (user_probe(to, n) < 0) return LEAF_FULL; /* nothing is to be lost */
@@ -29,9 +28,8 @@ long leaf_read(uint64_t fd, uint64_t to, uint64_t n, uint64_t d, uint64_t e, uin
     return r;
 }
 
-long leaf_write(uint64_t fd, uint64_t from, uint64_t n, uint64_t d, uint64_t e, uint64_t f)
+long write_few(uint64_t fd, uint64_t from, uint64_t n)
 {
-    (void)d, (void)e, (void)f;
     struct thread_state *t = this_thread();
     if (n - 1 >= FEW) return LEAF_FULL;
     uint64_t done = 0;
