@@ -5,6 +5,8 @@
  * rdi are its own. */
 #include "../../tests/guests/guest.inc"
 
+#define BENCH_SWITCHED 50 /* ticks that a turn of a guest that nobody interrupts does not take */
+
     .macro MEASURED name
     GUEST \name
     mov %rcx, %r13
@@ -60,6 +62,27 @@
     mov %rax, 4096(%r14)
     iretq
     END bench_handler
+
+/* Stores the time at rdi again and again. If somebody else did so meanwhile, a while ago, that
+ * is how long it took from it to us. */
+    GUEST bench_switch
+    mov %rcx, %r13
+    mov $GUEST_DATA, %r14d
+1:  mov (%rdi), %r8d
+    rdtsc
+    mov %eax, %r9d
+    mov %r8d, %eax
+    cmpxchg %r9d, (%rdi)
+    jne 1b
+    sub %r8d, %r9d
+    cmp $BENCH_SWITCHED, %r9d
+    jl 1b
+    mov %r9, (%r14)
+    add $8, %r14
+    dec %r13
+    jnz 1b
+    hlt
+    END bench_switch
 
     GUEST bench_first
     rdtsc

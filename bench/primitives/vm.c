@@ -9,7 +9,8 @@
 #define LOAD_EAX 0x25048b /* mov disp32, %eax: Intel SDM vol. 2, MOV, ModRM, SIB */
 #define LOAD_LENGTH 7
 #define NESTED_PAGES RUNS
-#define FIRST_EVERY 10
+#define FEW 10 /* of long operations: RUNS / FEW */
+#define SHARED (GUEST_FAR - EXO_PAGE)
 #define STAMP (GUEST_STACK - EXO_PAGE) /* the monitor's time, for the guest */
 #define EV_DONE 1ul
 
@@ -21,9 +22,10 @@ GUEST(bench_mmio);
 GUEST(bench_touch);
 GUEST(bench_inject);
 GUEST(bench_handler);
+GUEST(bench_switch);
 GUEST(bench_first);
 
-static struct guest g;
+static struct guest g, other;
 static uint64_t nested_frame, guest_empty;
 static bool injects, emulates; /* what the guest is for */
 
@@ -104,13 +106,6 @@ static struct exo_vm_reply serve(uint64_t badge, uint64_t reason, uint64_t fille
 
 /* ---- running and reporting ----------------------------------------------------------------------- */
 
-static uint64_t xcr0_own(void)
-{
-    uint32_t low, high;
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return (uint64_t)high << 32 | low;
-}
-
 /* Runs the guest to its HLT; groups are those it is asked to fill in. */
 static void run(const struct guest_code *code, uint32_t reason, uint32_t groups)
 {
@@ -120,7 +115,6 @@ static void run(const struct guest_code *code, uint32_t reason, uint32_t groups)
     nested_frame = (uint64_t)exo_frames_alloc(&g.vm.pool, 1, 1);
     MUST(guest_bind(&g, GUEST_FAR - EXO_PAGE, 1, nested_frame, EXO_R), 0); /* page tables */
     g.page->a.rcx = RUNS;
-    g.page->cr.xcr0 = xcr0_own(); /* as systems set it: all that there is */
     g.page->b.rdi = injects ? STAMP : GUEST_FAR;
     if (injects) g.page->rip.rflags |= 0x200; /* IF */
     MUST(guest_run(&g, GROUPS_START, EXO_VG_RIP), EXO_VX_MORE);
@@ -143,11 +137,43 @@ static void bench_exit(const char *name, const struct guest_code *code, uint32_t
     report(name, median_over(guest_empty), "instructions");
 }
 
+/* With a word that both have, at SHARED. */
+static void switching_start(struct guest *guest, unsigned index, uint64_t frame)
+{
+    MUST(guest_make(guest, index, &bench_switch, true), 0);
+    long sel = exo_vm_give(&guest->vm, exo.pool.sel, EXO_R | EXO_W, frame, 1);
+    must(sel > 0, true, "a frame given to a guest");
+    MUST(exo_bind(&guest->vm.pool, SHARED, 1, (uint32_t)sel, frame, EXO_R | EXO_W), 0);
+    guest->page->a.rcx = RUNS / FEW;
+    guest->page->b.rdi = SHARED;
+    MUST(guest_run(guest, GROUPS_START, EXO_VG_RIP), EXO_VX_MORE);
+}
+
+/* Virtual CPUs of two machines share this CPU, and neither exits by itself: the end of a time
+ * slot interrupts the one and lets the other go on. From the last time stamp of the one to
+ * the first of the other; few runs, as each takes a slot. */
+static void bench_switching(void)
+{
+    long frame = exo_frames_alloc(&exo.pool, 1, 1);
+    must(frame > 0, true, "a frame for both");
+    switching_start(&g, 0, (uint64_t)frame);
+    switching_start(&other, 1, (uint64_t)frame); /* the first runs meanwhile */
+    begin();
+    MUST(exo_vm_serve(EV_DONE, serve), EV_DONE);
+    end(2 * (RUNS / FEW)); /* those of both */
+    for (unsigned i = 0; i < RUNS; i++)
+        sample[i] = ((const uint64_t *)(g.memory + GUEST_DATA))[i % (RUNS / FEW)];
+    MUST(guest_end(&other), 0);
+    MUST(guest_end(&g), 0);
+    report("vcpu_switch", median_over(0), "instructions");
+    exo_frames_free(&exo.pool, (uint64_t)frame, 1);
+}
+
 /* From the first call to the guest's RDTSC; few runs, as they are long. */
 static void bench_first_instruction(void)
 {
     for (unsigned i = 0; i < RUNS; i++) {
-        if (i % FIRST_EVERY != 0) {
+        if (i % FEW != 0) {
             sample[i] = sample[i - 1];
             continue;
         }
@@ -182,5 +208,6 @@ void bench_vms(void)
     injects = false;
     take(GUEST_DATA + EXO_PAGE);
     report("inject_interrupt", median_over(0), "instructions");
+    bench_switching();
     bench_first_instruction();
 }

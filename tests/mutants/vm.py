@@ -81,7 +81,7 @@ def main(argv):
     parser.add_argument("--only")
     options = parser.parse_args(argv)
     shutil.rmtree(TREE, ignore_errors=True)
-    for directory in ("abi", "kernel", "tools"):
+    for directory in ("abi", "kernel", "libos", "tools"):
         shutil.copytree(directory, os.path.join(TREE, directory))
     shutil.copy("Makefile", TREE)
     failed = 0

@@ -46,7 +46,7 @@ void guest_state(struct guest *g, bool wide)
     p->cr = (struct exo_vm_cr){.cr0 = 0x30, .xcr0 = 1};
     if (wide)
         p->cr = (struct exo_vm_cr){
-            .cr0 = CR0_64, .cr3 = GUEST_ROOT, .cr4 = CR4_64, .efer = EFER_64, .xcr0 = 3};
+            .cr0 = CR0_64, .cr3 = GUEST_ROOT, .cr4 = CR4_64, .efer = EFER_64, .xcr0 = xcr0_own()};
     segments(&p->segs, wide);
     if (wide) page_tables(g);
 }

@@ -59,6 +59,13 @@ static inline bool interrupts_stuck(void)
         test_skip("needs interrupts that end guest mode");                                         \
         return;                                                                                    \
     }
+/* The host's, which 64-bit guests begin with: exits and replies take the quick paths then. */
+static inline uint64_t xcr0_own(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
 static inline uint64_t *guest_word(struct guest *g, uint64_t address)
 {
     return (uint64_t *)(g->memory + address);

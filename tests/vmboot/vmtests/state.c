@@ -63,10 +63,44 @@ static void test_groups(void)
     EXPECT(memcmp(&p->msr, &was.msr, sizeof p->msr), 0);
     EXPECT(memcmp(&p->fpu, &was.fpu, 1024), 0);
     EXPECT(p->tsc_offset, 0x123456789);
-    CHECK(p->cr.cr3 == GUEST_ROOT && p->cr.efer == 0x500 && p->cr.xcr0 == 3);
+    CHECK(p->cr.cr3 == GUEST_ROOT && p->cr.efer == 0x500 && p->cr.xcr0 == xcr0_own());
     CHECK(p->cr.cr2 == 0xffff800000001234 && p->segs.seg[EXO_FS].base == 0xffff888000000000);
     CHECK(p->msr.lstar == 0xffff800000000002 && p->dr.dr3 == 4 && p->msr.kernel_gs == 0x5000);
     EXPECT(guest_run(&g, EXO_VG_ALL & ~(EXO_VG_PDPTE | EXO_VG_TIME), 0), EXO_VX_HLT);
+    EXPECT(guest_end(&g), 0);
+}
+
+/* Runs it anew to its HLT. */
+static void halts_again(void)
+{
+    g.page->rip.rip = GUEST_CODE;
+    g.page->rip.shadow = 0;
+    EXPECT(guest_run(&g, EXO_VG_RIP, 0), EXO_VX_HLT);
+}
+
+/* The same reply again and again takes the short way; it checks as the long one. */
+static void test_short_way(void)
+{
+    EXPECT(guest_make(&g, 0, &halt, true), 0);
+    EXPECT(guest_run(&g, GROUPS_START, 0), EXO_VX_HLT);
+    for (unsigned i = 0; i < 3; i++)
+        halts_again();
+    g.page->rip.rip = 1ul << 47;
+    EXPECT(guest_run(&g, EXO_VG_RIP, 0), EXO_VX_REFUSED);
+    CHECK(g.w.detail[0] == 2 && g.w.detail[1] == 0);
+    halts_again();
+    g.page->rip.shadow = 1;
+    EXPECT(guest_run(&g, EXO_VG_RIP, 0), EXO_VX_REFUSED);
+    CHECK(g.w.detail[0] == 2 && g.w.detail[1] == 3);
+    halts_again();
+    g.page->event_mask |= 2;
+    __atomic_fetch_or(&g.page->events, 2, __ATOMIC_RELAXED);
+    EXPECT(guest_run(&g, 0, 0), EXO_VX_FORCED);
+    EXPECT(g.w.detail[0], 2);
+    halts_again();
+    EXPECT(guest_run(&g, EXO_VG_ALL + 1, 0), EXO_VX_REFUSED);
+    halts_again();
+    EXPECT(guest_run(&g, 0, EXO_VG_CR), EXO_VX_MORE);
     EXPECT(guest_end(&g), 0);
 }
 
@@ -374,6 +408,7 @@ const struct test state_tests[] = {
     {"MSRs passed and taken back", test_msrs},
     {"ports passed and taken back", test_ports},
     {"a guest's clock has its offset", test_time},
+    {"replies that take the short way", test_short_way},
     {"each guest has its own XCR0", test_xcr0},
     {"XCR0 as its monitor set it", test_xcr0_group},
     {"calls that virtual CPUs refuse", test_calls},
