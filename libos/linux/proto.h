@@ -148,7 +148,7 @@ struct lx_run {
 #define LX_DIRECT_ZEROES 2 /* reading gives zeroes */
 #define LX_DIRECT_SINK 4 /* what is written is gone */
 #define LX_DIRECT_SIZE (LX_FDS / 2)
-#define LX_WINDOW_BYTES (LX_WINDOW_PAGES * 4096 - 64 - LX_DIRECT_SIZE - LX_RUN_MAX * 16)
+#define LX_WINDOW_BYTES (LX_WINDOW_PAGES * 4096 - 72 - LX_DIRECT_SIZE - LX_RUN_MAX * 16)
 struct lx_window {
     uint64_t signals; /* pending for this thread (bit signal - 1); the server sets, the
                          library clears when it takes one (atomically) */
@@ -163,6 +163,9 @@ struct lx_window {
                              if there is one; whoever takes it clears the bit */
         uint64_t no_zombies; /* in thread 0's window, not 0: children that end are forgotten */
     } start;
+    uint64_t result; /* of a read that waits: 1 + bytes that the server has put into its buffer
+                        meanwhile; 0: none. The library makes it 0 before. The thread's next
+                        call, of any kind, ends the waiting */
     uint8_t direct[LX_DIRECT_SIZE]; /* in thread 0's window, the server keeps it: LX_DIRECT_*
                                        of each descriptor, 4 bits each, the even one's first */
     struct lx_run run[LX_RUN_MAX];

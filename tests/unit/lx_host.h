@@ -87,7 +87,8 @@ void iobuf_own(struct iobuf *io, void *memory, size_t length)
 long iobuf_from(struct iobuf *io, struct thread *thread, uint64_t where, uint64_t length,
                 bool write)
 {
-    (void)thread, (void)write;
+    (void)write;
+    if (where & LX_INLINE) where = (uint64_t)thread->window->bytes + (where & ~LX_INLINE);
     if (where < 0x100000) return -EFAULT;
     iobuf_own(io, (void *)where, length);
     return 0;
@@ -106,6 +107,14 @@ static inline size_t host_iobuf(struct iobuf *io, void *to, const void *from, si
 size_t iobuf_put(struct iobuf *io, const void *from, size_t n)
 {
     return host_iobuf(io, NULL, from, n);
+}
+size_t iobuf_move(struct iobuf *to, struct iobuf *from)
+{
+    size_t n = EXO_MIN(to->left, from->left);
+    iobuf_put(to, from->run[0].base + from->offset, n);
+    from->offset += n;
+    from->left -= n;
+    return n;
 }
 size_t iobuf_get(struct iobuf *io, void *to, size_t n) { return host_iobuf(io, to, NULL, n); }
 long window_get(struct thread *thread, uint64_t at, void *to, size_t n)

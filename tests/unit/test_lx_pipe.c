@@ -149,6 +149,61 @@ static void test_waking(void)
     EXPECT(pipe_count() == 0 && pages_used == 0 && files_open == 0);
 }
 
+/* As read does when it waits: who writes can put it there. */
+static void read_waits(unsigned thread, uint64_t fd, uint64_t where, uint64_t n)
+{
+    struct thread *t = host_thread(thread);
+    struct file *file = fd_file(t, fd);
+    EXPECT(wait_on(file->ops->queue(file), t) == -LX_WAIT);
+    t->reading = file->ops->queue(file);
+    t->reading_where = where;
+    t->reading_length = n;
+    t->window->result = 0;
+}
+
+static void test_handing(void)
+{
+    static char big[40000], to[40000];
+    uint32_t fd[2];
+    char text[16] = "";
+    const uint64_t here = (uint64_t)text;
+    volatile uint64_t *result = &host_windows[1].result;
+    host_process(0);
+    EXPECT(HOST_CALL(0, call_pipe2, 0, O_NONBLOCK) == 0);
+    fds(0, fd);
+    share();
+    processes[1].thread_count = 1;
+    read_waits(1, fd[0], here, 4);
+    EXPECT(host_write(0, fd[1], "abcdef", 6) == 6 && woken[1] == 1);
+    EXPECT(*result == 5 && !strcmp(text, "abcd") && !host_threads[1].reading);
+    EXPECT(host_write(0, fd[1], "gh", 2) == 2 && *result == 5); /* once */
+    EXPECT(host_read(1, fd[0], text, 16) == 4 && !memcmp(text, "efgh", 4));
+    /* In the window; nothing is left for the pipe, which takes no page. */
+    read_waits(1, fd[0], LX_INLINE | 8, 4);
+    EXPECT(host_write(0, fd[1], "xyz", 3) == 3 && *result == 4);
+    EXPECT(!memcmp(host_bytes(1) + 8, "xyz", 3) && host_read(1, fd[0], text, 16) == -EAGAIN);
+    /* Other threads may have changed where it lies: not there, but in the window. */
+    processes[1].thread_count = 2;
+    read_waits(1, fd[0], here, 4);
+    EXPECT(host_write(0, fd[1], "1", 1) == 1 && *result == 0 && host_read(1, fd[0], text, 4) == 1);
+    read_waits(1, fd[0], LX_INLINE, 4);
+    EXPECT(host_write(0, fd[1], "2", 1) == 1 && *result == 2);
+    processes[1].thread_count = 1;
+    /* What cannot be written, and who has gone on, gets nothing. */
+    read_waits(1, fd[0], 0, 4);
+    EXPECT(host_write(0, fd[1], "3", 1) == 1 && *result == 0 && host_read(1, fd[0], text, 4) == 1);
+    read_waits(1, fd[0], here, 4);
+    EXPECT(!host_thread(1)->reading && host_write(0, fd[1], "4", 1) == 1 && *result == 0);
+    EXPECT(host_read(1, fd[0], text, 4) == 1);
+    memset(big, 'q', sizeof(big));
+    read_waits(1, fd[0], (uint64_t)to, sizeof(to));
+    EXPECT(host_write(0, fd[1], big, sizeof(big)) == sizeof(big) && *result == sizeof(big) + 1);
+    EXPECT(!memcmp(big, to, sizeof(big)));
+    host_close_all(0);
+    host_close_all(1);
+    EXPECT(pipe_count() == 0 && pages_used == 0 && files_open == 0);
+}
+
 static void test_size(void)
 {
     static char data[LX_PIPE_BYTES];
@@ -377,6 +432,7 @@ int main(void)
         {"indices wrap", test_indices},
         {"ends and errors", test_ends},
         {"waking", test_waking},
+        {"handing to who waits", test_handing},
         {"sizes", test_size},
         {"exhaustion", test_exhaustion},
         {"waiters", test_waiters},

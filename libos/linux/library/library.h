@@ -193,6 +193,13 @@ static inline long server(uint64_t op, uint64_t a0, uint64_t a1, uint64_t a2)
  * the window's are as before. */
 long server_aside(uint64_t op, uint64_t a0, uint64_t a1, uint64_t a2, void *result, size_t n);
 #define SERVER_ASIDE_MAX 256
+/* A call waited (-LX_WAIT). What the server did for it meanwhile, or -1 (lx_window.result); the
+ * same when it is to wait no more, or the error. */
+static inline long wait_result(struct thread_state *t)
+{
+    return (long)__atomic_load_n(&t->window->result, __ATOMIC_ACQUIRE) - 1;
+}
+long wait_over(struct thread_state *t, long error);
 /* deadline: time-stamp counter, 0 none: then -ETIMEDOUT. */
 long server_wait(uint64_t op, const uint64_t a[6], uint64_t deadline);
 /* Text to the log; printf-like %s %d %u %lx %lu. */

@@ -11,10 +11,12 @@
 static inline long ask(struct thread_state *t, uint64_t op, uint64_t fd, uint64_t n)
 {
     for (;;) {
+        t->window->result = 0;
         long r = server6(op, fd, LX_INLINE, n, 0, 0, 0);
         if (r != -LX_WAIT) return r;
-        if (signals_pending(t)) return LEAF_FULL;
+        if (signals_pending(t)) return wait_over(t, LEAF_FULL);
         event_wait(t, 0);
+        if ((r = wait_result(t)) >= 0) return r;
     }
 }
 

@@ -4,16 +4,25 @@
 #include "library.h"
 #include "text.h"
 
+long wait_over(struct thread_state *t, long error)
+{
+    server(__NR_getpgrp, 0, 0, 0);
+    long r = wait_result(t);
+    return r >= 0 ? r : error;
+}
+
 long server_wait(uint64_t op, const uint64_t a[6], uint64_t deadline)
 {
     struct thread_state *t = this_thread();
     for (;;) {
+        t->window->result = 0;
         long r = server6(op, a[0], a[1], a[2], a[3], a[4], a[5]);
         if (r != -LX_WAIT) return r;
-        if (signals_pending(t)) return -EINTR;
-        if (deadline && tsc_now() >= deadline) return -ETIMEDOUT;
+        if (signals_pending(t)) return wait_over(t, -EINTR);
+        if (deadline && tsc_now() >= deadline) return wait_over(t, -ETIMEDOUT);
         event_wait(t, deadline);
-        if (signals_pending(t)) return -EINTR;
+        if ((r = wait_result(t)) >= 0) return r;
+        if (signals_pending(t)) return wait_over(t, -EINTR);
     }
 }
 

@@ -112,7 +112,7 @@ void server_timer(uint64_t deadline)
 
 /* ---- calls ---------------------------------------------------------------------------------------- */
 
-static long unknown(struct thread *thread, uint64_t op)
+static __attribute__((noinline)) long unknown(struct thread *thread, uint64_t op)
 {
     static uint64_t told[LX_CALLS / 64];
     if (op < LX_CALLS && !(told[op / 64] >> op % 64 & 1)) {

@@ -252,22 +252,13 @@ static bool run_add(struct iobuf *io, const struct process *p, uint64_t address,
     return true;
 }
 
-/* A buffer in the thread's window. */
-static long inline_add(struct iobuf *io, struct thread *thread, uint64_t at, uint64_t length)
-{
-    if (length > LX_WINDOW_BYTES || at > LX_WINDOW_BYTES - length) return -EFAULT;
-    iobuf_own(io, thread->window->bytes + at, length);
-    return 0;
-}
-
-long iobuf_from(struct iobuf *io, struct thread *thread, uint64_t where, uint64_t length,
-                bool write)
+static __attribute__((noinline)) long runs_add(struct iobuf *io, struct thread *thread,
+                                               uint64_t where, uint64_t length, bool write)
 {
     const struct process *p = thread->process;
     io->runs = io->at = 0;
     io->offset = io->left = 0;
     if (!length) return 0;
-    if (where & LX_INLINE) return inline_add(io, thread, where & ~LX_INLINE, length);
     if (!(where & LX_RUNS)) return run_add(io, p, where, length, write) ? 0 : -EFAULT;
     uint64_t n = where & ~LX_RUNS;
     if (n > LX_RUN_MAX) return -EFAULT;
@@ -277,6 +268,16 @@ long iobuf_from(struct iobuf *io, struct thread *thread, uint64_t where, uint64_
         if (size > length - io->left || !run_add(io, p, address, size, write)) return -EFAULT;
     }
     return io->left == length ? 0 : -EFAULT;
+}
+
+long iobuf_from(struct iobuf *io, struct thread *thread, uint64_t where, uint64_t length,
+                bool write)
+{
+    if (!(where & LX_INLINE)) return runs_add(io, thread, where, length, write);
+    where &= ~LX_INLINE;
+    if (length > LX_WINDOW_BYTES || where > LX_WINDOW_BYTES - length) return -EFAULT;
+    iobuf_own(io, thread->window->bytes + where, length);
+    return 0;
 }
 
 void iobuf_own(struct iobuf *io, void *memory, size_t length)
@@ -304,27 +305,38 @@ static size_t iobuf_piece(struct iobuf *io, size_t n, uint8_t **at)
     return n;
 }
 
-size_t iobuf_put(struct iobuf *io, const void *from, size_t n)
+size_t iobuf_move(struct iobuf *to, struct iobuf *from)
 {
-    const uint8_t *source = from;
-    uint8_t *at;
-    n = EXO_MIN(n, io->left);
+    size_t n = EXO_MIN(to->left, from->left);
     for (size_t done = 0, step; done < n; done += step) {
-        step = iobuf_piece(io, n - done, &at);
-        memcpy(at, source + done, step);
+        uint8_t *source, *target;
+        size_t room = from->run[from->at].length - from->offset;
+        step = iobuf_piece(to, EXO_MIN(n - done, room), &target);
+        iobuf_piece(from, step, &source);
+        memcpy(target, source, step);
     }
     return n;
 }
 
+/* Nearly always one piece is all. */
+size_t iobuf_put(struct iobuf *io, const void *from, size_t n)
+{
+    uint8_t *at;
+    n = EXO_MIN(n, io->left);
+    if (!n) return 0;
+    size_t step = iobuf_piece(io, n, &at);
+    memcpy(at, from, step);
+    return step == n ? n : step + iobuf_put(io, (const uint8_t *)from + step, n - step);
+}
+
 size_t iobuf_get(struct iobuf *io, void *to, size_t n)
 {
-    uint8_t *target = to, *at;
+    uint8_t *at;
     n = EXO_MIN(n, io->left);
-    for (size_t done = 0, step; done < n; done += step) {
-        step = iobuf_piece(io, n - done, &at);
-        memcpy(target + done, at, step);
-    }
-    return n;
+    if (!n) return 0;
+    size_t step = iobuf_piece(io, n, &at);
+    memcpy(to, at, step);
+    return step == n ? n : step + iobuf_get(io, (uint8_t *)to + step, n - step);
 }
 
 size_t iobuf_zero(struct iobuf *io, size_t n)

@@ -19,6 +19,7 @@
 #include <asm/poll.h>
 
 #define PIPE_PAGE 4096u
+#define HAND_LOOK 4u /* waiters that a write looks at */
 /* A thread that waits to open a fifo. */
 struct opener {
     struct opener *next;
@@ -91,17 +92,37 @@ static bool pipe_pages(struct pipe *pipe, uint32_t n)
            pipe_page(pipe, last / PIPE_PAGE % LX_PIPE_PAGES);
 }
 
+/* To somebody who waits in read and gets it where he wants it: one copy instead of two. Not
+ * where other threads of his process could have changed meanwhile what lies in his frames. */
+static size_t pipe_hand(struct pipe *pipe, struct iobuf *io)
+{
+    unsigned looked = 0;
+    struct iobuf to;
+    for (struct waiter *w = pipe->readable->first; w && looked < HAND_LOOK; w = w->next, looked++) {
+        struct thread *t = w->thread;
+        if (t->reading != pipe->readable) continue;
+        if (!(t->reading_where & LX_INLINE) && t->process->thread_count != 1) continue;
+        if (iobuf_from(&to, t, t->reading_where, t->reading_length, true) < 0) continue;
+        size_t n = iobuf_move(&to, io);
+        t->reading = NULL;
+        __atomic_store_n(&t->window->result, n + 1, __ATOMIC_RELEASE);
+        return n;
+    }
+    return 0;
+}
+
 long pipe_put(struct pipe *pipe, struct iobuf *io)
 {
-    size_t n = io->left, room = pipe_room(pipe);
+    size_t n = io->left, room = pipe_room(pipe), handed = 0;
     if (n == 0) return 0;
     if (pipe->readers == 0) {
         signal_process(thread_current->process, SIGPIPE);
         return -EPIPE;
     }
     if (n <= LX_PIPE_ATOMIC ? room < n : room == 0) return -EAGAIN;
-    n = EXO_MIN(n, room);
-    if (n <= LX_PIPE_ATOMIC && !pipe_pages(pipe, (uint32_t)n)) return -ENOMEM;
+    if (pipe->readable->first && pipe_fill(pipe) == 0) handed = pipe_hand(pipe, io);
+    n = EXO_MIN(n - handed, room);
+    if (n <= LX_PIPE_ATOMIC && n && !pipe_pages(pipe, (uint32_t)n)) n = 0;
     size_t left = n;
     while (left) {
         uint32_t at = pipe->head & (LX_PIPE_BYTES - 1), offset = at & (PIPE_PAGE - 1);
@@ -111,9 +132,9 @@ long pipe_put(struct pipe *pipe, struct iobuf *io)
         pipe->head += (uint32_t)piece;
         left -= piece;
     }
-    if (left == n) return -ENOMEM;
+    if (handed + n == left) return -ENOMEM;
     wake(pipe->readable);
-    return (long)(n - left);
+    return (long)(handed + n - left);
 }
 
 /* ---- files ---- */

@@ -42,7 +42,14 @@ static inline long file_read(struct thread *thread, const uint64_t a[6], uint64_
     long r = iobuf_from(&io, thread, a[1], a[2], true);
     if (r < 0) return r;
     r = file->ops->read(file, &io, pos);
-    return r == -EAGAIN ? file_block(file, thread) : r;
+    if (r != -EAGAIN) return r;
+    r = file_block(file, thread);
+    if (r == -LX_WAIT && !pos && file->ops->queue) {
+        thread->reading = file->ops->queue(file);
+        thread->reading_where = a[1];
+        thread->reading_length = a[2];
+    }
+    return r;
 }
 
 static inline long file_write(struct thread *thread, const uint64_t a[6], uint64_t *pos)

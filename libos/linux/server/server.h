@@ -34,6 +34,8 @@ void iobuf_own(struct iobuf *io, void *memory, size_t length);
  * many it was. iobuf_zero stores zeroes. */
 size_t iobuf_put(struct iobuf *io, const void *from, size_t n);
 size_t iobuf_get(struct iobuf *io, void *to, size_t n);
+/* From one to the other, as much as fits: how many bytes it was. */
+size_t iobuf_move(struct iobuf *to, struct iobuf *from);
 size_t iobuf_zero(struct iobuf *io, size_t n);
 
 /* ---- waiting (wait.c) -----------------------------------------------------------------
@@ -108,6 +110,10 @@ struct thread {
     uint32_t sel, event; /* our capabilities: the thread, its LX_EVENT */
     struct lx_window *window; /* untrusted */
     struct waiter *waiting; /* in these queues */
+    /* In a read that waits: the queue it is in, and the read's buffer (iobuf_from). Who has
+     * something for it can put it there (pipe.c). NULL: not so. */
+    struct waitq *reading;
+    uint64_t reading_where, reading_length;
     uint32_t generation; /* part of its badge */
     bool stopping; /* it waits in LX_OP_STOPPED */
 };

@@ -49,6 +49,7 @@ void wait_end(struct thread *thread)
 {
     struct waiter *w = thread->waiting;
     thread->waiting = NULL;
+    thread->reading = NULL;
     if (fifo_openers) fifo_back(thread);
     while (w) {
         struct waiter *more = w->more;
