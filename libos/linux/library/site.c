@@ -32,25 +32,45 @@ static bool inside(const struct site_text *text, uint64_t va, unsigned n)
     return va >= text->va && va - text->va <= text->length && text->length - (va - text->va) >= n;
 }
 
+/* Where a decoding that begins i bytes before `end` leads: the length of its instruction that
+ * ends there; 0: it meets something unknown, or passes the end. found[k] is that of each
+ * place k before the end that was met, next[k] the place behind it, -1: not met yet. */
+static uint8_t decode_on(const uint8_t *end, unsigned i, int8_t *next, uint8_t *found)
+{
+    unsigned at = i;
+    uint8_t length = 0;
+    while (next[at] < 0) {
+        struct code_insn insn;
+        bool known = code_decode(&insn, end - at, at);
+        next[at] = known ? (int8_t)(at - insn.length) : 0;
+        found[at] = known && insn.length == at ? (uint8_t)at : 0;
+        at = (unsigned)next[at];
+        if (at == 0) break;
+    }
+    for (at = i; at != 0 && length == 0; at = (unsigned)next[at])
+        length = found[at];
+    for (at = i; at != 0 && found[at] != length; at = (unsigned)next[at])
+        found[at] = length; /* shorter for who comes here later */
+    return length;
+}
+
 /* The length of the instruction that ends at va; 0: not certain. */
 static unsigned length_before(const struct site_text *text, uint64_t va)
 {
-    uint8_t last[BACK + 1] = {0};
+    uint8_t found[BACK + 1];
+    int8_t next[BACK + 1];
     unsigned back = va - text->va < BACK ? (unsigned)(va - text->va) : BACK;
-    const uint8_t *end = bytes_at(text, va);
-    for (unsigned i = 1; i <= back; i++) { /* last[i]: of a decoding that begins i before */
-        struct code_insn insn;
-        if (!code_decode(&insn, end - i, i)) continue;
-        last[i] = insn.length == i ? (uint8_t)i : last[i - insn.length];
-    }
-    unsigned found = 0, votes = 0;
-    for (unsigned i = back / 2; i <= back; i++) {
-        if (last[i] == 0) continue; /* it met something unknown, or passes va */
-        if (found != 0 && last[i] != found) return 0;
-        found = last[i];
+    unsigned length = 0, votes = 0;
+    for (unsigned i = 0; i <= back; i++)
+        next[i] = -1;
+    for (unsigned i = back; i >= back / 2 && i > 0; i--) {
+        uint8_t last = decode_on(bytes_at(text, va), i, next, found);
+        if (last == 0) continue;
+        if (length != 0 && last != length) return 0;
+        length = last;
         votes++;
     }
-    return votes >= VOTES ? found : 0;
+    return votes >= VOTES ? length : 0;
 }
 
 static void put32(uint8_t *to, int64_t value)
