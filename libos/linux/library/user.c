@@ -5,11 +5,16 @@
  * a program that has its own memory spoiled by a pointer into the library is not helped. */
 #include "library.h"
 
+#define PAGES_BYTES (1ul << 21) /* that one struct pages says something of */
+
 long user_copy(void *to, const void *from, size_t n);
 long user_write_probe(void *to, uint64_t n);
 long user_copy_string(char *to, const char *from, size_t n);
 
-static bool user_range(uint64_t va, uint64_t n) { return n <= LX_USER_END && va <= LX_USER_END - n; }
+static bool user_range(uint64_t va, uint64_t n)
+{
+    return n <= LX_USER_END && va <= LX_USER_END - n;
+}
 
 long user_get(void *to, uint64_t from, size_t n)
 {
@@ -49,20 +54,47 @@ long user_touch(uint64_t va, uint64_t n, bool write)
     return 0;
 }
 
+/* Along the pages of a buffer. */
+struct pages_walk {
+    uint32_t *entry; /* of the last page, NULL: none */
+    uint64_t block; /* which 2 MiB it is in */
+    struct vma *vma; /* it is in; NULL: not known */
+};
+
+/* What lies on the next page, made usable; NULL: nothing can. */
+static uint32_t *pages_next(struct pages_walk *walk, uint64_t at, bool write)
+{
+    if (walk->entry && at / PAGES_BYTES == walk->block)
+        walk->entry++;
+    else
+        walk->entry = page_entry(at, false);
+    walk->block = at / PAGES_BYTES;
+    if (walk->entry && *walk->entry & (write ? PG_W : PG_FRAME)) {
+        if (write) return walk->entry;
+        if (!walk->vma || at >= walk->vma->end) walk->vma = vma_find(at);
+        if (walk->vma && walk->vma->prot) return walk->entry;
+    }
+    walk->vma = NULL; /* a fault may change them */
+    if (user_touch(at & -PAGE, 1, write) < 0) return NULL;
+    return walk->entry = page_entry(at, false);
+}
+
 /* A page can be copied on write by another thread between this and the server's copy: then
  * the server reads what was there before, or writes where nobody looks any more, as if the
  * two had raced on the data itself. */
 long user_runs(unsigned runs, uint64_t va, uint64_t *length, bool write)
 {
     struct lx_run *run = this_thread()->window->run;
+    struct pages_walk walk = {NULL, 0, NULL};
     uint64_t done = 0, n = *length;
     if (n && !user_range(va, n)) return -EFAULT;
     while (done < n) {
         uint64_t at = va + done;
         uint64_t step = PAGE - at % PAGE;
         if (step > n - done) step = n - done;
-        if (user_touch(at & -PAGE, 1, write) < 0) break;
-        uint64_t physical = (*page_entry(at, false) & PG_FRAME) * PAGE + at % PAGE;
+        uint32_t *entry = pages_next(&walk, at, write);
+        if (!entry) break;
+        uint64_t physical = (*entry & PG_FRAME) * PAGE + at % PAGE;
         if (runs && run[runs - 1].address + run[runs - 1].length == physical) {
             run[runs - 1].length += step;
         } else {
