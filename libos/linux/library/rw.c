@@ -7,40 +7,54 @@
 
 #define FEW 512u /* bytes */
 
-/* As server_wait, without arguments in memory: LEAF_FULL when a signal came instead. */
-static inline long ask(struct thread_state *t, uint64_t op, uint64_t fd, uint64_t n)
+/* The server has replied -LX_WAIT: as server_wait, but LEAF_FULL when a signal came instead. */
+static __attribute__((noinline)) long ask_again(uint64_t op, uint64_t fd, uint64_t n)
 {
+    struct thread_state *t = this_thread();
     for (;;) {
-        t->window->result = 0;
-        long r = server6(op, fd, LX_INLINE, n, 0, 0, 0);
-        if (r != -LX_WAIT) return r;
         if (signals_pending(t)) return wait_over(t, LEAF_FULL);
         event_wait(t, 0);
-        if ((r = wait_result(t)) >= 0) return r;
+        long r = wait_result(t);
+        if (r >= 0) return r;
+        r = server6(op, fd, LX_INLINE, n, 0, 0, 0);
+        if (r != -LX_WAIT) return r;
     }
+}
+
+static inline long ask(uint64_t op, uint64_t fd, uint64_t n)
+{
+    this_thread()->window->result = 0;
+    long r = server6(op, fd, LX_INLINE, n, 0, 0, 0);
+    return r == -LX_WAIT ? ask_again(op, fd, n) : r;
 }
 
 long read_few(uint64_t fd, uint64_t to, uint64_t n)
 {
-    struct thread_state *t = this_thread();
     if (n - 1 >= FEW) return LEAF_FULL;
     if (user_probe(to, n) < 0) return LEAF_FULL; /* nothing is to be lost */
-    long r = ask(t, __NR_read, fd, n);
-    if (r > 0 && user_put(to, t->window->bytes, (size_t)r) < 0) return -EFAULT;
+    long r = ask(__NR_read, fd, n);
+    if (r > 0 && user_put(to, this_thread()->window->bytes, (size_t)r) < 0) return -EFAULT;
     return r;
+}
+
+/* A pipe or terminal took less than it was given. */
+static __attribute__((noinline)) long write_few_rest(uint64_t fd, uint64_t from, uint64_t n)
+{
+    uint64_t done = 0;
+    while (done < n) {
+        if (user_get(this_thread()->window->bytes, from + done, n - done) < 0) break;
+        long r = ask(__NR_write, fd, n - done);
+        if (r <= 0) break;
+        done += (uint64_t)r;
+    }
+    return (long)done;
 }
 
 long write_few(uint64_t fd, uint64_t from, uint64_t n)
 {
-    struct thread_state *t = this_thread();
     if (n - 1 >= FEW) return LEAF_FULL;
-    uint64_t done = 0;
-    while (done < n) {
-        if (user_get(t->window->bytes, from + done, n - done) < 0)
-            return done ? (long)done : -EFAULT;
-        long r = ask(t, __NR_write, fd, n - done);
-        if (r <= 0) return done ? (long)done : r;
-        done += (uint64_t)r;
-    }
-    return (long)done;
+    if (user_get(this_thread()->window->bytes, from, n) < 0) return LEAF_FULL; /* or EBADF */
+    long r = ask(__NR_write, fd, n);
+    return r > 0 && (uint64_t)r < n ? r + write_few_rest(fd, from + (uint64_t)r, n - (uint64_t)r)
+                                    : r;
 }

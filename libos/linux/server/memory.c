@@ -305,20 +305,19 @@ static size_t iobuf_piece(struct iobuf *io, size_t n, uint8_t **at)
     return n;
 }
 
+/* Nearly always one piece is all. */
 size_t iobuf_move(struct iobuf *to, struct iobuf *from)
 {
+    uint8_t *source, *target;
     size_t n = EXO_MIN(to->left, from->left);
-    for (size_t done = 0, step; done < n; done += step) {
-        uint8_t *source, *target;
-        size_t room = from->run[from->at].length - from->offset;
-        step = iobuf_piece(to, EXO_MIN(n - done, room), &target);
-        iobuf_piece(from, step, &source);
-        memcpy(target, source, step);
-    }
-    return n;
+    if (!n) return 0;
+    size_t room = from->run[from->at].length - from->offset;
+    size_t step = iobuf_piece(to, EXO_MIN(n, room), &target);
+    iobuf_piece(from, step, &source);
+    memcpy(target, source, step);
+    return step == n ? n : step + iobuf_move(to, from);
 }
 
-/* Nearly always one piece is all. */
 size_t iobuf_put(struct iobuf *io, const void *from, size_t n)
 {
     uint8_t *at;

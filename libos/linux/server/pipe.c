@@ -121,8 +121,12 @@ long pipe_put(struct pipe *pipe, struct iobuf *io)
     }
     if (n <= LX_PIPE_ATOMIC ? room < n : room == 0) return -EAGAIN;
     if (pipe->readable->first && pipe_fill(pipe) == 0) handed = pipe_hand(pipe, io);
+    if (!io->left) {
+        wake(pipe->readable);
+        return (long)handed;
+    }
     n = EXO_MIN(n - handed, room);
-    if (n <= LX_PIPE_ATOMIC && n && !pipe_pages(pipe, (uint32_t)n)) n = 0;
+    if (n <= LX_PIPE_ATOMIC && !pipe_pages(pipe, (uint32_t)n)) n = 0;
     size_t left = n;
     while (left) {
         uint32_t at = pipe->head & (LX_PIPE_BYTES - 1), offset = at & (PIPE_PAGE - 1);
