@@ -142,9 +142,9 @@ static void tree_cut(struct inode *inode, uint32_t *slot, unsigned level, uint64
     uint64_t span = 1;
     for (unsigned i = 1; i < level; i++)
         span *= LX_PER_INDEX;
-    uint32_t *index = index_of(*slot);
+    uint32_t *index = level ? index_of(*slot) : NULL;
     for (uint64_t i = from / span; level && i < LX_PER_INDEX; i++)
-        tree_cut(inode, &index[i], level - 1, i * span < from ? from - i * span : 0);
+        if (index[i]) tree_cut(inode, &index[i], level - 1, i * span < from ? from - i * span : 0);
     if (from) return;
     frame_free(inode, *slot);
     *slot = 0;
@@ -253,8 +253,15 @@ long file_pages(struct file *file, uint64_t first, unsigned n, uint32_t frames[]
     if (access == O_WRONLY || (write && access != O_RDWR)) return -EACCES;
     uint64_t end = (inode->size + PAGE - 1) / PAGE;
     memset(frames, 0, n * sizeof(*frames));
-    for (unsigned i = 0; i < n && first < end && i < end - first; i++)
-        if (!(frames[i] = frame_make(inode, first + i))) return -ENOMEM;
+    if (first >= end) return (long)n;
+    uint64_t there = EXO_MIN(n, end - first);
+    const uint32_t *slot = NULL;
+    for (uint64_t i = 0; i < there; i++, slot++) {
+        uint64_t place = (first + i - LX_DIRECT) % LX_PER_INDEX; /* in an index page */
+        if (!slot || first + i <= LX_DIRECT || !place) slot = slot_find(inode, first + i, true);
+        frames[i] = slot && *slot ? *slot : frame_make(inode, first + i);
+        if (!frames[i]) return -ENOMEM;
+    }
     return (long)n;
 }
 

@@ -11,7 +11,7 @@
 
 struct entry *entry_buckets[LX_BUCKETS];
 static uint64_t next_inode = 1;
-uint64_t inode_count, entry_count;
+uint64_t inode_count, entry_count, names_changed;
 
 /* ---- names ---- */
 
@@ -162,6 +162,7 @@ static void entry_free(struct entry *entry)
     *(entry->previous ? &entry->previous->next : &directory->dir.first) = entry->next;
     *(entry->next ? &entry->next->previous : &directory->dir.last) = entry->previous;
     inode_modified(directory);
+    names_changed++;
     entry_count--;
     free(entry);
 }
@@ -188,6 +189,7 @@ long entry_move(struct entry *entry, struct inode *directory, const struct name 
 {
     struct inode *inode = entry->inode;
     if (over) {
+        names_changed++;
         inode_unlink(over->inode, over);
         inode_modified(directory);
     } else if (!(over = entry_new(directory, name))) {
@@ -207,6 +209,7 @@ long entry_move(struct entry *entry, struct inode *directory, const struct name 
 void entry_exchange(struct entry *a, struct entry *b)
 {
     struct inode *inode = a->inode;
+    names_changed++;
     a->inode = b->inode;
     b->inode = inode;
     inode->entry = b;

@@ -3,6 +3,7 @@
  * Mounted file systems: a list in the order they were mounted. Each has one reference on
  * its root and one on the directory that it covers. mount(2) makes tmpfs only. */
 #include "mount.h"
+#include "entry.h"
 #include "files.h"
 #include "../../../lib/exo/exo.h"
 #include <linux/mount.h>
@@ -34,6 +35,7 @@ long fs_mount(struct filesystem *fs, struct inode *covered, uint32_t mode)
     if (covered) {
         inode_get(covered);
         covered->mounted = fs->root;
+        names_changed++;
     }
     return 0;
 }
@@ -142,6 +144,7 @@ long call_umount2(struct thread *thread, const uint64_t a[6])
         ;
     *link = fs->next;
     fs->covered->mounted = NULL;
+    names_changed++;
     inode_put(fs->covered);
     fs->covered = NULL;
     fs->detached = true;

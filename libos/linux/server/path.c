@@ -108,13 +108,59 @@ static long walk_long(struct walk *walk, struct inode *directory, bool end, uint
     return walk_last(walk, directory, NULL, NULL, WALK_PARENT);
 }
 
+/* Directories that walks have lately come through: from an inode along a text that ends
+ * with a slash, all of it names of directories, which holds until names_changed. */
+#define RECENT 2
+#define RECENT_WORDS 6
+static struct recent {
+    const struct inode *start;
+    struct inode *directory;
+    uint64_t changed;
+    uint32_t length; /* bytes of the text */
+    uint64_t text[RECENT_WORDS]; /* zeroes behind them */
+} recent[RECENT];
+
+/* The one with whose text the path begins, and then goes on with a name; or NULL. */
+static inline const struct recent *recent_find(const struct inode *start, const char *path)
+{
+    for (const struct recent *r = recent; r < recent + RECENT; r++) {
+        if (r->start != start || r->changed != names_changed) continue;
+        uint32_t i = 0, words = r->length / 8;
+        while (i < words && r->text[i] == word_at(path + 8ul * i))
+            i++;
+        uint64_t mask = (1ul << r->length % 8 * 8) - 1;
+        if (i == words && r->text[i] == (word_at(path + 8ul * i) & mask) && path[r->length] &&
+            path[r->length] != '/')
+            return r;
+    }
+    return NULL;
+}
+
+/* Remembers that the path's first bytes lead to the directory. */
+static void recent_add(const struct inode *start, struct inode *directory, const char *path,
+                       size_t length)
+{
+    static unsigned turn;
+    struct recent *r = &recent[turn++ % RECENT];
+    if (length >= sizeof(r->text)) return;
+    *r = (struct recent){start, directory, names_changed, (uint32_t)length, {0}};
+    memcpy(r->text, path, length);
+}
+
 /* The walk from an inode on; at: the rest of the path. Further rests, behind links that are
  * being followed, are in walk->rest; slash: one of these names had one behind it. */
 static long walk_names(struct walk *walk, struct process *process, struct inode *inode,
                        const char *at, uint32_t flags)
 {
     struct entry *entry;
-    bool slash = false;
+    const struct inode *start = inode;
+    const char *path = at, *known = at; /* where a recent directory has led to */
+    bool slash = false, plain = true; /* only names of directories so far */
+    const struct recent *r = recent_find(inode, at);
+    if (r) {
+        inode = r->directory;
+        known = at += r->length;
+    }
     for (;;) {
         struct name name;
         while (*at == '/')
@@ -136,6 +182,7 @@ static long walk_names(struct walk *walk, struct process *process, struct inode 
         unsigned dots = name_dots(&name);
         if (dots) {
             walk->magic = NULL;
+            plain = false;
             if (dots == 2) inode = walk_up(inode, process->root);
             if (end) return walk_end(walk, inode, dots, false);
             at = rest;
@@ -146,11 +193,16 @@ static long walk_names(struct walk *walk, struct process *process, struct inode 
         if (!found || (end && flags & WALK_PARENT && (slash || !(flags & WALK_FOLLOW))))
             return end ? walk_last(walk, inode, entry, found, flags) : -ENOENT;
         if (inode_is(found, S_IFLNK) && (!end || slash || flags & WALK_FOLLOW)) {
-            long r = walk_link(walk, process, found, &inode, &at, rest);
-            if (r < 0) return r;
+            long error = walk_link(walk, process, found, &inode, &at, rest);
+            if (error < 0) return error;
+            plain = false;
             continue;
         }
-        if (end) return walk_last(walk, inode, entry, found, flags);
+        if (end) {
+            if (plain && at > known) recent_add(start, inode, path, (size_t)(at - path));
+            return walk_last(walk, inode, entry, found, flags);
+        }
+        plain &= entry != NULL;
         inode = found;
         at = rest;
     }
