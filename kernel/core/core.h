@@ -349,8 +349,8 @@ static inline unsigned va_index(uint64_t va, unsigned level)
 /* Is [va, va + bytes) the user's in env e? bytes > 0. Guest-physical addresses end at
  * EXO_VA_END. */
 bool va_user(frame_t e, uint64_t va, uint64_t bytes);
-/* The first present entry of table t from `from` on, below `end`, or `end`. */
-unsigned table_next(frame_t t, unsigned from, unsigned end);
+/* The first present entry of table t from i on, below `end`, or `end`. */
+unsigned table_next(frame_t t, unsigned i, unsigned end);
 /* Env lock held: the table that holds va's leaf, and its level; of a 4 KiB page. */
 long leaf_any(frame_t env, uint64_t va, frame_t *out, unsigned *level);
 long leaf_find(frame_t env, uint64_t va, frame_t *out);

@@ -554,14 +554,20 @@ long sys_pt_make(uint64_t env, uint64_t va, uint64_t level, uint64_t sel, uint64
     return r;
 }
 
-unsigned table_next(frame_t t, unsigned from, unsigned end)
+unsigned table_next(frame_t t, unsigned i, unsigned end)
 {
-    unsigned i = from;
-    /*@ loop invariant from <= i <= end;
-        loop invariant \forall integer j; from <= j < i ==> !p_present(tables[t].e[j]);
+    const uint64_t *e = tables[t].e;
+    /*@ loop invariant \at(i, Pre) <= i <= end;
+        loop invariant \forall integer j; \at(i, Pre) <= j < i ==> !p_present(tables[t].e[j]);
         loop assigns i;
         loop variant end - i; */
-    while (i < end && (tables[t].e[i] & PTE_P) == 0)
+    while (i + 4 <= end && ((e[i] | e[i + 1] | e[i + 2] | e[i + 3]) & PTE_P) == 0)
+        i += 4;
+    /*@ loop invariant \at(i, Pre) <= i <= end;
+        loop invariant \forall integer j; \at(i, Pre) <= j < i ==> !p_present(tables[t].e[j]);
+        loop assigns i;
+        loop variant end - i; */
+    while (i < end && (e[i] & PTE_P) == 0)
         i++;
     return i;
 }

@@ -60,9 +60,9 @@ static void leaf_sweep(frame_t e, frame_t t, uint64_t va, bool all)
             the_cpu.pend[k].env == e && the_cpu.pend[k].level == 1;
         loop assigns i, tables[t].e[0 .. 511], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
         loop variant 512 - i; */
-    for (unsigned i = 0; i < 512; i++) {
+    for (unsigned i = table_next(t, 0, 512); i < 512; i = table_next(t, i + 1, 512)) {
         uint64_t *entry = &tables[t].e[i];
-        if ((*entry & PTE_P) != 0 && (all || sel_dying(e, pte_sel(pte_format(e), *entry))))
+        if (all || sel_dying(e, pte_sel(pte_format(e), *entry)))
             pend_add(e, va + ((uint64_t)i << 12), entry_swap(entry, 0), 1);
     }
 }
@@ -152,10 +152,8 @@ static bool drain_step(frame_t e, frame_t top, unsigned level)
         at = i;
         t = pte_frame(tables[t].e[i]);
     }
-    if (table_next(t, 0, 512) != 512) {
-        leaf_sweep(e, t, PEND_ANYWHERE, true);
-        return false;
-    }
+    leaf_sweep(e, t, PEND_ANYWHERE, true);
+    if (this_cpu()->pend_count != 0) return false;
     /*@ assert bottom: table_empty(t, 1); */
     if (above == 0) return true;
     entry_take(e, above, at, 1 | PEND_TABLE);

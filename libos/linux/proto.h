@@ -32,14 +32,18 @@
  * 1 GiB block: one page directory. */
 #define LX_BLOCK 0x7fffc0000000ul
 #define LX_PIE_VA (LX_BLOCK + 0x1000000) /* where position-independent programs go */
-#define LX_STACK_TOP 0x7ffff0000000ul /* exclusive */
+#define LX_STACK_TOP LX_LIB_VA /* exclusive */
 #define LX_STACK_MAX (8ul << 20)
 #define LX_MMAP_TOP (LX_STACK_TOP - LX_STACK_MAX - (1ul << 20)) /* downward from here */
-#define LX_STAGE_VA 0x7ffff6000000ul /* a new program's stack while it is made */
-#define LX_STAGE_PAGES 256
-#define LX_USER_END 0x7ffff6000000ul /* what a program may map ends here */
-/* One page table from here: image, threads, data. */
-#define LX_LIB_VA 0x7ffff8000000ul /* the library's image: text, read-only data */
+#define LX_USER_END LX_STACK_TOP /* what a program may map ends here */
+/* A new program's stack while it is made: where the old one is not that deep (no page table
+ * more), or elsewhere. */
+#define LX_STAGE_NEAR 0x7ffff8000000ul
+#define LX_STAGE_NEAR_PAGES 64
+#define LX_STAGE_FAR 0x7ffff8200000ul
+#define LX_STAGE_FAR_PAGES 512
+/* One page table maps from LX_STAGE_NEAR: the top of the stack, image, threads, data. */
+#define LX_LIB_VA 0x7ffff8080000ul /* the library's image: text, read-only data (library.ld) */
 #define LX_LIB_PAGES 63
 #define LX_LIB_START LX_LIB_VA /* where threads begin */
 #define LX_LIB_UPCALL (LX_LIB_VA + 16) /* where upcalls go */
@@ -52,7 +56,7 @@
 #define LX_STACK_PAGES 4 /* of both */
 #define LX_THREADS 24 /* threads of a process */
 #define LX_DATA_VA (LX_LIB_VA + 0x100000) /* the library's data: struct lx first */
-#define LX_DATA_PAGES 256
+#define LX_DATA_PAGES 128
 #define LX_DATA_CHUNK 16 /* pages it grows by */
 /* Frames of a process's private block: window and stacks of its first thread, data. */
 #define LX_PRIVATE_WINDOW 0

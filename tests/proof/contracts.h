@@ -367,12 +367,12 @@ bool va_user(frame_t e, uint64_t va, uint64_t bytes);
             the_cpu.pend[\old(the_cpu.pend_count)].level == level; */
 void pend_add(frame_t env, uint64_t va, uint64_t entry, unsigned level);
 
-/*@ requires t < nframes && machine && from <= end <= 512;
+/*@ requires t < nframes && machine && i <= end <= 512;
     assigns \nothing;
-    ensures from <= \result <= end;
-    ensures \forall integer i; from <= i < \result ==> !p_present(tables[t].e[i]);
+    ensures i <= \result <= end;
+    ensures \forall integer j; i <= j < \result ==> !p_present(tables[t].e[j]);
     ensures \result < end ==> p_present(tables[t].e[\result]); */
-unsigned table_next(frame_t t, unsigned from, unsigned end);
+unsigned table_next(frame_t t, unsigned i, unsigned end);
 
 /* ---- bind.c ---- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Starting programs: static ELF files, position-independent too, and scripts. The new stack is
- * made at LX_STAGE_VA while the old program still lies there; then the old one goes, the
+ * made on a stage (proto.h) while the old program still lies there; then the old one goes, the
  * stack moves to its place and the segments become areas of memory.
  * System V ABI, AMD64 supplement, 3.4; Linux' elf(5), execve(2). */
 #include "library.h"
@@ -14,8 +14,6 @@
 #define FXSAVE_MXCSR 24 /* Intel SDM vol. 1, table 10-2 */
 #define SP_OFFSET 3072 /* of the stage: what the program pushes first lies in its page too */
 #define AUX_PAIRS 20
-#define STAGE_END (LX_STAGE_VA + (LX_STAGE_PAGES - 2) * PAGE)
-#define HEADER_VA (STAGE_END + PAGE) /* the file's first page */
 
 struct exec {
     char path[LX_PATH_MAX];
@@ -28,7 +26,9 @@ struct exec {
     uint64_t argc, envc; /* of the two arrays */
     int handle;
     uint64_t size;
-    uint64_t pages; /* of the stage */
+    uint64_t stage, stage_end; /* where the new stack is made */
+    uint64_t header; /* where the file's first page lies, behind the stage */
+    uint64_t pages; /* of the stage, so far */
     uint64_t at; /* next free byte of it */
     uint64_t sp; /* final */
     uint64_t entry, phdr, phnum, bias, brk;
@@ -49,19 +49,36 @@ static long array_count(const struct exec *x, uint64_t array, uint64_t *count)
     for (*count = 0;; ++*count) {
         if (word_get(x, array, *count, &word) < 0) return -EFAULT;
         if (!word) return 0;
-        if (*count * 8 > LX_STAGE_PAGES * PAGE / 2) return -E2BIG;
+        if (*count * 8 > LX_STAGE_FAR_PAGES * PAGE / 2) return -E2BIG;
     }
 }
 
 /* ---- the stage ------------------------------------------------------------------------- */
 
+static void stage_choose(struct exec *x, bool far)
+{
+    x->stage = far ? LX_STAGE_FAR : LX_STAGE_NEAR;
+    x->stage_end = x->stage + ((far ? LX_STAGE_FAR_PAGES : LX_STAGE_NEAR_PAGES) - 2) * PAGE;
+    x->header = x->stage_end + PAGE;
+}
+
+/* The near one is free unless the old stack has grown there. */
+static bool stage_free(void)
+{
+    for (uint32_t i = 0; i < lx.vmas; i++)
+        if (lx.vma[i].end > LX_STAGE_NEAR &&
+            lx.vma[i].start < LX_STAGE_NEAR + LX_STAGE_NEAR_PAGES * PAGE)
+            return false;
+    return true;
+}
+
 static long stage_room(struct exec *x, uint64_t end)
 {
-    while (LX_STAGE_VA + x->pages * PAGE < end) {
-        uint64_t va = LX_STAGE_VA + x->pages * PAGE;
-        uint32_t frame = end > STAGE_END ? 0 : frame_alloc();
-        if (!frame) return end > STAGE_END ? -E2BIG : -ENOMEM;
-        if (page_map(va, frame, EXO_R | EXO_W) < 0) return -ENOMEM;
+    if (end > x->stage_end) return -E2BIG;
+    while (x->stage + x->pages * PAGE < end) {
+        uint64_t va = x->stage + x->pages * PAGE;
+        uint32_t frame = frame_alloc();
+        if (!frame || page_map(va, frame, EXO_R | EXO_W) < 0) return -ENOMEM;
         memset((void *)va, 0, PAGE);
         page_note(va, frame | PG_W);
         x->pages++;
@@ -71,7 +88,7 @@ static long stage_room(struct exec *x, uint64_t end)
 
 static void stage_drop(struct exec *x)
 {
-    pages_drop(LX_STAGE_VA, LX_STAGE_VA + x->pages * PAGE);
+    pages_drop(x->stage, x->stage + x->pages * PAGE);
     x->pages = 0;
 }
 
@@ -106,11 +123,11 @@ static void file_close(struct exec *x)
 {
     if (x->handle >= 0) server(LX_OP_UNMAP, (uint64_t)x->handle, 0, 0);
     x->handle = -1;
-    if (page_entry(HEADER_VA, false) && *page_entry(HEADER_VA, false))
-        pages_drop(HEADER_VA, HEADER_VA + PAGE);
+    if (page_entry(x->header, false) && *page_entry(x->header, false))
+        pages_drop(x->header, x->header + PAGE);
 }
 
-/* Opens a file to be executed; its first page lies at HEADER_VA then. */
+/* Opens a file to be executed; its first page lies at x->header then. */
 static long file_open(struct exec *x, const char *name)
 {
     struct lx_window *window = this_thread()->window;
@@ -124,8 +141,8 @@ static long file_open(struct exec *x, const char *name)
     r = server(LX_OP_PAGES, (uint64_t)x->handle, 0, 1);
     if (r == 1) memcpy(&frame, window->bytes, sizeof(frame));
     if (!frame) return -ENOEXEC;
-    page_note(HEADER_VA, frame | PG_FILE);
-    return page_map(HEADER_VA, frame | PG_FILE, EXO_R);
+    page_note(x->header, frame | PG_FILE);
+    return page_map(x->header, frame | PG_FILE, EXO_R);
 }
 
 static char *skip_blanks(char *at)
@@ -139,7 +156,7 @@ static char *skip_blanks(char *at)
 static long script_open(struct exec *x)
 {
     uint64_t n = x->size < sizeof(x->script) - 1 ? x->size : sizeof(x->script) - 1;
-    memcpy(x->script, (const char *)HEADER_VA, n);
+    memcpy(x->script, (const char *)x->header, n);
     x->script[n] = 0;
     char *end = x->script;
     while (*end && *end != '\n')
@@ -162,20 +179,20 @@ static long script_open(struct exec *x)
 
 static const Elf64_Phdr *headers(const struct exec *x)
 {
-    const Elf64_Ehdr *h = (const Elf64_Ehdr *)HEADER_VA;
+    const Elf64_Ehdr *h = (const Elf64_Ehdr *)x->header;
     static const unsigned char ident[] = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB};
     if (x->size < sizeof(*h) || memcmp(h->e_ident, ident, sizeof(ident)) ||
         h->e_machine != EM_X86_64 || (h->e_type != ET_EXEC && h->e_type != ET_DYN) ||
         h->e_phentsize != sizeof(Elf64_Phdr) || h->e_phoff % 8 || h->e_phoff >= PAGE ||
         h->e_phnum > (PAGE - h->e_phoff) / sizeof(Elf64_Phdr))
         return NULL;
-    return (const Elf64_Phdr *)(HEADER_VA + h->e_phoff);
+    return (const Elf64_Phdr *)(x->header + h->e_phoff);
 }
 
 /* Checks the segments before anything of the old program goes. */
 static long elf_check(struct exec *x)
 {
-    const Elf64_Ehdr *h = (const Elf64_Ehdr *)HEADER_VA;
+    const Elf64_Ehdr *h = (const Elf64_Ehdr *)x->header;
     const Elf64_Phdr *p = headers(x);
     if (!p) return -ENOEXEC;
     x->bias = h->e_type == ET_DYN ? LX_PIE_VA : 0;
@@ -244,7 +261,7 @@ static bool segment_load(struct exec *x, const Elf64_Phdr *p)
 
 static uint64_t final_va(const struct exec *x, uint64_t stage)
 {
-    return stage - LX_STAGE_VA + LX_STACK_TOP - x->pages * PAGE;
+    return stage - x->stage + LX_STACK_TOP - x->pages * PAGE;
 }
 
 static void random_bytes(uint64_t *to, unsigned n)
@@ -322,7 +339,7 @@ static long stack_make(struct exec *x)
     if (!x->argc && !x->prefixes) return -EINVAL;
     uint64_t args = x->argc + (x->prefixes ? x->prefixes + (x->argc ? 0 : 1) : 0);
     uint64_t count = 1 + args + 1 + x->envc + 1 + 2 * AUX_PAIRS;
-    uint64_t *words = (uint64_t *)(LX_STAGE_VA + SP_OFFSET);
+    uint64_t *words = (uint64_t *)(x->stage + SP_OFFSET);
     x->at = ((uint64_t)(words + count) + 15) & -16ul;
     if ((r = stage_room(x, x->at + 16)) < 0) return r;
     uint64_t random = x->at;
@@ -370,14 +387,13 @@ static bool stack_place(struct exec *x)
                       .flags = MAP_PRIVATE | MAP_ANONYMOUS | VMA_STACK,
                       .handle = -1};
     for (uint64_t i = 0; i < x->pages; i++) {
-        uint64_t va = LX_STAGE_VA + i * PAGE;
+        uint64_t va = x->stage + i * PAGE;
         uint32_t entry = *page_entry(va, false);
+        page_unmap(va);
         page_note(va, 0);
         if (page_map(base + i * PAGE, entry, EXO_R | EXO_W) < 0) return false;
         page_note(base + i * PAGE, entry);
     }
-    while (exo_page_unbind(EXO_SELF, LX_STAGE_VA, x->pages) == -EXO_E_AGAIN)
-        ;
     x->pages = 0;
     return vma_add(&vma) == 0;
 }
@@ -409,7 +425,7 @@ static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
     const Elf64_Phdr *p = headers(x);
     for (unsigned i = 0; p && i < x->phnum; i++)
         if (p[i].p_type == PT_LOAD && p[i].p_memsz && !segment_load(x, &p[i])) return false;
-    pages_drop(HEADER_VA, HEADER_VA + PAGE);
+    pages_drop(x->header, x->header + PAGE);
     lx.brk_start = lx.brk = x->brk;
     exec_tell(x);
     signals_reset(t);
@@ -422,14 +438,30 @@ static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
     return true;
 }
 
+/* To the larger stage, with the file's first page. */
+static long stage_move(struct exec *x)
+{
+    uint32_t entry = *page_entry(x->header, false);
+    pages_drop(x->header, x->header + PAGE);
+    stage_choose(x, true);
+    page_note(x->header, entry);
+    return page_map(x->header, entry, EXO_R);
+}
+
 static long exec(struct exec *x, struct thread_state *t, struct regs *r)
 {
     x->handle = -1;
+    stage_choose(x, !stage_free());
     long error = file_open(x, x->path);
-    if (error == 0 && x->size > 2 && !memcmp((const void *)HEADER_VA, "#!", 2))
+    if (error == 0 && x->size > 2 && !memcmp((const void *)x->header, "#!", 2))
         error = script_open(x);
     if (error == 0) error = elf_check(x);
     if (error == 0) error = stack_make(x);
+    if (error == -E2BIG && x->stage == LX_STAGE_NEAR) {
+        stage_drop(x);
+        error = stage_move(x);
+        if (error == 0) error = stack_make(x);
+    }
     if (error < 0) {
         stage_drop(x);
         file_close(x);

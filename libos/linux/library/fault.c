@@ -9,7 +9,7 @@
 #define FAULT_PRESENT 1 /* error code, Intel SDM vol. 3, 4.7 */
 #define FAULT_WRITE 2
 #define FAULT_FETCH 16
-#define AROUND 16 /* pages of a file that are bound at once */
+#define AROUND 4 /* pages that are bound at once */
 
 /* The area that the stack's growth to va would be part of. */
 static struct vma *stack_grow(uint64_t va)
@@ -47,55 +47,66 @@ static int fault_zero(struct vma *vma, uint64_t va)
     return 0;
 }
 
-/* Pages of the file around va that nothing lies on yet: noted, and bound where that takes one
- * call. */
+/* The neighbours of va that are bound with it: within its area and 2 MiB. */
+static uint64_t around(const struct vma *vma, uint64_t va, uint64_t *first)
+{
+    uint64_t end = (va & -(AROUND * PAGE)) + AROUND * PAGE;
+    *first = va & -(AROUND * PAGE);
+    if (*first < vma->start) *first = vma->start;
+    return end > vma->end ? vma->end : end;
+}
+
+/* Binds pages [i, end) of a block, as long as they are what an extent or a file has in a row, and
+ * nothing is bound there: how many. */
+static unsigned run_bind(struct pages *p, unsigned i, unsigned end, unsigned rights)
+{
+    uint32_t entry = p->entry[i];
+    unsigned n = 1;
+    while (i + n < end && p->entry[i + n] == entry + n &&
+           !(p->bound[(i + n) / 64] >> (i + n) % 64 & 1))
+        n++;
+    long r = pages_map(p->va + i * PAGE, entry, n, rights);
+    return r < 0 ? n : (unsigned)r;
+}
+
+static int around_bind(const struct vma *vma, uint64_t va)
+{
+    uint64_t first, end = around(vma, va, &first);
+    struct pages *p = pages_at(va, false);
+    unsigned at = va >> 12 & 511, stop = at + (unsigned)((end - va) / PAGE);
+    for (unsigned i = at - (unsigned)((va - first) / PAGE); i < stop;) {
+        bool bound = p->bound[i / 64] >> i % 64 & 1;
+        i += p->entry[i] && !bound && !(p->entry[i] & (PG_W | PG_SHARED))
+                 ? run_bind(p, i, stop, rights_of(vma, false))
+                 : 1;
+    }
+    return p->bound[at / 64] >> at % 64 & 1 ? 0 : SIGBUS;
+}
+
+/* Pages of the file around va that nothing lies on yet are noted, and bound. */
 static int fault_file(struct vma *vma, uint64_t va)
 {
-    uint64_t first = va & -(AROUND * PAGE), end = first + AROUND * PAGE;
-    if (first < vma->start) first = vma->start;
-    if (end > vma->end) end = vma->end;
+    uint64_t first, end = around(vma, va, &first);
     uint32_t frame[AROUND];
     long n =
         server_aside(LX_OP_PAGES, (uint64_t)vma->handle, vma->offset + (first - vma->start) / PAGE,
                      (end - first) / PAGE, frame, sizeof(frame));
-    if (n < 0) return SIGBUS;
-    struct exo_batch *list = upcall_page()->list;
-    unsigned count = 0;
-    for (uint64_t at = first; at < end; at += PAGE) {
-        uint32_t f = frame[(at - first) / PAGE] & PG_FRAME, *entry = page_entry(at, true);
-        if (!entry) return SIGBUS;
-        if (*entry || !f) continue;
-        page_note(at, f | PG_FILE);
-        if (at != va) list[count++] = (struct exo_batch){at, f};
+    struct pages *p = pages_at(va, true);
+    if (n < 0 || !p) return SIGBUS;
+    unsigned i = first >> 12 & 511;
+    for (unsigned k = 0; k < (end - first) / PAGE; k++, i++) {
+        if (p->entry[i] || !(frame[k] & PG_FRAME)) continue;
+        p->entry[i] = (frame[k] & PG_FRAME) | PG_FILE;
+        p->used[i / 64] |= 1ul << i % 64;
     }
-    uint32_t *entry = page_entry(va, false);
-    if (!entry || !*entry) return SIGBUS;
-    /* The first one makes the page table; neighbours that fail are bound by their own fault. */
-    if (page_map(va, *entry, rights_of(vma, false)) < 0) return SIGBUS;
-    if (count) exo_page_bind_list(EXO_SELF, count, LX_SEL_FILES, rights_of(vma, false));
-    return 0;
+    return around_bind(vma, va);
 }
 
-/* The first touch of a page that a fork left, and of its neighbours of the same extent. */
+/* The first touch of a page that a fork left, and of its neighbours. */
 static int fault_inherited(struct vma *vma, uint64_t va, uint32_t entry)
 {
-    if (page_map(va, entry, rights_of(vma, entry & (PG_W | PG_SHARED))) < 0) return SIGBUS;
-    if (entry & (PG_W | PG_SHARED)) return 0;
-    struct extent *e = entry & PG_FILE ? NULL : extent_of(entry & PG_FRAME);
-    uint64_t first = va & -(AROUND * PAGE), end = first + AROUND * PAGE;
-    if (first < vma->start) first = vma->start;
-    if (end > vma->end) end = vma->end;
-    struct exo_batch *list = upcall_page()->list;
-    unsigned count = 0;
-    for (uint64_t at = va + PAGE; at < end; at += PAGE) {
-        uint32_t other = *page_entry(at, false);
-        if (!other || (other & ~PG_FRAME) != (entry & ~PG_FRAME)) break;
-        if (e && (other & PG_FRAME) - e->first >= e->count) break;
-        list[count++] = (struct exo_batch){at, other & PG_FRAME};
-    }
-    uint32_t sel = e ? LX_SEL_EXTENT + (uint32_t)(e - lx.extent) : LX_SEL_FILES;
-    if (count) exo_page_bind_list(EXO_SELF, count, sel, rights_of(vma, false));
-    return 0;
+    if (!(entry & (PG_W | PG_SHARED))) return around_bind(vma, va);
+    return page_map(va, entry, rights_of(vma, true)) < 0 ? SIGBUS : 0;
 }
 
 /* May the frame be written where it is? */

@@ -25,16 +25,13 @@ static long fork_common(struct thread_state *t, struct regs *r, bool vfork, uint
     lx.fork_altstack = t->altstack;
     __asm__ volatile("rdfsbase %0" : "=r"(lx.fork_fs));
     __asm__ volatile("xsave %0" : "+m"(lx.fork_fpu) : "a"(~0u), "d"(~0u));
-    if (!vfork) {
-        extents_trim();
-        pages_protect();
-    }
+    if (!vfork) pages_protect();
     if (!vfork && lent) lent_inherit();
     lx.vfork_child = vfork;
     uint64_t keep[LX_EXTENTS / 64];
     extents_inherited(keep);
-    long pid = server6(LX_OP_FORK, vfork ? LX_FORK_VFORK : 0, lx.data_used, (uint64_t)signal, keep[0],
-                       keep[1], 0);
+    long pid = server6(LX_OP_FORK, vfork ? LX_FORK_VFORK : 0, lx.data_used, (uint64_t)signal,
+                       keep[0], keep[1], 0);
     lx.vfork_child = lent;
     return pid;
 }

@@ -90,6 +90,7 @@ struct pages { /* of 2 MiB of address space */
     struct pages *next; /* of the same bucket */
     uint64_t used[8]; /* entries that are not 0, a bit each */
     uint64_t writable[8]; /* private ones that are bound writable */
+    uint64_t bound[8]; /* those that a page table has */
     uint32_t entry[512];
 };
 
@@ -218,11 +219,21 @@ struct vma *vma_find(uint64_t va); /* that contains va, or NULL */
 /* A frame of our own, contents unknown; 0: none to be had. */
 uint32_t frame_alloc(void);
 void frame_free(uint32_t frame);
+/* The 2 MiB around va; NULL: nothing lies there (make: no memory). */
+struct pages *pages_at(uint64_t va, bool make);
 /* What lies on the page; NULL: its block has no entries. make: makes the block (NULL: no
  * memory). */
 uint32_t *page_entry(uint64_t va, bool make);
 void page_note(uint64_t va, uint32_t entry); /* sets it */
-/* Binds what an entry says at va; page tables are made as needed. 0 or -ENOMEM. */
+/* Binds n consecutive frames, of which the first is the entry's, at va, all in one 2 MiB where
+ * something was noted; page tables are made as needed, what was bound there goes. Pages
+ * bound, from the first on, or -ENOMEM. */
+long pages_map(uint64_t va, uint32_t entry, unsigned n, unsigned rights);
+/* Takes the binding of a page away; what lies there stays. */
+void page_unmap(uint64_t va);
+/* Nothing is bound (a child begins). */
+void pages_unbound(void);
+/* Binds what an entry says at va: 0 or -ENOMEM. */
 long page_map(uint64_t va, uint32_t entry, unsigned rights);
 /* The extent of a frame, NULL: of none. */
 struct extent *extent_of(uint32_t frame);
@@ -237,8 +248,6 @@ void extents_inherited(uint64_t keep[LX_EXTENTS / 64]);
 void pages_drop(uint64_t va, uint64_t end);
 /* Takes the right to write private pages away (before a fork). */
 void pages_protect(void);
-/* Gives extents back of which nothing is used: before a fork, which would share them. */
-void extents_trim(void);
 /* vmas: makes one (joined with a like neighbour); cuts one at an address; takes a range out. */
 long vma_add(const struct vma *vma);
 long vma_cut(uint64_t va);

@@ -94,19 +94,6 @@ uint32_t frame_alloc(void)
     return frame_of(EXTENT_OWN, LX_FOR_MEMORY, (uint32_t)grow);
 }
 
-void extents_trim(void)
-{
-    for (uint32_t i = 0; i < lx.extents; i++) {
-        struct extent *e = &lx.extent[i];
-        if (!extent_usable(e, EXTENT_OWN) || e->free != e->count) continue;
-        if (server(LX_OP_GIVE, i, 0, 0) < 0) continue;
-        lx.owned -= e->count;
-        e->own = EXTENT_NONE;
-    }
-    while (lx.extents && !lx.extent[lx.extents - 1].own)
-        lx.extents--;
-}
-
 void frame_free(uint32_t frame)
 {
     struct extent *e = extent_of(frame);
@@ -168,54 +155,37 @@ static long tables_make(uint64_t va)
     return 0;
 }
 
-long page_map(uint64_t va, uint32_t entry, unsigned rights)
-{
-    uint32_t sel = frame_selector(entry);
-    if (!sel) return -ENOMEM;
-    for (;;) {
-        long r = exo_page_bind(EXO_SELF, va, 1, sel, entry & PG_FRAME, rights);
-        if (r == 1) return 0;
-        if (r == -EXO_E_AGAIN) continue;
-        if (r == -EXO_E_BOUND)
-            r = exo_page_unbind(EXO_SELF, va, 1) < 0 ? -ENOMEM : 0;
-        else if (r == -EXO_E_NOPT)
-            r = tables_make(va);
-        if (r < 0) return -ENOMEM;
-    }
-}
-
 /* ---- what lies where -------------------------------------------------------------------------- */
 
 #define BLOCK_BITS 21
 
-static struct pages *block_find(uint64_t va)
+struct pages *pages_at(uint64_t va, bool make)
 {
     uint64_t base = va >> BLOCK_BITS << BLOCK_BITS;
-    if (lx.pages_last && lx.pages_last->va == base) return lx.pages_last;
-    for (struct pages *p = lx.pages[va >> BLOCK_BITS & 63]; p; p = p->next)
+    struct pages *p = lx.pages_last;
+    if (p && p->va == base) return p;
+    for (p = lx.pages[va >> BLOCK_BITS & 63]; p; p = p->next)
         if (p->va == base) return lx.pages_last = p;
-    return NULL;
+    if (!make) return NULL;
+    p = data_alloc(sizeof(*p));
+    if (!p) return NULL;
+    memset(p, 0, sizeof(*p));
+    p->va = base;
+    p->next = lx.pages[va >> BLOCK_BITS & 63];
+    lx.pages[va >> BLOCK_BITS & 63] = p;
+    return lx.pages_last = p;
 }
 
 uint32_t *page_entry(uint64_t va, bool make)
 {
-    struct pages *p = block_find(va);
-    if (!p && make) {
-        p = data_alloc(sizeof(*p));
-        if (!p) return NULL;
-        memset(p, 0, sizeof(*p));
-        p->va = va >> BLOCK_BITS << BLOCK_BITS;
-        p->next = lx.pages[va >> BLOCK_BITS & 63];
-        lx.pages[va >> BLOCK_BITS & 63] = p;
-        lx.pages_last = p;
-    }
+    struct pages *p = pages_at(va, make);
     return p ? &p->entry[va >> 12 & 511] : NULL;
 }
 
 void page_note(uint64_t va, uint32_t entry)
 {
-    if (!page_entry(va, entry != 0)) return;
-    struct pages *p = lx.pages_last;
+    struct pages *p = pages_at(va, entry != 0);
+    if (!p) return;
     unsigned i = va >> 12 & 511;
     uint64_t bit = 1ul << i % 64;
     p->entry[i] = entry;
@@ -226,11 +196,85 @@ void page_note(uint64_t va, uint32_t entry)
         p->writable[i / 64] &= ~bit;
 }
 
+/* Bits [first, first + n) of one word at a time. */
+static uint64_t word_mask(unsigned word, unsigned first, unsigned n)
+{
+    unsigned low = word * 64 > first ? 0 : first - word * 64;
+    unsigned end = first + n - word * 64;
+    return (end >= 64 ? ~0ul : (1ul << end) - 1) & ~0ul << low;
+}
+
+static void bound_set(struct pages *p, unsigned first, unsigned n)
+{
+    for (unsigned w = first / 64; w <= (first + n - 1) / 64; w++)
+        p->bound[w] |= word_mask(w, first, n);
+}
+
+/* Unbinds those pages of [first, first + n) that are bound, a run at a time. */
+static void unbind(struct pages *p, unsigned first, unsigned n)
+{
+    for (unsigned w = first / 64; w <= (first + n - 1) / 64; w++) {
+        uint64_t mask = p->bound[w] & word_mask(w, first, n);
+        p->bound[w] &= ~mask;
+        while (mask) {
+            unsigned low = (unsigned)__builtin_ctzl(mask);
+            uint64_t rest = ~(mask >> low);
+            unsigned run = rest ? (unsigned)__builtin_ctzl(rest) : 64;
+            if (run > 64 - low) run = 64 - low;
+            mask &= run == 64 ? 0 : ~(((1ul << run) - 1) << low);
+            uint64_t va = p->va + (w * 64ul + low) * PAGE;
+            for (long r, left = run; left > 0; left -= r, va += (uint64_t)r * PAGE) {
+                r = exo_page_unbind(EXO_SELF, va, (uint64_t)left);
+                if (r == -EXO_E_AGAIN)
+                    r = 0;
+                else if (r <= 0)
+                    r = 1; /* the program undid it with calls of its own */
+            }
+        }
+    }
+}
+
+void page_unmap(uint64_t va)
+{
+    struct pages *p = pages_at(va, false);
+    if (p) unbind(p, va >> 12 & 511, 1);
+}
+
+void pages_unbound(void)
+{
+    for (unsigned b = 0; b < 64; b++)
+        for (struct pages *p = lx.pages[b]; p; p = p->next)
+            memset(p->bound, 0, sizeof(p->bound));
+}
+
+long pages_map(uint64_t va, uint32_t entry, unsigned n, unsigned rights)
+{
+    uint32_t sel = frame_selector(entry);
+    struct pages *p = pages_at(va, true);
+    if (!sel || !p) return -ENOMEM;
+    unsigned i = va >> 12 & 511;
+    unbind(p, i, n);
+    for (;;) {
+        long r = exo_page_bind(EXO_SELF, va, n, sel, entry & PG_FRAME, rights);
+        if (r > 0) {
+            bound_set(p, i, (unsigned)r);
+            return r;
+        }
+        if (r == -EXO_E_AGAIN) continue;
+        if (r != -EXO_E_NOPT || tables_make(va) < 0) return -ENOMEM;
+    }
+}
+
+long page_map(uint64_t va, uint32_t entry, unsigned rights)
+{
+    return pages_map(va, entry, 1, rights) < 0 ? -ENOMEM : 0;
+}
+
 /* The next page at or after va, below end, that has something; end: none. */
 uint64_t page_next(uint64_t va, uint64_t end)
 {
     while (va < end) {
-        struct pages *p = block_find(va);
+        struct pages *p = pages_at(va, false);
         unsigned i = va >> 12 & 511;
         if (p) {
             uint64_t word = p->used[i / 64] >> i % 64;
@@ -246,33 +290,52 @@ uint64_t page_next(uint64_t va, uint64_t end)
     return end;
 }
 
-static void unbind(uint64_t va, uint64_t end)
+/* Everything on pages [first, first + n) of a block goes. */
+static void block_drop(struct pages *p, unsigned first, unsigned n)
 {
-    while (va < end) {
-        uint64_t n = (end - va) / PAGE;
-        long r = exo_page_unbind(EXO_SELF, va, n < EXO_RANGE_MAX ? n : EXO_RANGE_MAX);
-        if (r == -EXO_E_AGAIN) continue;
-        if (r == -EXO_E_NOPT)
-            va = (va >> BLOCK_BITS << BLOCK_BITS) + (1ul << BLOCK_BITS);
-        else
-            va += (r <= 0 ? 1 : (uint64_t)r) * PAGE;
+    unbind(p, first, n);
+    for (unsigned w = first / 64; w <= (first + n - 1) / 64; w++) {
+        uint64_t mask = p->used[w] & word_mask(w, first, n);
+        p->used[w] &= ~mask;
+        p->writable[w] &= ~mask;
+        for (; mask; mask &= mask - 1) {
+            uint32_t *entry = &p->entry[w * 64 + (unsigned)__builtin_ctzl(mask)];
+            if (!(*entry & (PG_FILE | PG_SHARED))) frame_free(*entry & PG_FRAME);
+            *entry = 0;
+        }
     }
 }
 
 void pages_drop(uint64_t va, uint64_t end)
 {
-    uint64_t first = page_next(va, end);
-    while (first < end) {
-        uint64_t last = first;
-        do {
-            uint32_t *entry = page_entry(last, false);
-            if (!(*entry & (PG_FILE | PG_SHARED))) frame_free(*entry & PG_FRAME);
-            page_note(last, 0);
-            last += PAGE;
-        } while (page_next(last, end) == last && last < end);
-        unbind(first, last);
-        first = page_next(last, end);
+    while (va < end) {
+        uint64_t next = (va >> BLOCK_BITS << BLOCK_BITS) + (1ul << BLOCK_BITS);
+        uint64_t stop = next < end ? next : end;
+        struct pages *p = pages_at(va, false);
+        if (p) block_drop(p, va >> 12 & 511, (unsigned)((stop - va) / PAGE));
+        va = stop;
     }
+}
+
+/* The bound ones of a word's writable pages lose the right, a run at a time. */
+static void word_protect(struct pages *p, unsigned w)
+{
+    uint64_t mask = p->writable[w] & p->bound[w];
+    while (mask) {
+        unsigned i = (unsigned)__builtin_ctzl(mask);
+        uint64_t rest = ~(mask >> i), va = p->va + (w * 64ul + i) * PAGE;
+        unsigned n = rest ? (unsigned)__builtin_ctzl(rest) : 64;
+        struct vma *vma = vma_find(va);
+        if (n > 64 - i) n = 64 - i;
+        if (vma && n > (vma->end - va) / PAGE) n = (unsigned)((vma->end - va) / PAGE);
+        while (exo_page_protect(EXO_SELF, va, n,
+                                EXO_R | (vma && vma->prot & PROT_EXEC ? EXO_X : 0)) == -EXO_E_AGAIN)
+            ;
+        mask &= n == 64 ? 0 : ~(((1ul << n) - 1) << i);
+    }
+    for (mask = p->writable[w]; mask; mask &= mask - 1)
+        p->entry[w * 64 + (unsigned)__builtin_ctzl(mask)] &= ~PG_W;
+    p->writable[w] = 0;
 }
 
 void pages_protect(void)
@@ -280,19 +343,7 @@ void pages_protect(void)
     for (unsigned b = 0; b < 64; b++)
         for (struct pages *p = lx.pages[b]; p; p = p->next)
             for (unsigned w = 0; w < 8; w++)
-                while (p->writable[w]) {
-                    unsigned i = (unsigned)__builtin_ctzl(p->writable[w]);
-                    uint64_t run = ~(p->writable[w] >> i);
-                    unsigned n = run ? (unsigned)__builtin_ctzl(run) : 64 - i;
-                    uint64_t va = p->va + (w * 64ul + i) * PAGE;
-                    struct vma *vma = vma_find(va);
-                    unsigned rights = EXO_R | (vma && vma->prot & PROT_EXEC ? EXO_X : 0);
-                    if (vma && n > (vma->end - va) / PAGE) n = (unsigned)((vma->end - va) / PAGE);
-                    exo_page_protect(EXO_SELF, va, n, rights);
-                    for (unsigned k = i; k < i + n; k++)
-                        p->entry[w * 64 + k] &= ~PG_W;
-                    p->writable[w] &= n == 64 ? 0 : ~(((1ul << n) - 1) << i);
-                }
+                if (p->writable[w]) word_protect(p, w);
 }
 
 /* ---- areas ---------------------------------------------------------------------------------------- */

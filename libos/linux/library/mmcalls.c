@@ -86,7 +86,8 @@ long mm_map(uint64_t va, uint64_t length, int prot, int flags, int fd, uint64_t 
                       .flags = (uint32_t)flags & (MAP_TYPE | MAP_ANONYMOUS),
                       .handle = -1,
                       .offset = offset / PAGE};
-    if (!length || offset % PAGE || (type != MAP_PRIVATE && type != MAP_SHARED && type != MAP_SHARED_VALIDATE))
+    if (!length || offset % PAGE ||
+        (type != MAP_PRIVATE && type != MAP_SHARED && type != MAP_SHARED_VALIDATE))
         return -EINVAL;
     if (type == MAP_SHARED_VALIDATE) vma.flags = (vma.flags & ~MAP_TYPE) | MAP_SHARED;
     if (length > LX_USER_END) return -ENOMEM;
@@ -139,11 +140,13 @@ static void protect_pages(const struct vma *vma)
     for (uint64_t va = vma->start; (va = page_next(va, vma->end)) < vma->end; va += PAGE) {
         uint32_t *entry = page_entry(va, false);
         bool writable = *entry & PG_W && vma->prot & PROT_WRITE;
-        long r;
-        do
-            r = vma->prot ? exo_page_protect(EXO_SELF, va, 1, rights | (writable ? EXO_W : 0))
-                          : exo_page_unbind(EXO_SELF, va, 1);
-        while (r == -EXO_E_AGAIN);
+        long r = 0;
+        if (!vma->prot)
+            page_unmap(va);
+        else
+            do
+                r = exo_page_protect(EXO_SELF, va, 1, rights | (writable ? EXO_W : 0));
+            while (r == -EXO_E_AGAIN);
         if (!writable) page_note(va, *entry & ~PG_W);
     }
 }
@@ -190,7 +193,7 @@ static uint64_t brk_set(uint64_t want)
     if (want < lx.brk_start || want >= LX_MMAP_TOP) return lx.brk;
     if (new > old) {
         for (uint32_t i = 0; i < lx.vmas; i++)
-            if (lx.vma[i].start < new && lx.vma[i].end > old) return lx.brk;
+            if (lx.vma[i].start < new &&lx.vma[i].end > old) return lx.brk;
         struct vma vma = {.start = old,
                           .end = new,
                           .prot = PROT_READ | PROT_WRITE,
@@ -226,8 +229,7 @@ static long remap_move(struct vma *old, uint64_t to, uint64_t length)
     for (uint64_t va = start; (va = page_next(va, end)) < end; va += PAGE) {
         uint32_t entry = *page_entry(va, false);
         if (va - start < length) {
-            while (exo_page_unbind(EXO_SELF, va, 1) == -EXO_E_AGAIN)
-                ;
+            page_unmap(va);
             page_note(va, 0);
             page_note(to + (va - start), entry & ~PG_W);
         }

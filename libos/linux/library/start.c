@@ -53,6 +53,7 @@ static void start_fork(struct thread_state *t)
         end += LX_DATA_CHUNK * PAGE;
     lx.data_end = end;
     extents_inherit();
+    pages_unbound();
     process_init(t);
     t->mask = lx.fork_mask;
     t->altstack = lx.fork_altstack;

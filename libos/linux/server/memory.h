@@ -10,7 +10,7 @@
 #include "server.h"
 
 #define LX_HANDLES 64 /* mapped files of a process */
-#define LX_DATA_SELS 16
+#define LX_DATA_SELS (LX_DATA_PAGES / LX_DATA_CHUNK)
 #define LX_OBJECTS_MORE 64
 #define LX_EXTENT_OBJECTS 0xffff /* in process_memory.extent: its frames are in `more` */
 

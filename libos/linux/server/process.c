@@ -15,6 +15,7 @@ struct process processes[LX_PROCESSES];
 static struct process_memory memories[LX_PROCESSES];
 static uint32_t hint; /* no free process below */
 static int last_pid;
+#define LX_PIDS 32768 /* below it */
 
 #define STATUS_EXIT(code) (((code)&0xff) << 8)
 #define STATUS_STOPPED(signal) ((signal) << 8 | 0x7f)
@@ -34,29 +35,33 @@ struct process *process_by_pid(int pid)
     return NULL;
 }
 
-static bool pid_used(int pid)
+/* Numbers in use, of processes (zombies too), their groups and sessions, and threads. */
+static void pids_used(uint64_t used[LX_PIDS / 64])
 {
-    for (unsigned i = 0; i < LX_PROCESSES; i++)
-        if (processes[i].state != PROCESS_FREE &&
-            (processes[i].pid == pid || processes[i].pgid == pid || processes[i].sid == pid))
-            return true;
+    memset(used, 0, LX_PIDS / 8);
+    for (unsigned i = 0; i < LX_PROCESSES; i++) {
+        const struct process *p = &processes[i];
+        const int pid[3] = {p->pid, p->pgid, p->sid};
+        for (unsigned k = 0; p->state != PROCESS_FREE && k < 3; k++)
+            used[pid[k] / 64] |= 1ul << pid[k] % 64;
+    }
     for (unsigned i = 0; i < LX_ALL_THREADS; i++)
-        if (threads[i].process && threads[i].tid == pid) return true;
-    return false;
+        if (threads[i].process) used[threads[i].tid / 64] |= 1ul << threads[i].tid % 64;
 }
 
+/* The next one; when all were used once, those that are free again, looked for once. */
 int pid_new(void)
 {
-    bool wrapped = false;
-    do {
-        if (++last_pid >= 32768) {
+    static uint64_t used[LX_PIDS / 64];
+    static bool again;
+    for (;;) {
+        if (++last_pid == LX_PIDS) {
+            pids_used(used);
+            again = true;
             last_pid = 2;
-            wrapped = true;
         }
-        wrapped |= last_pid < 2;
-    } while (last_pid > 1 && pid_used(last_pid));
-    (void)wrapped;
-    return last_pid;
+        if (!again || !(used[last_pid / 64] >> last_pid % 64 & 1)) return last_pid;
+    }
 }
 
 struct process *process_new(struct process *parent)
