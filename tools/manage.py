@@ -26,6 +26,7 @@ def pack(which, config, monitor):
     subprocess.run(["tools/archive.sh", ARCHIVES[which], "root=build/user/root.image",
                     f"config={config}", "client=build/user/tests/manage/client.elf",
                     "vmd=build/user/apps/vmd.elf", f"vmm={monitor}",
+                    "pager=build/user/apps/pager.elf",
                     "switch=build/user/apps/switch.elf",
                     f"guest.elf={guests.HOSTILE}guest.elf"], check=True)
 

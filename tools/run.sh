@@ -147,6 +147,7 @@ shell_files() {
         "etc/vm/${name}3.cfg=$files/${name}3.example" "$@"
     pack="$pack linuxd=$linuxd linux-library=build/user/linux-library"
     pack="$pack linux.cpio=build/linux-run.cpio vmd=build/user/apps/vmd.elf"
+    pack="$pack pager=build/user/apps/pager.elf"
     {
         echo "program vmd memory=$((whole - 640))M slots=28 slots-other=28 selectors=1024" \
             "tables=yes archive=yes args=${started# }"

@@ -136,6 +136,12 @@ def session(shell, check):
     check("all memory is back", free_kib(shell) == before > 0)
     check("another library OS beside them", shell.answers(LEAVE + "s", "permille")
           and shell.answers(LEAVE + "l\r", PROMPT))
+    check("two programs of libexo, two policies", all(
+        shell.answers(f"vm run -n {name} pager {name}\r", f"{name}: 6 passes") and shell.leave()
+        for name in ("lru", "mru")))
+    answer = shell.run("vm list")
+    check("they run on", all(row(answer, name) for name in ("lru", "mru", "debian")))
+    check("and end", shell.run("vm destroy lru; vm destroy mru") == "")
     check("nothing leaked", "LEAK" not in shell.run("vm dmesg"))
     shell.send(LEAVE + "q")
     check("the machine powers off", shell.ends())

@@ -215,7 +215,8 @@ static void add_card(struct reader *r, char *text)
 
 static bool set_loader(struct vm_config *c, const char *value)
 {
-    static const char *const names[] = {"auto", "bzimage", "pvh", "multiboot", "firmware"};
+    static const char *const names[] = {"auto",      "bzimage",  "pvh",
+                                        "multiboot", "firmware", "program"};
     for (unsigned i = 0; i < EXO_COUNT(names); i++)
         if (!strcmp(value, names[i])) {
             c->loader = (enum vm_loader)i;

@@ -176,6 +176,10 @@ static void load(struct vm_start *start)
     struct vm_image ramdisk = file_open(config.ramdisk, "ramdisk");
     struct vm_image firmware = file_open(config.firmware, "firmware");
     enum vm_loader loader = loader_find(&kernel);
+    if (loader == VM_LOAD_PROGRAM) {
+        exo_printf("%s: a program of the exokernel is no guest\n", exo.start.name);
+        exo_exit(1);
+    }
     uint64_t acpi = loader == VM_LOAD_FIRMWARE ? 0 : acpi_build(config.cpus);
     long r = loader == VM_LOAD_FIRMWARE ? load_firmware(&firmware, start)
              : loader == VM_LOAD_BZIMAGE

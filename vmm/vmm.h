@@ -25,7 +25,14 @@
 #define VM_LAPIC 0xfee00000ull
 
 /* ---- configuration (config.c): the form that xl users know ------------------------- */
-enum vm_loader { VM_LOAD_AUTO, VM_LOAD_BZIMAGE, VM_LOAD_PVH, VM_LOAD_MULTIBOOT, VM_LOAD_FIRMWARE };
+enum vm_loader {
+    VM_LOAD_AUTO,
+    VM_LOAD_BZIMAGE,
+    VM_LOAD_PVH,
+    VM_LOAD_MULTIBOOT,
+    VM_LOAD_FIRMWARE,
+    VM_LOAD_PROGRAM, /* no guest: a program of the exokernel's own, for who starts such */
+};
 struct vm_disk_config {
     char file[64]; /* of the boot archive; "" and bytes: empty RAM disk */
     char name[16]; /* "xvda", "vda" */

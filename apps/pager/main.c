@@ -4,7 +4,7 @@
  * scans more pages than it has frames, again and again. What is left out first decides:
  * the least recently used page is always the one that is needed next.
  * arguments: lru or mru. */
-#include "../../lib/exo/exo.h"
+#include "../../lib/exo/channel.h"
 
 #define PAGES 64
 #define FRAMES 48
@@ -28,6 +28,7 @@ int main(struct exo_startup *start)
 {
     static struct exo_region region;
     bool mru = !strcmp(start->args, "mru");
+    if (!start->sel_console) exo_channel_printf("console");
     long r = exo_region_make(&region, SCAN_VA, PAGES, FRAMES,
                              mru ? exo_policy_mru : exo_policy_clock, true);
     if (r < 0) {

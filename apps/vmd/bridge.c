@@ -94,7 +94,14 @@ static struct bridge *bridge_make(const char *name)
         exo_printf("bridge %s: there are %u already\n", name, BRIDGES);
         return NULL;
     }
-    long r = made_make(&bridge->made, "switch", name, FRAMES, SELECTORS, exo.start.cpu,
+    struct exo_file file;
+    const void *data;
+    if (exo_archive_find("switch", &data, &file.size) < 0) {
+        exo_printf("bridge %s: the boot archive has no program 'switch'\n", name);
+        return NULL;
+    }
+    file.data = data;
+    long r = made_make(&bridge->made, &file, name, FRAMES, SELECTORS, exo.start.cpu,
                        EV_BRIDGE_FAULT(index_of(bridge)));
     if (r < 0) return NULL;
     for (unsigned i = 0; i < PORTS && r >= 0; i++)

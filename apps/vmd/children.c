@@ -48,16 +48,12 @@ long slots_give(struct made *made, unsigned cpu, unsigned n)
     return 0;
 }
 
-static long made_build(struct made *made, const char *file, const char *name, uint64_t frames,
-                       unsigned cpu, uint64_t fault_bit)
+static long made_build(struct made *made, const struct exo_file *file, const char *name,
+                       uint64_t frames, unsigned cpu, uint64_t fault_bit)
 {
-    const void *data;
-    size_t size;
-    long r = exo_archive_find(file, &data, &size);
-    if (r < 0) return r;
     made->bits = malloc(EXO_POOL_WORDS(frames) * 8);
     if (!made->bits) return -EXO_E_LIMIT;
-    r = exo_event_new(exo.start.sel_thread, fault_bit);
+    long r = exo_event_new(exo.start.sel_thread, fault_bit);
     if (r < 0) return r;
     made->fault = (uint32_t)r;
     r = exo_child_make(&made->child, &exo.pool, frames, (uint32_t)made->tables, cpu, made->fault,
@@ -66,7 +62,7 @@ static long made_build(struct made *made, const char *file, const char *name, ui
     made->env = made->child.frame;
     made->memory = made->child.pool.base;
     made->count = frames;
-    r = exo_child_load(&made->child, data, size);
+    r = exo_child_load(&made->child, file->data, file->size);
     if (r < 0) return r;
     exo_strcpy(made->child.start.name, name, sizeof(made->child.start.name));
     const struct exo_range *archive = &exo.start.archive;
@@ -77,13 +73,13 @@ static long made_build(struct made *made, const char *file, const char *name, ui
     return 0;
 }
 
-long made_make(struct made *made, const char *file, const char *name, uint64_t frames,
+long made_make(struct made *made, const struct exo_file *file, const char *name, uint64_t frames,
                uint32_t selectors, unsigned cpu, uint64_t fault_bit)
 {
     *made = (struct made){.tables = selectors / EXO_TAB_CAPS};
     long r = made_build(made, file, name, frames, cpu, fault_bit);
     if (r < 0) {
-        exo_printf("%s: no program '%s' with %lu KiB: %s\n", name, file, frames * (EXO_PAGE >> 10),
+        exo_printf("%s: no program with %lu KiB can be made: %s\n", name, frames * (EXO_PAGE >> 10),
                    exo_strerror(r));
         made_end(made);
     }

@@ -14,6 +14,7 @@ enum step { STEP_CONFIG, STEP_SIZES, STEP_FILES };
 struct create {
     enum step step;
     struct machine *machine;
+    bool attach; /* then the session shows its console */
     char *text; /* the configuration */
     size_t bytes, got;
     unsigned count, at; /* files to be sent; the one that is at work */
@@ -140,9 +141,13 @@ void create_drop(struct session *s)
     s->state = SESSION_LINE;
 }
 
-void create_begin(struct session *s, const char *bytes)
+void create_begin(struct session *s, char *bytes)
 {
     uint64_t n;
+    char *option = strchr(bytes, ' ');
+    if (option) *option++ = 0;
+    if (option && strcmp(option, "console"))
+        return session_error(s, "create BYTES [console], not '%s'", option);
     if (!number_read(bytes, CONFIG_MAX, &n) || !n)
         return session_error(s, "create BYTES: a configuration has 1 to %u bytes", CONFIG_MAX);
     struct create *c = malloc(sizeof(*c));
@@ -153,19 +158,23 @@ void create_begin(struct session *s, const char *bytes)
         free(text);
         return session_error(s, "there are %u machines already", MACHINES);
     }
-    *c = (struct create){.machine = m, .text = text, .bytes = n};
+    *c = (struct create){.machine = m, .attach = option, .text = text, .bytes = n};
     s->create = c;
     s->state = SESSION_CREATE;
 }
 
 static void start(struct session *s)
 {
+    struct machine *m = s->create->machine;
+    bool attach = s->create->attach;
     log_capture(&s->text);
     long id = finish(s->create);
     log_capture(NULL);
     create_drop(s);
     if (id < 0)
         session_error(s, "it cannot be made");
+    else if (attach)
+        session_console(s, m);
     else
         session_ok(s);
 }

@@ -16,6 +16,8 @@
 #define KEPT (64u << 10)
 #define OWN_FRAMES 1536 /* of a monitor without disks: 6 MiB */
 #define SELECTORS 512
+#define PROGRAM_SELECTORS 256
+#define PROGRAM_SLOTS 4
 #define SLOTS 10 /* of each CPU that it has virtual CPUs on */
 #define REGION_PAGES 512 /* guest memory is bound by 2 MiB */
 #define AT_ONCE 4096 /* bytes of one channel before the others' turn */
@@ -66,14 +68,21 @@ long machine_files_make(struct machine *m, uint64_t bytes)
 
 /* ---- making ------------------------------------------------------------------------------------ */
 
-/* Of a file that the monitor will find; 0: there is none. */
+/* Finds a file as the machine's own program will; false: there is none. */
+static bool file_find(const struct machine *m, const char *name, struct exo_file *file)
+{
+    const void *data;
+    size_t size;
+    if (exo_archive_parse((const char *)m->files.va, m->files.bytes, name, file)) return true;
+    if (exo_archive_find(name, &data, &size) < 0) return false;
+    *file = (struct exo_file){data, size};
+    return true;
+}
+
 static uint64_t file_bytes(const struct machine *m, const char *name)
 {
     struct exo_file file;
-    const void *data;
-    size_t size;
-    if (exo_archive_parse((const char *)m->files.va, m->files.bytes, name, &file)) return file.size;
-    return exo_archive_find(name, &data, &size) < 0 ? 0 : size;
+    return file_find(m, name, &file) ? file.size : 0;
 }
 
 /* Frames that the monitor needs itself: disks that can be written are copies. */
@@ -128,8 +137,10 @@ static long give_channels(struct machine *m)
     struct exo_child *child = &m->made.child;
     uint64_t bit = EV_MACHINE(index_of(m)), va = va_of(m);
     long r = wire_make(&m->console, child, "console", va + CONSOLE_AT, CONSOLE_RING, bit);
-    if (r >= 0) r = wire_make(&m->control, child, "control", va + CONTROL_AT, SMALL_RING, bit);
-    if (r >= 0) r = wire_make(&m->log, child, "log", va + LOG_AT, SMALL_RING, bit);
+    bool program = machine_is_program(m);
+    if (r >= 0 && !program)
+        r = wire_make(&m->control, child, "control", va + CONTROL_AT, SMALL_RING, bit);
+    if (r >= 0 && !program) r = wire_make(&m->log, child, "log", va + LOG_AT, SMALL_RING, bit);
     for (uint32_t i = 0; i < m->config.cards && r >= 0; i++) {
         const char *name = m->config.card[i].bridge;
         r = bridge_join(name, child, name, &m->card[i].bridge, &m->card[i].port);
@@ -140,29 +151,48 @@ static long give_channels(struct machine *m)
 static long give_slots(struct machine *m)
 {
     long r = 0;
+    if (machine_is_program(m)) return slots_give(&m->made, m->made.child.start.cpu, PROGRAM_SLOTS);
     for (uint32_t i = 0; i < m->config.cpus && i < exo.start.cpus && r >= 0; i++)
         r = slots_give(&m->made, (m->made.child.start.cpu + i) % exo.start.cpus, SLOTS);
     return r;
 }
 
-long machine_start(struct machine *m)
+bool machine_is_program(const struct machine *m) { return m->config.loader == VM_LOAD_PROGRAM; }
+
+/* The env: a monitor's, or that of the program itself. */
+static long env_make(struct machine *m)
 {
     const struct vm_config *config = &m->config;
     unsigned cpu = (exo.start.cpu + last_id) % exo.start.cpus;
-    long r = 0;
+    bool program = machine_is_program(m);
+    const char *name = program ? config->kernel : "vmm";
+    struct exo_file file;
     if (config->memory / EXO_PAGE > exo.pool.free) {
         exo_printf("%s: there are no %lu MiB of memory\n", config->name, config->memory >> 20);
-        r = -EXO_E_LIMIT;
+        return -EXO_E_LIMIT;
     }
-    if (r >= 0)
-        r = made_make(&m->made, "vmm", config->name, monitor_frames(m), SELECTORS, cpu,
-                      EV_FAULT(index_of(m)));
-    if (r >= 0) r = give_memory(m);
+    if (!file_find(m, name, &file)) {
+        exo_printf("%s: there is no file '%s'\n", config->name, name);
+        return -EXO_E_NONE;
+    }
+    long r = made_make(&m->made, &file, config->name,
+                       program ? config->memory / EXO_PAGE : monitor_frames(m),
+                       program ? PROGRAM_SELECTORS : SELECTORS, cpu, EV_FAULT(index_of(m)));
+    if (r < 0) return r;
+    struct exo_startup *start = &m->made.child.start;
+    exo_strcpy(start->args, program ? config->extra : MACHINE_CONFIG, sizeof(start->args));
+    return program ? 0 : give_memory(m);
+}
+
+long machine_start(struct machine *m)
+{
+    const struct vm_config *config = &m->config;
+    if (machine_is_program(m)) m->config.cpus = 0;
+    long r = env_make(m);
     if (r >= 0) r = give_pages(m);
     if (r >= 0) r = give_channels(m);
     if (r >= 0) r = give_slots(m);
     if (r >= 0) r = exo_kept_make(&m->kept, KEPT);
-    exo_strcpy(m->made.child.start.args, MACHINE_CONFIG, sizeof(m->made.child.start.args));
     if (r >= 0) r = made_start(&m->made);
     if (r < 0) {
         exo_printf("%s: not started: %s\n", config->name, exo_strerror(r));
@@ -290,6 +320,7 @@ bool machine_look(struct machine *m)
     if (m->state != MACHINE_RUNS) return false;
     size_t n = exo_channel_read(&m->console.channel, text, sizeof(text));
     exo_kept_put(&m->kept, text, n);
+    if (machine_is_program(m)) return n != 0;
     size_t said = exo_channel_read(&m->log.channel, text, sizeof(text));
     if (said) log_write(text, said);
     answers_look(m);

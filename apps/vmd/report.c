@@ -8,6 +8,7 @@
 static char state_of(const struct machine *m)
 {
     const volatile struct vm_shared *s = machine_shared(m);
+    if (machine_is_program(m)) return '-';
     if (s->paused) return 'p';
     for (unsigned i = 0; i < m->config.cpus && i < VM_CPUS; i++)
         if (s->cpu[i].since) return 'r';

@@ -118,6 +118,8 @@ static void request_order(struct session *s, const char *word, char *name)
     char *value = argument(name);
     struct machine *m = named(s, name);
     if (!m) return;
+    if (machine_is_program(m))
+        return session_error(s, "'%s' is a program, which can only be destroyed", name);
     exo_format(s->order, sizeof(s->order), "%s%s%s", word, *value ? " " : "", value);
     s->machine = m;
     s->id = m->id;
@@ -125,10 +127,8 @@ static void request_order(struct session *s, const char *word, char *name)
     s->state = SESSION_ORDER;
 }
 
-static void request_console(struct session *s, const char *name)
+void session_console(struct session *s, struct machine *m)
 {
-    struct machine *m = named(s, name);
-    if (!m) return;
     s->machine = m;
     m->viewers++;
     exo_kept_begin(&m->kept, &s->reader);
@@ -166,7 +166,8 @@ static void request(struct session *s)
     } else if (!strcmp(word, "create")) {
         create_begin(s, rest);
     } else if (!strcmp(word, "console")) {
-        request_console(s, rest);
+        struct machine *m = named(s, rest);
+        if (m) session_console(s, m);
     } else if (!strcmp(word, "destroy")) {
         request_destroy(s, rest);
     } else if (is_order(word)) {

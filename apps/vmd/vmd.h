@@ -47,9 +47,9 @@ struct made {
     uint32_t fault; /* our event */
     uint64_t slots[EXO_MAX_CPUS]; /* time slots that it has, a bit each of ours */
 };
-/* Makes it out of a file of the boot archive, with `frames` frames of memory, on a CPU.
- * Explains errors through exo_printf; on an error nothing is left. */
-long made_make(struct made *made, const char *file, const char *name, uint64_t frames,
+/* Makes it out of an ELF file, with `frames` frames of memory, on a CPU. Explains errors
+ * through exo_printf; on an error nothing is left. */
+long made_make(struct made *made, const struct exo_file *file, const char *name, uint64_t frames,
                uint32_t selectors, unsigned cpu, uint64_t fault_bit);
 long made_start(struct made *made);
 /* Says through exo_printf how it ended: its fault event came. */
@@ -108,6 +108,8 @@ extern struct machine machines[MACHINES];
 
 /* A machine that runs, by its name or number; NULL: none. */
 struct machine *machine_named(const char *name);
+/* It is no virtual machine: a program that runs in the env which the monitor would have. */
+bool machine_is_program(const struct machine *machine);
 /* A place for one, or NULL: there are MACHINES. */
 struct machine *machine_reserve(void);
 /* Memory for `bytes` of files: 0, -EXO_E_LIMIT. */
@@ -179,6 +181,8 @@ bool session_look(struct session *session);
 void session_answer(struct session *session, const char *answer);
 /* The machine has ended: what waits for it is told. */
 void session_machine_ended(struct session *session);
+/* The session shows the machine's console from now on. */
+void session_console(struct session *session, struct machine *machine);
 /* The reply's last line. */
 void session_ok(struct session *session);
 void session_error(struct session *session, const char *format, ...)
@@ -188,7 +192,7 @@ void session_error(struct session *session, const char *format, ...)
 bool session_line(struct session *session);
 
 /* create.c: the dialogue that makes a machine. */
-void create_begin(struct session *session, const char *bytes);
+void create_begin(struct session *session, char *bytes);
 bool create_look(struct session *session);
 void create_drop(struct session *session);
 /* Makes one from a configuration in the boot archive; explains errors. */

@@ -73,6 +73,10 @@ long exo_channel_next(const struct exo_startup *start);
 /* Gives it. -EXO_E_LIMIT as above; else as exo_child_give. */
 long exo_channel_give(struct exo_child *child, const struct exo_channel_end *end);
 
+/* From now on exo_write and exo_printf go to the first channel with that tag; what does not
+ * fit is lost. Errors as exo_channel_find. */
+long exo_channel_printf(const char *tag);
+
 /* Bytes: as many as fit, or as there are; how many it was. 0 when broken. */
 size_t exo_channel_write(struct exo_channel *c, const void *data, size_t n);
 size_t exo_channel_read(struct exo_channel *c, void *data, size_t n);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Channels of programs that are about to be started: entries of their startup pages. */
+ * Channels of programs that are about to be started: entries of their startup pages; and
+ * the channel that a program's own text goes to. */
 #include "channel.h"
 
 long exo_channel_next(const struct exo_startup *start)
@@ -30,4 +31,15 @@ long exo_channel_give(struct exo_child *child, const struct exo_channel_end *end
     exo_strcpy(given->peer, end->peer, sizeof(given->peer));
     exo_strcpy(given->tag, end->tag, sizeof(given->tag));
     return 0;
+}
+
+static struct exo_channel text_channel;
+
+static void text_write(const char *text, size_t n) { exo_channel_write(&text_channel, text, n); }
+
+long exo_channel_printf(const char *tag)
+{
+    long r = exo_channel_find(&text_channel, NULL, tag);
+    if (r == 0) exo_writer = text_write;
+    return r;
 }

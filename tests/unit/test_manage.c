@@ -76,6 +76,8 @@ void report_envs(struct text *text) { text_add(text, " env\n"); }
 bool machine_look(struct machine *m) { return m == NULL; }
 void machine_fault(struct machine *m) { machine_end(m); }
 
+bool machine_is_program(const struct machine *m) { return m->config.loader == VM_LOAD_PROGRAM; }
+
 struct machine *machine_named(const char *name)
 {
     for (struct machine *m = machines; m < machines + MACHINES; m++)
@@ -406,6 +408,9 @@ static void test_requests(void)
     EXPECT(makes("name = \"d\"\n" KERNEL, "-\n", 0, "error there is no file '/k'"));
     EXPECT(makes("name = \"d\"\n" KERNEL, "many\n", 0, "error there is no file '/k'"));
     EXPECT(makes("name = \"d\"\n" KERNEL, "99999999\n", 0, "error no memory for its files"));
+    EXPECT(makes("name = \"p\"\nloader = \"program\"\n" KERNEL, "9\n", 9, "ok\n"));
+    EXPECT(asks("pause p\n", "error 'p' is a program") && asks("destroy p\n", "ok\n"));
+    EXPECT(asks("create 5 noise\n", "error create BYTES [console]"));
     EXPECT(makes("name = \"e\"\n" KERNEL "disk = [ \"/k,raw,vda,rw\" ]\n", "0\n", 0, "go\nok\n"));
     EXPECT(asks("pause a\n", "ok\n") && !strcmp(order_last, "pause"));
     EXPECT(asks("mem-set a 12\n", "ok\n") && !strcmp(order_last, "mem-set 12"));

@@ -53,18 +53,22 @@ static int carry(struct vm_link *link, const char *name)
     }
 }
 
+int console_show(struct vm_link *link, const char *name)
+{
+    fprintf(stderr, "[%s: Ctrl-] leaves]\n", name);
+    tty_raw();
+    int status = carry(link, name);
+    tty_restore();
+    putchar('\n');
+    return status;
+}
+
 int console(const char *name)
 {
     struct vm_link link;
-    if (!vm_open(&link, "vm")) return 1;
     int status = 1;
-    if (vm_send(&link, "console %s\n", name) && vm_reply(&link, NULL)) {
-        fprintf(stderr, "[%s: Ctrl-] leaves]\n", name);
-        tty_raw();
-        status = carry(&link, name);
-        tty_restore();
-        putchar('\n');
-    }
+    if (vm_open(&link, "vm") && vm_send(&link, "console %s\n", name) && vm_reply(&link, NULL))
+        status = console_show(&link, name);
     vm_close(&link);
     return status;
 }

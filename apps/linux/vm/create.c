@@ -138,12 +138,26 @@ static void name_find(const struct config *config, char *name, size_t size)
     }
 }
 
+/* Makes what the configuration says; attach: and shows its console, which then is this
+ * conversation's. */
+static int make(const struct config *config, bool attach)
+{
+    struct vm_link link;
+    char name[64];
+    bool good = vm_open(&link, "vm") &&
+                vm_send(&link, "create %zu%s\n", config->used, attach ? " console" : "") &&
+                vm_write(&link, config->text, config->used) && files(&link) &&
+                vm_reply(&link, NULL);
+    name_find(config, name, sizeof(name));
+    int status = good && attach ? console_show(&link, name) : !good;
+    vm_close(&link);
+    return status;
+}
+
 int create(int argc, char **argv)
 {
     static struct config config;
-    struct vm_link link;
     bool attach = !strcmp(argv[0], "-c");
-    char name[64];
     argc -= attach, argv += attach;
     if (argc < 1) {
         fprintf(stderr, "vm: create wants a configuration's file\n");
@@ -154,9 +168,48 @@ int create(int argc, char **argv)
         if (!config_option(&config, argv[i])) return 1;
     printf("Parsing config from %s\n", argv[0]);
     fflush(stdout);
-    bool good = vm_open(&link, "vm") && vm_send(&link, "create %zu\n", config.used) &&
-                vm_write(&link, config.text, config.used) && files(&link) && vm_reply(&link, NULL);
-    vm_close(&link);
-    name_find(&config, name, sizeof(name));
-    return !good ? 1 : attach ? console(name) : 0;
+    return make(&config, attach);
+}
+
+/* A value in quotes; false, with a message: it has some itself. */
+static bool config_quoted(struct config *config, const char *key, const char *value)
+{
+    char line[1200];
+    int n = snprintf(line, sizeof(line), "%s = \"%s\"\n", key, value);
+    if (!strpbrk(value, "\"\n") && n > 0 && (size_t)n < sizeof(line))
+        return config_add(config, line, (size_t)n);
+    fprintf(stderr, "vm: '%s' cannot be passed on\n", value);
+    return false;
+}
+
+int run(int argc, char **argv)
+{
+    static struct config config;
+    const char *memory = "4", *name = NULL;
+    char arguments[512] = "";
+    bool background = false;
+    for (int option; (option = getopt(argc, argv, "+bm:n:")) != -1;) {
+        if (option == 'b') background = true;
+        if (option == 'm') memory = optarg;
+        if (option == 'n') name = optarg;
+        if (option == '?') return 2;
+    }
+    if (optind >= argc) {
+        fprintf(stderr, "vm: run wants a program's file\n");
+        return 2;
+    }
+    const char *file = argv[optind], *slash = strrchr(file, '/');
+    for (int i = optind + 1; i < argc; i++) {
+        size_t used = strlen(arguments);
+        snprintf(arguments + used, sizeof(arguments) - used, "%s%s", used ? " " : "", argv[i]);
+    }
+    bool good = config_quoted(&config, "name",
+                              name    ? name
+                              : slash ? slash + 1
+                                      : file) &&
+                config_quoted(&config, "loader", "program") &&
+                config_quoted(&config, "kernel", file) &&
+                config_quoted(&config, "memory", memory) &&
+                (!*arguments || config_quoted(&config, "extra", arguments));
+    return good ? make(&config, !background) : 1;
 }

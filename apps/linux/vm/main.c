@@ -9,6 +9,9 @@ static void usage(FILE *to)
 {
     fputs("vm COMMAND: virtual machines, in the words of xl\n"
           "  create [-c] FILE [KEY=VALUE ...]  make one from a configuration (xl.cfg)\n"
+          "  run [-b] [-m MIB] [-n NAME] FILE [ARGUMENT ...]\n"
+          "                                    a program of the exokernel's own, in an env\n"
+          "                                    beside the machines; -b: without its console\n"
           "  list                              those that run\n"
           "  console NAME                      its console; Ctrl-] leaves\n"
           "  pause | unpause NAME              its virtual CPUs stand still, go on\n"
@@ -63,6 +66,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (!strcmp(command, "create")) return argc > 2 ? create(argc - 2, argv + 2) : wrong();
+    if (!strcmp(command, "run")) return run(argc - 1, argv + 1);
     if (!strcmp(command, "top")) return top(argc - 1, argv + 1);
     if (!strcmp(command, "list")) return argc == 2 ? list() : wrong();
     if (!strcmp(command, "console")) return argc == 3 ? console(argv[2]) : wrong();

@@ -34,8 +34,11 @@ void state_text(char state, char *text);
 
 /* create.c: each ends with an exit status. */
 int create(int argc, char **argv);
+int run(int argc, char **argv); /* a program of the exokernel's own */
 /* console.c: until Ctrl-] or the machine's end. */
 int console(const char *name);
+/* The same for a conversation that shows one already. */
+int console_show(struct vm_link *link, const char *name);
 /* top.c */
 int top(int argc, char **argv);
 #endif

@@ -255,6 +255,18 @@ static void test_files(const void *kernel, size_t size)
     check("and its monitor says so", ask("dmesg") && contains(reply, "sent: ended with 1"));
 }
 
+/* Not a machine: a program of another kind, from a file of ours. */
+static void test_program(void)
+{
+    static const char config[] = "name = \"pager\"\nloader = \"program\"\nkernel = \"pager\"\n"
+                                 "extra = \"mru\"\nmemory = 4\n";
+    check("a program is started", create(config, NULL, 0));
+    check("its console", console_shows("console pager\n", "frames: ", false));
+    check("it cannot be paused", refused("pause pager", "is a program"));
+    check("it is listed", ask("stats") && contains(reply, "vm pager ") && contains(reply, " - "));
+    check("and ended", ask("destroy pager") && ask("stats") && !contains(reply, "vm pager"));
+}
+
 static void test_refusals(void)
 {
     check("no such request", refused("nonsense", "no request 'nonsense'"));
@@ -333,8 +345,10 @@ static void test_all(const void *kernel, size_t size)
     test_refusals();
     test_machines(1);
     test_many();
+    test_program();
     uint64_t before = memory_free(); /* page tables, a bridge and a heap are there, and stay */
-    test_machines(4);
+    test_machines(5);
+    test_program();
     test_deaths();
     test_files(kernel, size);
     test_many();
