@@ -270,13 +270,13 @@ iso:
 # The last line printed is the verdict: "N passed, N failed".
 test:
 	@tools/deps.sh
-	@$(MAKE) --no-print-directory all build/test.iso build/vmtest.iso
+	@$(MAKE) --no-print-directory all build/test.iso build/vmtest.iso $(shell_files)
 	@$(PYTHON) tools/suite.py
 
 test-long:
 	@tools/deps.sh
 	@tools/deps.sh proof
-	@$(MAKE) --no-print-directory all build/test.iso build/vmtest.iso build/fuzz.iso
+	@$(MAKE) --no-print-directory all build/test.iso build/vmtest.iso build/fuzz.iso $(shell_files)
 	@$(PYTHON) tools/suite.py --long
 
 bench:

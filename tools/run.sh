@@ -138,6 +138,8 @@ shell_files() {
     *) fail "MEMORY is to be like 768M or 2G, not '$whole'" ;;
     esac
     [ "$whole" -ge 1024 ] || fail "the shell and a guest want a machine of at least 1G"
+    manager=$((whole - 640)) # MiB in one piece: there is a hole below 4G
+    [ "$manager" -le 2304 ] || manager=2304
     for i in 2 3; do
         sed "s/^name = .*/name = \"$name$i\"/; s/hostname=[^ ]*/hostname=$name$i/
             s/10.0.0.1/10.0.0.$i/; s/52:54:00:00:00:01/52:54:00:00:00:0$i/" \
@@ -149,7 +151,7 @@ shell_files() {
     pack="$pack linux.cpio=build/linux-run.cpio vmd=build/user/apps/vmd.elf"
     pack="$pack pager=build/user/apps/pager.elf"
     {
-        echo "program vmd memory=$((whole - 640))M slots=28 slots-other=28 selectors=1024" \
+        echo "program vmd memory=${manager}M slots=28 slots-other=28 selectors=1024" \
             "tables=yes archive=yes args=${started# }"
         echo "program linux file=linuxd memory=24M block=256M slots=12 selectors=1024" \
             "tables=yes archive=yes args=linux.cpio /bin/sh -l"

@@ -18,6 +18,7 @@ import console
 import emu
 import guests
 import manage
+import shell
 
 DIRECT = ["--kernel", "build/debug/kernel.elf", "--archive", "build/test.cpio"]
 RELEASE = ["--kernel", "build/release/kernel.elf", "--archive", "build/test.cpio"]
@@ -214,6 +215,19 @@ def manage_tests(count):
                        manage.TIMEOUT)
 
 
+def shell_test(count):
+    """The shell of `make run`, typed at."""
+    start = time.monotonic()
+    verdicts, text, reason = [], "", None
+    try:
+        verdicts, text = shell.run()
+    except (subprocess.CalledProcessError, SystemExit) as error:
+        reason = f"its files are not there: {error}"
+    with open("build/test-shell.txt", "w", encoding="utf-8") as file:
+        file.write(text)
+    count.run("shell", "\n".join(verdicts), reason, time.monotonic() - start)
+
+
 def bochs_guests(count):
     """Debian's kernel comes to its shell and to its disk, by both vendors' hardware."""
     archive, iso = "build/guest-bochs.cpio", "build/guest-bochs.iso"
@@ -244,6 +258,7 @@ def main(argv):
         count.failed += 1
     console_test(count)
     manage_tests(count)
+    shell_test(count)
     guest_tests(count, "bare")
     for session in ("firmware", "hostile", "pvh", "two") + (("hundred", "three") if long else ()):
         guest_tests(count, session)
