@@ -120,6 +120,7 @@ struct lx {
     uint32_t lock; /* thread index + 1 of its holder */
     uint32_t threads; /* running */
     uint32_t thread_map; /* indices in use */
+    uint32_t begun; /* those whose thread has begun: its memory is there */
     uint64_t data_used; /* bytes from LX_DATA_VA on that fork copies */
     uint64_t data_end; /* bytes bound */
 
@@ -166,6 +167,7 @@ struct lx {
 
     /* rewriting: rewrite.c */
     uint64_t stub_va, stub_end; /* of the page of stubs being filled */
+    uint32_t rewriting; /* a thread is at it: others wait for the next time */
     uint64_t sites[64]; /* hashed by address: a site; in bits 56.. how often it was reflected */
     char name[16]; /* PR_SET_NAME */
 };
@@ -346,6 +348,11 @@ void signal_send(struct thread_state *t, int signal, int code, uint64_t value);
 static inline struct lx_window *process_window(void)
 {
     return (struct lx_window *)(LX_THREAD_VA + LX_THREAD_WINDOW);
+}
+/* Threads that have a window and state, a bit each. */
+static inline uint32_t threads_begun(void)
+{
+    return lx.thread_map & __atomic_load_n(&lx.begun, __ATOMIC_ACQUIRE);
 }
 static inline struct thread_state *thread_at(uint32_t index)
 {

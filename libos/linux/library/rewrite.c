@@ -105,7 +105,9 @@ void rewrite_site(struct thread_state *t, uint64_t rip)
         return;
     }
     if (count == REFUSED || lx.vfork_child) return; /* lent text is the parent's */
+    if (__atomic_exchange_n(&lx.rewriting, 1, __ATOMIC_ACQUIRE)) return;
     struct vma *vma = vma_find(site);
     *note = site | (uint64_t)REFUSED << COUNT_SHIFT;
     if (area_good(vma) && rewrite(vma, site)) *note = 0;
+    __atomic_store_n(&lx.rewriting, 0, __ATOMIC_RELEASE);
 }

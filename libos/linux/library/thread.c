@@ -90,6 +90,7 @@ void thread_begin(struct thread_state *t)
 /* Thread 0 stays, since its window is the process's. */
 _Noreturn static void thread_gone(struct thread_state *t)
 {
+    if (t->index) __atomic_fetch_and(&lx.begun, ~(1u << t->index), __ATOMIC_RELEASE);
     index_put(t->index, t->index == 0);
     while (t->index != 0)
         server(LX_OP_THREAD_END, 0, 0, 0);
@@ -104,7 +105,7 @@ _Noreturn static void thread_end(struct thread_state *t)
     if (lx.ending) thread_gone(t);
     t->window->signals = 0;
     index_put(t->index, true);
-    for (uint32_t map = lx.thread_map & ~lx.parked; map && lx.timers; map &= map - 1)
+    for (uint32_t map = threads_begun() & ~lx.parked; map && lx.timers; map &= map - 1)
         exo_event_signal(thread_at((uint32_t)__builtin_ctz(map))->event);
     while (!first_ready(t)) {
         if (lx.ending) thread_gone(t);
