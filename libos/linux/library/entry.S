@@ -299,19 +299,43 @@ user_write_probe:
     ret
     .globl user_copy_end
 user_copy_end:
-/* long user_copy_string(to, from, n): length without the end, -EFAULT, or n: no end. */
+/* long user_copy_string(to, from, n): length without the end, -EFAULT, or n: no end. Eight
+ * bytes at a time where they lie on one page, which then is there with the first of them. */
     .globl user_copy_string
 user_copy_string:
     xorl %eax, %eax
-1:  cmpq %rdx, %rax
-    je 2f
+    movabsq $0x0101010101010101, %r8
+    movabsq $0x8080808080808080, %r9
+1:  leaq 8(%rax), %rcx
+    cmpq %rdx, %rcx
+    ja 3f
+    leal (%rsi,%rax), %ecx
+    andl $4095, %ecx
+    cmpl $4088, %ecx
+    ja 3f
+    movq (%rsi,%rax), %rcx
+    movq %rcx, (%rdi,%rax)
+    movq %rcx, %r10
+    notq %r10
+    subq %r8, %rcx
+    andq %r9, %r10
+    andq %r10, %rcx
+    jnz 2f
+    addq $8, %rax
+    jmp 1b
+2:  bsfq %rcx, %rcx
+    shrl $3, %ecx
+    addq %rcx, %rax
+    ret
+3:  cmpq %rdx, %rax
+    je 4f
     movb (%rsi,%rax), %cl
     movb %cl, (%rdi,%rax)
-    incq %rax
     testb %cl, %cl
-    jnz 1b
-    decq %rax
-2:  ret
+    jz 4f
+    incq %rax
+    jmp 1b
+4:  ret
     .globl user_copy_string_end
 user_copy_string_end:
     .globl user_fault

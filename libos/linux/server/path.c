@@ -136,6 +136,59 @@ static inline const struct recent *recent_find(const struct inode *start, const 
     return NULL;
 }
 
+/* A path that a walk has lately gone to its end, by names of directories to what is no link:
+ * holds until names_changed, too. */
+static struct whole {
+    const struct inode *start;
+    uint64_t changed;
+    uint64_t mask; /* of the last word, for the text and its end */
+    uint32_t last; /* the word with the text's end */
+    struct inode *inode, *directory;
+    struct entry *entry;
+    struct name name; /* the last one, in text */
+    uint64_t text[RECENT_WORDS + 1];
+} wholes[RECENT];
+
+/* Whether the path is a recent one: then the walk is over. */
+static inline bool whole_find(struct walk *walk, const struct inode *start)
+{
+    for (const struct whole *w = wholes; w < wholes + RECENT; w++) {
+        if (w->start != start || w->changed != names_changed) continue;
+        uint32_t i = 0;
+        while (i < w->last && w->text[i] == word_at(walk->path + 8ul * i))
+            i++;
+        if (i != w->last || w->text[i] != (word_at(walk->path + 8ul * i) & w->mask)) continue;
+        walk->inode = w->inode;
+        walk->directory = w->directory;
+        walk->entry = w->entry;
+        walk->last = w->name;
+        return true;
+    }
+    return false;
+}
+
+/* Remembers where the path, with its last name `length` bytes from its start, has led. */
+static void whole_add(const struct walk *walk, const struct inode *start, const char *path,
+                      size_t length)
+{
+    static unsigned turn;
+    size_t all = length + walk->last.length; /* without its end */
+    if (all >= sizeof(uint64_t[RECENT_WORDS])) return;
+    struct whole *w = &wholes[turn++ % RECENT];
+    uint32_t last = (uint32_t)(all / 8);
+    uint64_t mask = all % 8 == 7 ? ~0ul : (1ul << (all % 8 + 1) * 8) - 1;
+    *w = (struct whole){.start = start,
+                        .changed = names_changed,
+                        .mask = mask,
+                        .last = last,
+                        .inode = walk->inode,
+                        .directory = walk->directory,
+                        .entry = walk->entry,
+                        .name = walk->last};
+    memcpy(w->text, path, all);
+    w->name.text = (const char *)w->text + length;
+}
+
 /* Remembers that the path's first bytes lead to the directory. */
 static void recent_add(const struct inode *start, struct inode *directory, const char *path,
                        size_t length)
@@ -198,11 +251,14 @@ static long walk_names(struct walk *walk, struct process *process, struct inode 
             plain = false;
             continue;
         }
-        if (end) {
-            if (plain && at > known) recent_add(start, inode, path, (size_t)(at - path));
-            return walk_last(walk, inode, entry, found, flags);
-        }
         plain &= entry != NULL;
+        if (end) {
+            long error = walk_last(walk, inode, entry, found, flags);
+            if (!plain || slash || inode_is(found, S_IFLNK)) return error;
+            if (at > known) recent_add(start, inode, path, (size_t)(at - path));
+            whole_add(walk, start, path, (size_t)(at - path));
+            return error;
+        }
         inode = found;
         at = rest;
     }
@@ -216,7 +272,9 @@ long path_walk(struct walk *walk, struct process *process, int dirfd, uint32_t f
     walk->magic = NULL;
     walk->special = walk->slash = false;
     walk->depth = walk->links = walk->link_used = 0;
-    if (walk->path[0] == '/') return walk_names(walk, process, process->root, walk->path, flags);
+    inode = walk->path[0] == '/' ? process->root : dirfd == AT_FDCWD ? process->cwd : NULL;
+    if (inode && whole_find(walk, inode)) return 0;
+    if (walk->path[0] == '/') return walk_names(walk, process, inode, walk->path, flags);
     if (!walk->path[0] && !(flags & WALK_EMPTY)) return -ENOENT;
     inode = walk_start(process, dirfd, &walk->magic, &error);
     if (!walk->path[0]) {

@@ -45,9 +45,10 @@ static uint32_t stat_links(const struct inode *inode)
     return inode->proc.node && !inode->nlink ? 1 : inode->nlink;
 }
 
-static struct statx_timestamp statx_time(int64_t ns)
+static inline struct statx_timestamp statx_time(int64_t ns)
 {
-    int64_t seconds = ns / NANOSECONDS - (ns % NANOSECONDS < 0);
+    int64_t seconds = (int64_t)((uint64_t)ns / NANOSECONDS);
+    if (ns < 0) seconds = -((NANOSECONDS - 1 - ns) / NANOSECONDS);
     return (struct statx_timestamp){.tv_sec = seconds,
                                     .tv_nsec = (uint32_t)(ns - seconds * NANOSECONDS)};
 }
@@ -57,24 +58,25 @@ static long stat_put(struct thread *thread, const struct inode *inode)
 {
     struct statx_timestamp atime = statx_time(inode->atime), mtime = statx_time(inode->mtime),
                            ctime = statx_time(inode->ctime);
-    *(struct stat *)thread->window->bytes = (struct stat){
-        .st_dev = inode->fs->device,
-        .st_ino = inode->number,
-        .st_nlink = stat_links(inode),
-        .st_mode = inode->mode,
-        .st_uid = inode->uid,
-        .st_gid = inode->gid,
-        .st_rdev = inode->rdev,
-        .st_size = (int64_t)stat_size(inode),
-        .st_blksize = BLOCK,
-        .st_blocks = (int64_t)stat_blocks(inode),
-        .st_atime = (uint64_t)atime.tv_sec,
-        .st_atime_nsec = atime.tv_nsec,
-        .st_mtime = (uint64_t)mtime.tv_sec,
-        .st_mtime_nsec = mtime.tv_nsec,
-        .st_ctime = (uint64_t)ctime.tv_sec,
-        .st_ctime_nsec = ctime.tv_nsec,
-    };
+    struct stat *stat = (struct stat *)thread->window->bytes;
+    stat->st_dev = inode->fs->device;
+    stat->st_ino = inode->number;
+    stat->st_nlink = stat_links(inode);
+    stat->st_mode = inode->mode;
+    stat->st_uid = inode->uid;
+    stat->st_gid = inode->gid;
+    stat->__pad0 = 0;
+    stat->st_rdev = inode->rdev;
+    stat->st_size = (int64_t)stat_size(inode);
+    stat->st_blksize = BLOCK;
+    stat->st_blocks = (int64_t)stat_blocks(inode);
+    stat->st_atime = (uint64_t)atime.tv_sec;
+    stat->st_atime_nsec = atime.tv_nsec;
+    stat->st_mtime = (uint64_t)mtime.tv_sec;
+    stat->st_mtime_nsec = mtime.tv_nsec;
+    stat->st_ctime = (uint64_t)ctime.tv_sec;
+    stat->st_ctime_nsec = ctime.tv_nsec;
+    stat->__unused[0] = stat->__unused[1] = stat->__unused[2] = 0;
     return 0;
 }
 

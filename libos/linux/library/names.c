@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Calls that name a file and are made most: the path goes to the window, a structure comes
+ * from there. All else about them is the server's. One that would wait is made again by the
+ * usual way (call_server). */
+#include "library.h"
+#include "text.h"
+
+/* The program's path at the start of the window's bytes: its length, -EFAULT, -ENAMETOOLONG. */
+static inline long path_put(uint64_t path)
+{
+    return user_string((char *)this_thread()->window->bytes, path, LX_PATH_MAX);
+}
+
+/* The server's result, and where that is good, what it left in the window. */
+static inline long stat_take(long result, uint64_t to)
+{
+    if (result < 0) return result;
+    return user_put(to, this_thread()->window->bytes, sizeof(struct stat));
+}
+
+static inline long wait_full(long result) { return result == -LX_WAIT ? LEAF_FULL : result; }
+
+long leaf_stat(uint64_t path, uint64_t to, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
+{
+    (void)c, (void)d, (void)e, (void)f;
+    long n = path_put(path);
+    return n < 0 ? n : stat_take(server(__NR_stat, 0, 0, 0), to);
+}
+
+long leaf_lstat(uint64_t path, uint64_t to, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
+{
+    (void)c, (void)d, (void)e, (void)f;
+    long n = path_put(path);
+    return n < 0 ? n : stat_take(server(__NR_lstat, 0, 0, 0), to);
+}
+
+long leaf_fstat(uint64_t fd, uint64_t to, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
+{
+    (void)c, (void)d, (void)e, (void)f;
+    return stat_take(server(__NR_fstat, fd, 0, 0), to);
+}
+
+long leaf_newfstatat(uint64_t fd, uint64_t path, uint64_t to, uint64_t flags, uint64_t e,
+                     uint64_t f)
+{
+    (void)e, (void)f;
+    long n = path_put(path);
+    return n < 0 ? n : stat_take(server6(__NR_newfstatat, fd, 0, 0, flags, 0, 0), to);
+}
+
+long leaf_access(uint64_t path, uint64_t mode, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
+{
+    (void)c, (void)d, (void)e, (void)f;
+    long n = path_put(path);
+    return n < 0 ? n : server(__NR_access, 0, mode, 0);
+}
+
+long leaf_open(uint64_t path, uint64_t flags, uint64_t mode, uint64_t d, uint64_t e, uint64_t f)
+{
+    (void)d, (void)e, (void)f;
+    long n = path_put(path);
+    return n < 0 ? n : wait_full(server(__NR_open, 0, flags, mode));
+}
+
+long leaf_openat(uint64_t fd, uint64_t path, uint64_t flags, uint64_t mode, uint64_t e, uint64_t f)
+{
+    (void)e, (void)f;
+    long n = path_put(path);
+    return n < 0 ? n : wait_full(server6(__NR_openat, fd, 0, flags, mode, 0, 0));
+}
+
+long leaf_close(uint64_t fd, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
+{
+    (void)b, (void)c, (void)d, (void)e, (void)f;
+    return server(__NR_close, fd, 0, 0);
+}
