@@ -9,62 +9,50 @@
 
 struct acpi acpi;
 
-struct rsdp {
-    char signature[8];
-    uint8_t checksum;
-    char oem[6];
-    uint8_t revision;
-    uint32_t rsdt, length;
-    uint64_t xsdt;
-} __attribute__((packed));
-
-struct header {
-    char signature[4];
-    uint32_t length;
-    uint8_t revision, checksum;
-    char oem[26];
-} __attribute__((packed));
-_Static_assert(sizeof(struct header) == 36, "table header");
-
-struct madt {
-    struct header header;
-    uint32_t lapic, flags;
-    uint8_t entries[];
-} __attribute__((packed));
-
+/* Offsets of fields; a table begins with a header of 36 bytes. */
+enum { RSDP_REVISION = 15, RSDP_RSDT = 16, RSDP_XSDT = 24 };
+enum { TABLE_LENGTH = 4, TABLE_HEADER = 36, MADT_ENTRIES = 44 };
 enum { MADT_CPU, MADT_IOAPIC, MADT_OVERRIDE, MADT_X2APIC_CPU = 9 };
 #define CPU_ENABLED 1u
 #define POLARITY_LOW 3u /* of the two low bits of an override's flags */
 #define TRIGGER_LEVEL 12u /* of the next two */
 
+static uint64_t read64(const uint8_t *p)
+{
+    uint64_t value;
+    memcpy(&value, p, sizeof value);
+    return value;
+}
+
 static uint32_t read32(const uint8_t *p)
 {
-    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+    uint32_t value;
+    memcpy(&value, p, sizeof value);
+    return value;
 }
 
-static const struct header *table_at(uint64_t phys)
+static const uint8_t *table_at(uint64_t phys)
 {
     if (!phys || phys >= 0xfffff000u) return NULL;
-    const struct header *h = phys_ptr(phys);
+    const uint8_t *table = phys_ptr(phys);
+    uint32_t length = read32(table + TABLE_LENGTH);
     uint8_t sum = 0;
-    if (h->length < sizeof *h || h->length > 0x100000) return NULL;
-    for (uint32_t i = 0; i < h->length; i++)
-        sum += ((const uint8_t *)h)[i];
-    return sum ? NULL : h;
+    if (length < TABLE_HEADER || length > 0x100000) return NULL;
+    for (uint32_t i = 0; i < length; i++)
+        sum += table[i];
+    return sum ? NULL : table;
 }
 
-static const struct header *table_find(const char *signature)
+static const uint8_t *table_find(const char *signature)
 {
-    const struct rsdp *rsdp = (const struct rsdp *)boot.rsdp;
-    bool newer = rsdp->revision >= 2 && rsdp->xsdt;
-    const struct header *root = table_at(newer ? rsdp->xsdt : rsdp->rsdt);
-    if (!root) return NULL;
+    bool newer = boot.rsdp[RSDP_REVISION] >= 2 && read64(boot.rsdp + RSDP_XSDT) != 0;
     uint32_t entry = newer ? 8 : 4;
-    for (uint32_t at = sizeof *root; at + entry <= root->length; at += entry) {
-        const uint8_t *p = (const uint8_t *)root + at;
-        uint64_t phys = read32(p) | (newer ? (uint64_t)read32(p + 4) << 32 : 0);
-        const struct header *h = table_at(phys);
-        if (h && !memcmp(h->signature, signature, 4)) return h;
+    const uint8_t *root =
+        table_at(newer ? read64(boot.rsdp + RSDP_XSDT) : read32(boot.rsdp + RSDP_RSDT));
+    if (!root) return NULL;
+    for (uint32_t at = TABLE_HEADER; at + entry <= read32(root + TABLE_LENGTH); at += entry) {
+        const uint8_t *table = table_at(newer ? read64(root + at) : read32(root + at));
+        if (table && !memcmp(table, signature, 4)) return table;
     }
     return NULL;
 }
@@ -104,12 +92,12 @@ static void entry_read(const uint8_t *e, unsigned length)
 
 void acpi_init(void)
 {
-    const struct madt *madt = (const struct madt *)table_find("APIC");
+    const uint8_t *madt = table_find("APIC");
     if (!madt) panic("the firmware has no ACPI table of CPUs (MADT)");
-    uint32_t bytes = madt->header.length - sizeof *madt;
-    for (uint32_t at = 0; at + 2 <= bytes;) {
-        const uint8_t *e = madt->entries + at;
-        if (e[1] < 2 || at + e[1] > bytes) break;
+    uint32_t length = read32(madt + TABLE_LENGTH);
+    for (uint32_t at = MADT_ENTRIES; at + 2 <= length;) {
+        const uint8_t *e = madt + at;
+        if (e[1] < 2 || at + e[1] > length) break;
         entry_read(e, e[1]);
         at += e[1];
     }

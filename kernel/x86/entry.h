@@ -13,7 +13,6 @@ void syscall_full(void); /* call_table: a call that may switch */
 void exit_user(void) __attribute__((noreturn)); /* on the kernel stack, emptied */
 
 /* syscall.c, called by entry.S */
-typedef long call_leaf(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
 typedef void call_full(struct thread *);
 extern void *const call_table[]; /* by index: leaf functions, else syscall_full */
 extern call_full *const full_table[]; /* by index: the functions with a thread */
