@@ -323,6 +323,52 @@ static void bench_caps(uint64_t frame)
     exo_sel_free((uint32_t)a);
 }
 
+/* What a library system makes for a process that forks: an env, a thread, page tables of three
+ * stretches, pages bound one by one, then write-protected; and how all of it goes. */
+enum { PROCESS_ENV = 3 + 4, PROCESS_THREAD = 2, PROCESS_TABLES = 8, PROCESS_PAGES = 60 };
+#define PROCESS_FRAMES (PROCESS_ENV + PROCESS_THREAD + PROCESS_TABLES + PROCESS_PAGES)
+#define PROCESS_STRETCHES 3
+
+static void process_make(uint32_t env, uint32_t thread, uint64_t frame)
+{
+    static const uint64_t at[PROCESS_STRETCHES] = {0x400000, 0x7fe00000, 0x7f0000000000};
+    static const unsigned levels[PROCESS_STRETCHES] = {3, 2, 3};
+    exo_env_make(env, exo.pool.sel, frame, PROCESS_ENV - 3, 0);
+    exo_cap_derive(exo.pool.sel, EXO_REF(env, 1), RW | EXO_OBJECT, frame, PROCESS_FRAMES);
+    exo_thread_make(thread, env, 1, frame + PROCESS_ENV, exo.start.cpu);
+    frame += PROCESS_ENV + PROCESS_THREAD;
+    for (unsigned i = 0; i < PROCESS_STRETCHES; i++)
+        for (unsigned level = levels[i]; level; level--)
+            exo_pt_make(env, at[i], level, 1, frame++);
+    for (unsigned i = 0; i < PROCESS_PAGES; i++)
+        exo_page_bind(env, at[i % PROCESS_STRETCHES] + i / PROCESS_STRETCHES * EXO_PAGE, 1, 1,
+                      frame++, RW);
+    for (unsigned i = 0; i < PROCESS_STRETCHES; i++)
+        MUST(exo_page_protect(env, at[i], PROCESS_PAGES / PROCESS_STRETCHES, EXO_R),
+             PROCESS_PAGES / PROCESS_STRETCHES);
+}
+
+static void process_end(uint32_t env, uint32_t thread)
+{
+    while (exo_cap_delete(env) == -EXO_E_AGAIN)
+        continue;
+    while (exo_cap_delete(thread) == -EXO_E_AGAIN)
+        continue;
+}
+
+static void bench_process(void)
+{
+    uint32_t env = (uint32_t)exo_sel_alloc(), thread = (uint32_t)exo_sel_alloc();
+    uint64_t frame = (uint64_t)exo_frames_alloc(&exo.pool, PROCESS_FRAMES, 1);
+    MEASURE(process_end(env, thread), process_make(env, thread, frame));
+    report("process_make", median(), "instructions");
+    MEASURE(process_make(env, thread, frame), process_end(env, thread));
+    report("process_end", median(), "instructions");
+    exo_sel_free(env);
+    exo_sel_free(thread);
+    exo_frames_free(&exo.pool, frame, PROCESS_FRAMES);
+}
+
 /* ---- faults: W. Appel and K. Li, Virtual memory primitives for user programs (1991) ---------- */
 static enum { SKIP, BIND, UNPROTECT, SWAP } fault_mode;
 static uint64_t fault_frame, other_page;
@@ -436,6 +482,7 @@ int main(struct exo_startup *start)
     report("null_call", median(), "instructions");
     bench_pages(frame);
     bench_caps(frame);
+    bench_process();
     bench_faults(frame);
     bench_protect();
     set_upcall(exo_upcall_entry);
