@@ -17,7 +17,7 @@ static inline __attribute__((always_inline)) struct thread_state *waiter_first(u
                                                                                uint32_t bits)
 {
     struct thread_state *best = NULL;
-    for (uint32_t map = threads_begun(); map; map &= map - 1) {
+    for (uint32_t map = lx.live; map; map &= map - 1) {
         struct thread_state *t = thread_at((uint32_t)__builtin_ctz(map));
         if (t->futex_key != address || !(t->futex_bits & bits)) continue;
         if (!best || t->futex_ticket < best->futex_ticket) best = t;

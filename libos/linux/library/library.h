@@ -120,7 +120,6 @@ struct lx {
     uint32_t lock; /* thread index + 1 of its holder */
     uint32_t threads; /* running */
     uint32_t thread_map; /* indices in use */
-    uint32_t begun; /* those whose thread has begun: its memory is there */
     uint64_t data_used; /* bytes from LX_DATA_VA on that fork copies */
     uint64_t data_end; /* bytes bound */
 
@@ -155,7 +154,8 @@ struct lx {
     uint32_t xsave_size; /* bytes of the FPU's state; 0: not asked yet */
 
     /* threads and time: thread.c, futex.c, time.c, misc.c */
-    uint32_t parked; /* indices of threads that ended and can begin anew */
+    uint32_t live; /* indices of threads that run the program: their state is true */
+    uint32_t parked; /* of threads that ended and can begin anew */
     uint32_t ending; /* index + 1 of a thread that wants all others to end */
     struct thread_first *first; /* what threads begin with; NULL: none was made yet */
     uint64_t futex_tickets;
@@ -348,11 +348,6 @@ void signal_send(struct thread_state *t, int signal, int code, uint64_t value);
 static inline struct lx_window *process_window(void)
 {
     return (struct lx_window *)(LX_THREAD_VA + LX_THREAD_WINDOW);
-}
-/* Threads that have a window and state, a bit each. */
-static inline uint32_t threads_begun(void)
-{
-    return lx.thread_map & __atomic_load_n(&lx.begun, __ATOMIC_ACQUIRE);
 }
 static inline struct thread_state *thread_at(uint32_t index)
 {

@@ -129,7 +129,7 @@ static struct thread_state *taker(uint64_t bit)
 {
     struct thread_state *own = this_thread();
     if (!(own->mask & bit)) return own;
-    for (uint32_t map = threads_begun() & ~lx.parked; map; map &= map - 1) {
+    for (uint32_t map = lx.live; map; map &= map - 1) {
         struct thread_state *other = thread_at((uint32_t)__builtin_ctz(map));
         if (!(other->mask & bit)) return other;
     }
@@ -173,7 +173,7 @@ long sys_kill(struct thread_state *t, struct regs *r)
 
 static struct thread_state *thread_of(int tid)
 {
-    for (uint32_t map = threads_begun() & ~lx.parked; map; map &= map - 1) {
+    for (uint32_t map = lx.live; map; map &= map - 1) {
         struct thread_state *t = thread_at((uint32_t)__builtin_ctz(map));
         if (t->tid == tid) return t;
     }
@@ -354,7 +354,7 @@ static void ignored_update(int signal)
     uint64_t bit = LX_SIGNAL_BIT(signal), handler = lx.action[signal - 1].handler;
     bool ignored = handler == IGNORE || (handler == DEFAULT && bit & NOTHING);
     lx.ignored = ignored ? lx.ignored | bit : lx.ignored & ~bit;
-    for (uint32_t map = threads_begun(); map; map &= map - 1) {
+    for (uint32_t map = lx.live; map; map &= map - 1) {
         struct thread_state *t = thread_at((uint32_t)__builtin_ctz(map));
         t->window->refused = t->mask | lx.ignored;
         if (ignored) __atomic_fetch_and(&t->window->signals, ~bit, __ATOMIC_ACQ_REL);

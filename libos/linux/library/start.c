@@ -19,7 +19,6 @@ static struct thread_state *thread_init(struct exo_upcall_page *page)
     t->gate = LX_SEL_THREAD + 4 * t->index;
     t->event = t->gate + 1;
     page->event_mask = 0;
-    __atomic_fetch_or(&lx.begun, 1u << t->index, __ATOMIC_RELEASE);
     return t;
 }
 
@@ -28,7 +27,7 @@ static void process_init(struct thread_state *t)
     lx.pid = (int)t->window->start.pid;
     t->tid = lx.pid;
     lx.threads = 1;
-    lx.thread_map = lx.begun = 1;
+    lx.thread_map = lx.live = 1;
     lx.rewriting = 0;
     lx.lock = 0;
     lx.object_next = (uint32_t)t->window->start.objects + LX_OBJECTS_USED;

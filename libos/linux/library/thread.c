@@ -3,7 +3,8 @@
  * Threads of a process: an index each, with a thread of the exokernel's, a window and stacks
  * at LX_THREAD_VA. One that ended is *parked*: it waits in the library until clone wants
  * one, so that most threads begin without a call of the server. thread_map, parked and
- * threads change under the lock. */
+ * threads change under the lock. Only the states of `live` ones are looked at by others: an
+ * upcall page comes with what its frame held before. */
 #include "library.h"
 #include <linux/sched.h>
 #include <linux/futex.h>
@@ -49,6 +50,7 @@ static long index_take(bool *fresh)
 static void index_put(uint32_t index, bool park)
 {
     lock();
+    __atomic_fetch_and(&lx.live, ~(1u << index), __ATOMIC_ACQ_REL);
     if (!(lx.parked >> index & 1)) lx.threads--;
     if (park)
         lx.parked |= 1u << index;
@@ -68,6 +70,9 @@ _Noreturn static void thread_enter(struct thread_state *t)
     t->waited = 0;
     signals_mask(t, first->mask);
     first->tid = 0;
+    thread_check(t);
+    __atomic_fetch_or(&lx.live, 1u << t->index, __ATOMIC_RELEASE);
+    if (t->window->signals) __atomic_fetch_or(&upcall_page()->events, LX_EVENT, __ATOMIC_RELAXED);
     __asm__ volatile("fninit; fldcw %0; ldmxcsr %1; wrfsbase %2"
                      :
                      : "m"(first->control), "m"(first->mxcsr), "r"(first->fs));
@@ -90,7 +95,7 @@ void thread_begin(struct thread_state *t)
 /* Thread 0 stays, since its window is the process's. */
 _Noreturn static void thread_gone(struct thread_state *t)
 {
-    if (t->index) __atomic_fetch_and(&lx.begun, ~(1u << t->index), __ATOMIC_RELEASE);
+    t->window->refused = ~0ul;
     index_put(t->index, t->index == 0);
     while (t->index != 0)
         server(LX_OP_THREAD_END, 0, 0, 0);
@@ -104,8 +109,9 @@ _Noreturn static void thread_end(struct thread_state *t)
     timers_orphan(t);
     if (lx.ending) thread_gone(t);
     t->window->signals = 0;
+    t->window->refused = ~0ul; /* the server is to tell others */
     index_put(t->index, true);
-    for (uint32_t map = threads_begun() & ~lx.parked; map && lx.timers; map &= map - 1)
+    for (uint32_t map = lx.live; map && lx.timers; map &= map - 1)
         exo_event_signal(thread_at((uint32_t)__builtin_ctz(map))->event);
     while (!first_ready(t)) {
         if (lx.ending) thread_gone(t);
@@ -218,7 +224,7 @@ void threads_end_others(struct thread_state *t)
     if (!(lx.thread_map & ~own)) return;
     lx.ending = t->index + 1;
     for (uint32_t map = lx.thread_map & ~own; map; map &= map - 1)
-        exo_event_signal(thread_at((uint32_t)__builtin_ctz(map))->event);
+        exo_event_signal(LX_SEL_THREAD + 4 * (uint32_t)__builtin_ctz(map) + 1); /* start.c */
     while (lx.thread_map & ~own & ~(lx.parked & 1))
         exo_yield();
     lx.ending = 0;

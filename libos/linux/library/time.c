@@ -247,7 +247,7 @@ static void timer_send(struct timer *timer, bool alarm)
 {
     struct thread_state *to = NULL;
     for (uint32_t i = 0; i < LX_THREADS && timer->tid; i++)
-        if (threads_begun() >> i & 1 && thread_at(i)->tid == timer->tid) to = thread_at(i);
+        if (lx.live >> i & 1 && thread_at(i)->tid == timer->tid) to = thread_at(i);
     if (timer->signal) signal_send(to, timer->signal, alarm ? SI_KERNEL : SI_TIMER, timer->value);
 }
 
