@@ -167,9 +167,9 @@ static void start(struct session *s)
 {
     struct machine *m = s->create->machine;
     bool attach = s->create->attach;
-    log_capture(&s->text);
+    log_capture(&s->text, false);
     long id = finish(s->create);
-    log_capture(NULL);
+    log_capture(NULL, false);
     create_drop(s);
     if (id < 0)
         session_error(s, "it cannot be made");
@@ -193,9 +193,9 @@ static bool config_look(struct session *s)
     size_t n = exo_stream_read(s->stream, c->text + c->got, c->bytes - c->got);
     c->got += n;
     if (c->got < c->bytes) return n != 0;
-    log_capture(&s->text);
+    log_capture(&s->text, true);
     bool good = config_take(c->machine, c->text, c->bytes);
-    log_capture(NULL);
+    log_capture(NULL, false);
     if (!good) {
         create_drop(s);
         session_error(s, "the configuration has mistakes");

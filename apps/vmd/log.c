@@ -10,6 +10,7 @@ static struct exo_kept kept;
 static struct exo_channel console;
 static bool has_console;
 static struct text *captured;
+static bool captured_alone;
 
 void log_write(const char *text, size_t n)
 {
@@ -23,7 +24,7 @@ void log_write(const char *text, size_t n)
 
 static void say(const char *text, size_t n)
 {
-    log_write(text, n);
+    if (!captured_alone) log_write(text, n);
     if (captured) text_body(captured, text, n);
 }
 
@@ -34,7 +35,11 @@ void log_open(void)
     exo_writer = say;
 }
 
-void log_capture(struct text *text) { captured = text; }
+void log_capture(struct text *text, bool alone)
+{
+    captured = text;
+    captured_alone = alone;
+}
 
 void log_read(struct text *text)
 {

@@ -208,7 +208,8 @@ void report_envs(struct text *text);
 /* From now on exo_printf goes to the log, and to a channel with the tag log. */
 void log_open(void);
 void log_read(struct text *text);
-/* What exo_printf says meanwhile goes to the text's body as well (NULL: no more). */
-void log_capture(struct text *text);
+/* What exo_printf says meanwhile goes to the text's body (NULL: no more); alone: and not to
+ * the log. */
+void log_capture(struct text *text, bool alone);
 void log_write(const char *text, size_t n);
 #endif
