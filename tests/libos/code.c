@@ -4,6 +4,7 @@
  * changes, code that looks at itself, and what a call must leave as it was. */
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include "test.h"
 
 #define PAGE 4096ul
@@ -165,35 +166,71 @@ static void test_changing(void)
 }
 
 /* Everything but rax, rcx and r11 is as before, the 128 bytes below the stack pointer too. */
+static bool registers_kept(long number, unsigned round)
+{
+    uint64_t before[14], after[13];
+    for (int i = 0; i < 13; i++)
+        before[i] = 0x1111111111111111u * (unsigned)(i + 1) + round;
+    before[13] = (uint64_t)number;
+    uint64_t *from = before, *to = after;
+    __asm__ volatile("push %%rbp\n\tpush %%rbx\n\tpush %[after]\n\tmov %[before], %%rax\n\t"
+                     "mov (%%rax), %%rbx\n\tmov 8(%%rax), %%rdx\n\tmov 16(%%rax), %%rsi\n\t"
+                     "mov 24(%%rax), %%rdi\n\tmov 32(%%rax), %%rbp\n\tmov 40(%%rax), %%r8\n\t"
+                     "mov 48(%%rax), %%r9\n\tmov 56(%%rax), %%r10\n\tmov 64(%%rax), %%r12\n\t"
+                     "mov 72(%%rax), %%r13\n\tmov 80(%%rax), %%r14\n\tmov 88(%%rax), %%r15\n\t"
+                     "movq 96(%%rax), %%xmm7\n\tmov %%r15, -128(%%rsp)\n\tmov %%r14, -8(%%rsp)\n\t"
+                     "mov 104(%%rax), %%eax\n\tsyscall\n\t"
+                     "xor -128(%%rsp), %%r15\n\txor -8(%%rsp), %%r14\n\t"
+                     "pop %%rax\n\tmov %%rbx, (%%rax)\n\tmov %%rdx, 8(%%rax)\n\t"
+                     "mov %%rsi, 16(%%rax)\n\tmov %%rdi, 24(%%rax)\n\tmov %%rbp, 32(%%rax)\n\t"
+                     "mov %%r8, 40(%%rax)\n\tmov %%r9, 48(%%rax)\n\tmov %%r10, 56(%%rax)\n\t"
+                     "mov %%r12, 64(%%rax)\n\tmov %%r13, 72(%%rax)\n\tmov %%r14, 80(%%rax)\n\t"
+                     "mov %%r15, 88(%%rax)\n\tmovq %%xmm7, 96(%%rax)\n\tpop %%rbx\n\tpop %%rbp"
+                     : [before] "+a"(from), [after] "+c"(to)
+                     :
+                     : "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+                       "xmm7", "memory", "cc");
+    before[10] = before[11] = 0; /* these were compared with the stack */
+    return memcmp(before, after, sizeof after) == 0;
+}
+
+static volatile sig_atomic_t interruptions;
+
+static void interrupt(int number)
+{
+    (void)number;
+    interruptions++;
+}
+
+/* Calls that do something quickly, or refuse these arguments: while a timer interrupts them
+ * and what is around them. */
+static void test_interrupted(void)
+{
+    static const short numbers[] = {SYS_getpid, SYS_getppid, SYS_gettid,     SYS_read,
+                                    SYS_close,  SYS_kill,    SYS_sched_yield};
+    struct itimerval often = {{0, 500}, {0, 500}}, none = {{0, 0}, {0, 0}};
+    bool good = true;
+    signal(SIGALRM, interrupt);
+    setitimer(ITIMER_REAL, &often, NULL);
+    unsigned rounds = 0;
+    for (int64_t end = test_now_ms() + 10000;
+         rounds < 30000 || (interruptions < 300 && test_now_ms() < end); rounds++)
+        good = registers_kept(numbers[rounds % COUNT(numbers)], rounds) && good;
+    CHECK("interruptions", interruptions >= 300);
+    CHECK("registers_kept_interrupted", good);
+    signal(SIGALRM, SIG_IGN);
+    good = true;
+    for (int64_t end = test_now_ms() + 1000; rounds % 64 != 0 || test_now_ms() < end; rounds++)
+        good = registers_kept(numbers[rounds % COUNT(numbers)], rounds) && good;
+    setitimer(ITIMER_REAL, &none, NULL);
+    CHECK("registers_kept_ignoring", good);
+}
+
 static void test_registers(void)
 {
-    uint64_t before[13], after[13];
     bool good = true;
-    for (int round = 0; round < 3; round++) {
-        for (int i = 0; i < 13; i++)
-            before[i] = 0x1111111111111111u * (unsigned)(i + 1) + (unsigned)round;
-        uint64_t *from = before, *to = after;
-        __asm__ volatile(
-            "push %%rbp\n\tpush %%rbx\n\tpush %[after]\n\tmov %[before], %%rax\n\t"
-            "mov (%%rax), %%rbx\n\tmov 8(%%rax), %%rdx\n\tmov 16(%%rax), %%rsi\n\t"
-            "mov 24(%%rax), %%rdi\n\tmov 32(%%rax), %%rbp\n\tmov 40(%%rax), %%r8\n\t"
-            "mov 48(%%rax), %%r9\n\tmov 56(%%rax), %%r10\n\tmov 64(%%rax), %%r12\n\t"
-            "mov 72(%%rax), %%r13\n\tmov 80(%%rax), %%r14\n\tmov 88(%%rax), %%r15\n\t"
-            "movq 96(%%rax), %%xmm7\n\tmov %%r15, -128(%%rsp)\n\tmov %%r14, -8(%%rsp)\n\t"
-            "mov $110, %%eax\n\tsyscall\n\t"
-            "xor -128(%%rsp), %%r15\n\txor -8(%%rsp), %%r14\n\t"
-            "pop %%rax\n\tmov %%rbx, (%%rax)\n\tmov %%rdx, 8(%%rax)\n\t"
-            "mov %%rsi, 16(%%rax)\n\tmov %%rdi, 24(%%rax)\n\tmov %%rbp, 32(%%rax)\n\t"
-            "mov %%r8, 40(%%rax)\n\tmov %%r9, 48(%%rax)\n\tmov %%r10, 56(%%rax)\n\t"
-            "mov %%r12, 64(%%rax)\n\tmov %%r13, 72(%%rax)\n\tmov %%r14, 80(%%rax)\n\t"
-            "mov %%r15, 88(%%rax)\n\tmovq %%xmm7, 96(%%rax)\n\tpop %%rbx\n\tpop %%rbp"
-            : [before] "+a"(from), [after] "+c"(to)
-            :
-            : "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm7",
-              "memory", "cc");
-        before[10] = before[11] = 0; /* these were compared with the stack */
-        good = good && memcmp(before, after, sizeof before) == 0;
-    }
+    for (unsigned round = 0; round < 3; round++)
+        good = registers_kept(SYS_getppid, round) && good;
     CHECK("registers_kept", good);
     uint64_t flags;
     __asm__ volatile("std\n\tmov $110, %%eax\n\tsyscall\n\tpushf\n\tpop %0\n\tcld"
@@ -247,6 +284,7 @@ int main(void)
     test_own_bytes();
     test_changing();
     test_registers();
+    test_interrupted();
     test_race();
     return test_end();
 }
