@@ -149,15 +149,18 @@ static struct whole {
     uint64_t text[RECENT_WORDS + 1];
 } wholes[RECENT];
 
-/* Whether the path is a recent one: then the walk is over. */
+/* Whether the path is a recent one: then the walk is over. The last word is the one in which
+ * names of one directory differ. */
 static inline bool whole_find(struct walk *walk, const struct inode *start)
 {
     for (const struct whole *w = wholes; w < wholes + RECENT; w++) {
-        if (w->start != start || w->changed != names_changed) continue;
-        uint32_t i = 0;
-        while (i < w->last && w->text[i] == word_at(walk->path + 8ul * i))
-            i++;
-        if (i != w->last || w->text[i] != (word_at(walk->path + 8ul * i) & w->mask)) continue;
+        uint32_t i = w->last;
+        if (w->text[i] != (word_at(walk->path + 8ul * i) & w->mask) || w->start != start ||
+            w->changed != names_changed)
+            continue;
+        while (i && w->text[i - 1] == word_at(walk->path + 8ul * (i - 1)))
+            i--;
+        if (i) continue;
         walk->inode = w->inode;
         walk->directory = w->directory;
         walk->entry = w->entry;
@@ -177,15 +180,17 @@ static void whole_add(const struct walk *walk, const struct inode *start, const 
     struct whole *w = &wholes[turn++ % RECENT];
     uint32_t last = (uint32_t)(all / 8);
     uint64_t mask = all % 8 == 7 ? ~0ul : (1ul << (all % 8 + 1) * 8) - 1;
-    *w = (struct whole){.start = start,
-                        .changed = names_changed,
-                        .mask = mask,
-                        .last = last,
-                        .inode = walk->inode,
-                        .directory = walk->directory,
-                        .entry = walk->entry,
-                        .name = walk->last};
-    memcpy(w->text, path, all);
+    w->start = start;
+    w->changed = names_changed;
+    w->mask = mask;
+    w->last = last;
+    w->inode = walk->inode;
+    w->directory = walk->directory;
+    w->entry = walk->entry;
+    w->name = walk->last;
+    for (uint32_t i = 0; i < last; i++)
+        w->text[i] = word_at(path + 8ul * i);
+    w->text[last] = word_at(path + 8ul * last) & mask;
     w->name.text = (const char *)w->text + length;
 }
 
