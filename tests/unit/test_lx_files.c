@@ -47,7 +47,7 @@ static long world_start(const void *data, size_t size)
         if (host_pages[i]) page_free(i);
     memset(entry_buckets, 0, sizeof(entry_buckets));
     inode_count = entry_count = file_count = 0;
-    made = NULL;
+    proc_made = NULL;
     devices = NULL;
     struct filesystem *const mounts[] = {&root_fs, &dev_mount, &proc_mount};
     for (unsigned i = 0; i < EXO_COUNT(mounts); i++) { /* as they are at the start */

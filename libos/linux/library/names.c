@@ -6,6 +6,8 @@
 #include "library.h"
 #include "text.h"
 
+#define ENTRIES 2048u /* bytes of a directory's entries at once */
+
 /* The program's path at the start of the window's bytes: its length, -EFAULT, -ENAMETOOLONG. */
 static inline long path_put(uint64_t path)
 {
@@ -68,6 +70,16 @@ long leaf_openat(uint64_t fd, uint64_t path, uint64_t flags, uint64_t mode, uint
     (void)e, (void)f;
     long n = path_put(path);
     return n < 0 ? n : wait_full(server6(__NR_openat, fd, 0, flags, mode, 0, 0));
+}
+
+/* Entries travel in the window; as many as fit there, and the server keeps the rest. */
+long leaf_getdents64(uint64_t fd, uint64_t to, uint64_t n, uint64_t d, uint64_t e, uint64_t f)
+{
+    (void)d, (void)e, (void)f;
+    n = (uint32_t)n < ENTRIES ? (uint32_t)n : ENTRIES;
+    if (!n || user_probe(to, n) < 0) return LEAF_FULL; /* no entry is to be lost */
+    long r = server(__NR_getdents64, fd, LX_INLINE, n);
+    return r > 0 && user_put(to, this_thread()->window->bytes, (size_t)r) < 0 ? -EFAULT : r;
 }
 
 long leaf_close(uint64_t fd, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)

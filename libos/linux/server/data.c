@@ -206,12 +206,6 @@ long data_zero(struct inode *inode, uint64_t offset, uint64_t n)
     return 0;
 }
 
-uint64_t data_pages(const struct inode *inode)
-{
-    uint64_t archive = (inode->data.archive_size + PAGE - 1) / PAGE;
-    return inode->data.pages > archive ? inode->data.pages : archive;
-}
-
 static long data_seek(struct file *file, int64_t offset, int whence)
 {
     int64_t size = (int64_t)file->inode->size, at;

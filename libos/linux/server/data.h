@@ -3,6 +3,7 @@
  * What regular files contain. */
 #ifndef LX_DATA_H
 #define LX_DATA_H
+#include "inode.h"
 #include "server.h"
 
 extern const struct file_ops data_ops; /* of an open regular file */
@@ -17,5 +18,9 @@ long data_zero(struct inode *inode, uint64_t offset, uint64_t n);
  * them at the end of the file. What was never written is read as zeroes. */
 const void *data_at(struct inode *inode, uint64_t at, size_t *n);
 /* Pages that stat counts. */
-uint64_t data_pages(const struct inode *inode);
+static inline uint64_t data_pages(const struct inode *inode)
+{
+    uint64_t archive = (inode->data.archive_size + 4095) / 4096;
+    return inode->data.pages > archive ? inode->data.pages : archive;
+}
 #endif

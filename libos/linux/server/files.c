@@ -68,7 +68,7 @@ static long entry_contents(struct inode *inode, const struct exo_archive_entry *
     }
     inode->uid = entry->field[EXO_CPIO_UID];
     inode->gid = entry->field[EXO_CPIO_GID];
-    inode->mtime = (int64_t)entry->field[EXO_CPIO_TIME] * 1000000000;
+    inode->mtime = (struct lx_timespec){entry->field[EXO_CPIO_TIME], 0};
     return 0;
 }
 

@@ -29,11 +29,17 @@ struct entry *entry_find(const struct inode *directory, const struct name *name)
 
 /* ---- inodes ---- */
 
+struct lx_timespec time_now(void)
+{
+    uint64_t now = time_real();
+    return (struct lx_timespec){(int64_t)(now / NANOSECONDS), (int64_t)(now % NANOSECONDS)};
+}
+
 struct inode *inode_new(struct filesystem *fs, uint32_t mode)
 {
     struct inode *inode = malloc(sizeof(*inode));
     if (!inode) return NULL;
-    int64_t now = (int64_t)time_real();
+    struct lx_timespec now = time_now();
     *inode = (struct inode){
         .mode = mode,
         .references = 1,
@@ -84,9 +90,9 @@ void inode_put(struct inode *inode)
     }
 }
 
-void inode_changed(struct inode *inode) { inode->ctime = (int64_t)time_real(); }
+void inode_changed(struct inode *inode) { inode->ctime = time_now(); }
 
-void inode_modified(struct inode *inode) { inode->ctime = inode->mtime = (int64_t)time_real(); }
+void inode_modified(struct inode *inode) { inode->ctime = inode->mtime = time_now(); }
 
 /* ---- entries ---- */
 

@@ -53,7 +53,7 @@ struct inode {
     uint32_t references;
     uint32_t uid, gid;
     uint64_t number, size, rdev;
-    int64_t atime, mtime, ctime; /* nanoseconds since 1970 */
+    struct lx_timespec atime, mtime, ctime;
     struct filesystem *fs;
     struct inode *mounted; /* a directory: the root that covers it */
     struct entry *entry; /* one of its names (a directory's only one); NULL: none known */
@@ -104,6 +104,8 @@ static inline bool inode_is(const struct inode *inode, uint32_t type)
 {
     return (inode->mode & S_IFMT) == type;
 }
+#define NANOSECONDS 1000000000ul
+struct lx_timespec time_now(void); /* time_real, as inodes keep it */
 void inode_changed(struct inode *inode); /* ctime */
 void inode_modified(struct inode *inode); /* mtime and ctime */
 

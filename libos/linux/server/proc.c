@@ -14,7 +14,7 @@
 #define NUMBERS (1ul << 32) /* inode numbers of processes' files begin here */
 
 static struct filesystem *proc_fs;
-static struct inode *made; /* by walks; each has one reference for this list */
+struct inode *proc_made; /* by walks; each has one reference for this list */
 
 static const struct proc_node node_processes = {.kind = PROC_PROCESSES};
 static const struct proc_node node_self = {.kind = PROC_SELF};
@@ -23,11 +23,11 @@ static const struct proc_node node_fd = {.kind = PROC_FD, .mode = S_IFLNK | 0700
 
 /* ---- inodes of processes ---- */
 
-void proc_sweep(void)
+void proc_free_made(void)
 {
-    while (made) {
-        struct inode *inode = made;
-        made = inode->proc.next;
+    while (proc_made) {
+        struct inode *inode = proc_made;
+        proc_made = inode->proc.next;
         inode_put(inode);
     }
 }
@@ -49,8 +49,8 @@ static struct inode *proc_make(struct inode *directory, const struct proc_node *
     inode->proc.pid = pid;
     inode->proc.fd = fd;
     inode->number = proc_number(pid, fd, node);
-    inode->proc.next = made;
-    made = inode;
+    inode->proc.next = proc_made;
+    proc_made = inode;
     if (inode_is(inode, S_IFDIR)) {
         inode->dir.parent = directory;
         inode_get(directory);

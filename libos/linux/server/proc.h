@@ -46,7 +46,12 @@ void proc_mounts(struct text *text);
 /* What the directory, one of /proc, has under that name besides its entries; NULL: nothing. */
 struct inode *proc_find(struct inode *directory, const struct name *name);
 /* Frees what walks have made and nobody holds. */
-void proc_sweep(void);
+extern struct inode *proc_made;
+void proc_free_made(void);
+static inline void proc_sweep(void)
+{
+    if (proc_made) proc_free_made();
+}
 /* The next name of the directory besides its entries, at *position or behind it (0 at
  * first): false at the end, else *position moves behind it. */
 bool proc_next(struct inode *directory, uint64_t *position, char name[16], uint64_t *number,

@@ -9,7 +9,6 @@
 #include <linux/kdev_t.h>
 #include <linux/magic.h>
 
-#define NANOSECONDS 1000000000l
 #define BLOCK 4096u
 #define NOW ((1l << 30) - 1) /* UTIME_NOW, UTIME_OMIT: utimensat(2) */
 #define OMIT ((1l << 30) - 2)
@@ -45,19 +44,9 @@ static uint32_t stat_links(const struct inode *inode)
     return inode->proc.node && !inode->nlink ? 1 : inode->nlink;
 }
 
-static inline struct statx_timestamp statx_time(int64_t ns)
-{
-    int64_t seconds = (int64_t)((uint64_t)ns / NANOSECONDS);
-    if (ns < 0) seconds = -((NANOSECONDS - 1 - ns) / NANOSECONDS);
-    return (struct statx_timestamp){.tv_sec = seconds,
-                                    .tv_nsec = (uint32_t)(ns - seconds * NANOSECONDS)};
-}
-
 /* Straight into the window, whose first bytes are aligned and are not read here. */
 static long stat_put(struct thread *thread, const struct inode *inode)
 {
-    struct statx_timestamp atime = statx_time(inode->atime), mtime = statx_time(inode->mtime),
-                           ctime = statx_time(inode->ctime);
     struct stat *stat = (struct stat *)thread->window->bytes;
     stat->st_dev = inode->fs->device;
     stat->st_ino = inode->number;
@@ -70,12 +59,12 @@ static long stat_put(struct thread *thread, const struct inode *inode)
     stat->st_size = (int64_t)stat_size(inode);
     stat->st_blksize = BLOCK;
     stat->st_blocks = (int64_t)stat_blocks(inode);
-    stat->st_atime = (uint64_t)atime.tv_sec;
-    stat->st_atime_nsec = atime.tv_nsec;
-    stat->st_mtime = (uint64_t)mtime.tv_sec;
-    stat->st_mtime_nsec = mtime.tv_nsec;
-    stat->st_ctime = (uint64_t)ctime.tv_sec;
-    stat->st_ctime_nsec = ctime.tv_nsec;
+    stat->st_atime = (uint64_t)inode->atime.tv_sec;
+    stat->st_atime_nsec = (uint64_t)inode->atime.tv_nsec;
+    stat->st_mtime = (uint64_t)inode->mtime.tv_sec;
+    stat->st_mtime_nsec = (uint64_t)inode->mtime.tv_nsec;
+    stat->st_ctime = (uint64_t)inode->ctime.tv_sec;
+    stat->st_ctime_nsec = (uint64_t)inode->ctime.tv_nsec;
     stat->__unused[0] = stat->__unused[1] = stat->__unused[2] = 0;
     return 0;
 }
@@ -131,6 +120,11 @@ long call_newfstatat(struct thread *thread, const uint64_t a[6])
     return r < 0 ? r : stat_path(thread, a[0], a[1], how);
 }
 
+static struct statx_timestamp statx_time(const struct lx_timespec *time)
+{
+    return (struct statx_timestamp){.tv_sec = time->tv_sec, .tv_nsec = (uint32_t)time->tv_nsec};
+}
+
 long call_statx(struct thread *thread, const uint64_t a[6])
 {
     uint32_t how;
@@ -150,9 +144,9 @@ long call_statx(struct thread *thread, const uint64_t a[6])
         .stx_ino = inode->number,
         .stx_size = stat_size(inode),
         .stx_blocks = stat_blocks(inode),
-        .stx_atime = statx_time(inode->atime),
-        .stx_ctime = statx_time(inode->ctime),
-        .stx_mtime = statx_time(inode->mtime),
+        .stx_atime = statx_time(&inode->atime),
+        .stx_ctime = statx_time(&inode->ctime),
+        .stx_mtime = statx_time(&inode->mtime),
         .stx_rdev_major = (uint32_t)(inode->rdev >> 8) & 0xfff,
         .stx_rdev_minor = (uint32_t)((inode->rdev & 0xff) | (inode->rdev >> 12 & 0xfff00)),
         .stx_dev_minor = inode->fs->device,
@@ -316,28 +310,17 @@ long call_fchownat(struct thread *thread, const uint64_t a[6])
 
 /* ---- times ---- */
 
-/* Seconds and nanoseconds as we keep them: what is farther away is the farthest. */
-static int64_t time_from(int64_t seconds, int64_t nanoseconds)
+static void time_set(struct lx_timespec *time, const struct lx_timespec *to)
 {
-    int64_t limit = INT64_MAX / NANOSECONDS - 1;
-    if (seconds > limit) seconds = limit;
-    if (seconds < -limit) seconds = -limit;
-    return seconds * NANOSECONDS + nanoseconds;
-}
-
-static long time_set(int64_t *time, const struct lx_timespec *to)
-{
-    if (to->tv_nsec == OMIT) return 0;
     if (to->tv_nsec == NOW)
-        *time = (int64_t)time_real();
-    else
-        *time = time_from(to->tv_sec, to->tv_nsec);
-    return 0;
+        *time = time_now();
+    else if (to->tv_nsec != OMIT)
+        *time = *to;
 }
 
 static bool time_valid(const struct lx_timespec *time)
 {
-    return (time->tv_nsec >= 0 && time->tv_nsec < NANOSECONDS) || time->tv_nsec == NOW ||
+    return (time->tv_nsec >= 0 && time->tv_nsec < (int64_t)NANOSECONDS) || time->tv_nsec == NOW ||
            time->tv_nsec == OMIT;
 }
 
