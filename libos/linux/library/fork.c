@@ -24,7 +24,7 @@ static long fork_common(struct thread_state *t, struct regs *r, bool vfork, uint
     lx.fork_mask = t->mask;
     lx.fork_altstack = t->altstack;
     __asm__ volatile("rdfsbase %0" : "=r"(lx.fork_fs));
-    __asm__ volatile("xsave %0" : "+m"(lx.fork_fpu) : "a"(~0u), "d"(~0u));
+    __asm__ volatile(FPU_CLAIM "xsave %0" : "+m"(lx.fork_fpu) : "a"(~0u), "d"(~0u));
     if (!vfork) pages_protect();
     if (!vfork && lent) lent_inherit();
     lx.vfork_child = vfork;

@@ -293,6 +293,10 @@ long call_server(struct thread_state *t, struct regs *r);
  * as a file that blocks does it. How many in all. */
 long write_rest(const struct regs *r, long done);
 
+/* Before XSAVE and XRSTOR: makes the FPU's registers this thread's. Those two instructions do
+ * not raise #NM in QEMU (7.2, TCG) though they should (Intel SDM vol. 2, XRSTOR, exceptions). */
+#define FPU_CLAIM "fnop\n\t"
+
 /* fork.c: clone without CLONE_THREAD, with CLONE_VM only as vfork is: r has clone's arguments; the child
  * goes on with the registers `child`. */
 long fork_clone(struct thread_state *t, const struct regs *r, struct regs *child);

@@ -84,7 +84,7 @@ static void fpu_save(uint64_t at, uint32_t size)
 #pragma GCC unroll 8
     for (unsigned i = 0; i < XSAVE_HEADER_SIZE / 8; i++)
         header[i] = 0;
-    __asm__ volatile("xsave64 (%0)" : : "r"(at), "a"(~0u), "d"(~0u) : "memory");
+    __asm__ volatile(FPU_CLAIM "xsave64 (%0)" : : "r"(at), "a"(~0u), "d"(~0u) : "memory");
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     state->sw_reserved.magic1 = FP_XSTATE_MAGIC1;
     state->sw_reserved.extended_size = size + (uint32_t)FP_XSTATE_MAGIC2_SIZE;
@@ -97,7 +97,7 @@ static void fpu_load(uint64_t at)
 {
     const struct _fpstate_64 *state = (const struct _fpstate_64 *)at;
     if (state->sw_reserved.magic1 == FP_XSTATE_MAGIC1)
-        __asm__ volatile("xrstor64 (%0)" : : "r"(at), "a"(~0u), "d"(~0u) : "memory");
+        __asm__ volatile(FPU_CLAIM "xrstor64 (%0)" : : "r"(at), "a"(~0u), "d"(~0u) : "memory");
     else
         __asm__ volatile("fxrstor64 (%0)" : : "r"(at) : "memory");
 }

@@ -60,7 +60,7 @@ static void start_fork(struct thread_state *t)
     t->altstack = lx.fork_altstack;
     threads_forked();
     __asm__ volatile("wrfsbase %0" : : "r"(lx.fork_fs));
-    __asm__ volatile("xrstor %0" : : "m"(lx.fork_fpu), "a"(~0u), "d"(~0u));
+    __asm__ volatile(FPU_CLAIM "xrstor %0" : : "m"(lx.fork_fpu), "a"(~0u), "d"(~0u));
     t->clear_tid = lx.fork_clear_tid;
     if (lx.fork_tid) user_put(lx.fork_tid, &t->tid, sizeof(t->tid));
     struct regs r = lx.fork_regs;
