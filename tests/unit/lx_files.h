@@ -64,6 +64,7 @@ size_t log_read(uint64_t *position, void *to, size_t n)
     *position += n;
     return n;
 }
+const char *system_hostname(void) { return LX_HOSTNAME; }
 uint32_t extent_count(uint16_t number) { return number; }
 void page_count(uint64_t *all, uint64_t *unused)
 {

@@ -107,6 +107,8 @@ call_function call_stat, call_lstat, call_fstat, call_newfstatat, call_statx, ca
     call_fstatfs, call_access, call_faccessat, call_faccessat2, call_readlink, call_readlinkat,
     call_chmod, call_fchmod, call_fchmodat, call_chown, call_lchown, call_fchown, call_fchownat,
     call_utime, call_utimes, call_futimesat, call_utimensat, call_umask;
+/* system.c: this world's name, as sethostname has set it. */
+const char *system_hostname(void);
 /* proc_system.c */
 call_function call_sysinfo;
 /* names.c */

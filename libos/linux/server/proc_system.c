@@ -154,7 +154,7 @@ static void devices_text(struct text *text)
              "Character devices:\n  1 mem\n  4 tty\n  5 /dev/tty\n136 pts\n\nBlock devices:\n");
 }
 
-static void hostname_text(struct text *text) { text_add(text, "%s\n", LX_HOSTNAME); }
+static void hostname_text(struct text *text) { text_add(text, "%s\n", system_hostname()); }
 static void osrelease_text(struct text *text) { text_add(text, "%s\n", LX_RELEASE); }
 static void ostype_text(struct text *text) { text_add(text, "Linux\n"); }
 static void pid_max_text(struct text *text) { text_add(text, "32768\n"); }

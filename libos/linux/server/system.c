@@ -17,11 +17,13 @@
 #define LOG_ASKED 16384 /* what SYSLOG_SIZE says: enough for all that is read at once */
 
 static struct new_utsname names = {.sysname = "Linux",
-                                   .nodename = "exovisor",
-                                   .release = "6.1.0",
+                                   .nodename = LX_HOSTNAME,
+                                   .release = LX_RELEASE,
                                    .version = "#1 exovisor",
                                    .machine = "x86_64",
                                    .domainname = "(none)"};
+const char *system_hostname(void) { return names.nodename; }
+
 static uint64_t read_up_to, cleared; /* positions in the log */
 
 long call_uname(struct thread *thread, const uint64_t a[6])
