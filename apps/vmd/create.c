@@ -119,7 +119,7 @@ static long files_begin(struct create *c)
 static long finish(struct create *c)
 {
     struct machine_files *files = &c->machine->files;
-    entry_begin(files, "TRAILER!!!", 0);
+    files->used += cpio_end((char *)files->va + files->used);
     struct machine *m = c->machine;
     c->machine = NULL; /* it looks after itself from here on */
     return machine_start(m);

@@ -50,3 +50,5 @@ uint64_t cpio_pad(char *to, uint64_t bytes)
     memset(to, 0, n);
     return n;
 }
+
+uint64_t cpio_end(char *to) { return cpio_begin(to, END, 0); }

@@ -201,8 +201,11 @@ long machine_start(struct machine *m)
     }
     m->id = ++last_id;
     m->state = MACHINE_RUNS;
-    exo_printf("%s: started as %u, %lu MiB, %u virtual CPU%s\n", config->name, m->id,
-               config->memory >> 20, config->cpus, config->cpus == 1 ? "" : "s");
+    exo_printf("%s: started as %u, %lu MiB, ", config->name, m->id, config->memory >> 20);
+    if (machine_is_program(m))
+        exo_printf("a program\n");
+    else
+        exo_printf("%u virtual CPU%s\n", config->cpus, config->cpus == 1 ? "" : "s");
     return m->id;
 }
 

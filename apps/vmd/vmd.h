@@ -137,7 +137,9 @@ void machine_forget(struct machine *machine, struct session *session);
 /* ---- cpio archives (files.c) --------------------------------------------------------------------- */
 /* Bytes of one file in an archive; 0: the size is beyond what one can have. */
 uint64_t cpio_size(const char *name, uint64_t bytes);
+/* The end of an archive: its bytes; and writes it. */
 uint64_t cpio_end_size(void);
+uint64_t cpio_end(char *to);
 /* Writes the header; the file's bytes follow. How many bytes it was. */
 uint64_t cpio_begin(char *to, const char *name, uint64_t bytes);
 /* Zeroes up to where the next header goes, for a file of that size: how many. */
