@@ -57,7 +57,10 @@ static void test_processes(void)
             if (fork() == 0) keep(round * 100000 + i * 1000);
         int status;
         while (wait(&status) > 0)
-            good = good && status == 0;
+            if (status != 0) {
+                dprintf(1, "# status %x\n", status);
+                good = false;
+            }
     }
     CHECK("processes", good);
 }

@@ -62,6 +62,9 @@ static unsigned run_bind(struct pages *p, unsigned i, unsigned end, unsigned rig
 {
     uint32_t entry = p->entry[i];
     unsigned n = 1;
+    struct extent *e = entry & PG_FILE ? NULL : extent_of(entry & PG_FRAME);
+    uint32_t left = e ? e->first + e->count - (entry & PG_FRAME) : end - i; /* of its extent */
+    if (end - i > left) end = i + left;
     while (i + n < end && p->entry[i + n] == entry + n &&
            !(p->bound[(i + n) / 64] >> (i + n) % 64 & 1))
         n++;
