@@ -280,10 +280,11 @@ test-long:
 	@$(PYTHON) tools/suite.py --long
 
 bench:
-	@tools/deps.sh demo
+	@tools/deps.sh bench
 	@$(MAKE) --no-print-directory -s build/release/kernel.elf build/counting/kernel.elf images
 	@$(PYTHON) bench/run.py
 	@$(PYTHON) bench/guests.py
+	@$(PYTHON) bench/linux.py
 
 proof:
 	@tools/deps.sh proof
