@@ -142,6 +142,7 @@
 #define LX_RUNS (1ul << 63)
 #define LX_RUN_MAX 64
 #define LX_INLINE (1ul << 62)
+#define LX_AGAIN 0x6e696167612d786cul /* read's fourth argument: it waited and is made again */
 
 struct lx_run {
     uint64_t address; /* physical */

@@ -7,17 +7,24 @@
 
 #define FEW 512u /* bytes */
 
+/* A signal came while the event was taken that tells of it: it is seen to when we leave. */
+static long ask_end(struct thread_state *t, long r)
+{
+    if (signals_pending(t)) __atomic_fetch_or(&upcall_page()->events, LX_EVENT, __ATOMIC_RELEASE);
+    return r;
+}
+
 /* The server has replied -LX_WAIT: as server_wait, but LEAF_FULL when a signal came instead. */
 static __attribute__((noinline)) long ask_again(uint64_t op, uint64_t fd, uint64_t n)
 {
     struct thread_state *t = this_thread();
     for (;;) {
-        if (signals_pending(t)) return wait_over(t, LEAF_FULL);
+        if (signals_pending(t)) return ask_end(t, wait_over(t, LEAF_FULL));
         event_wait(t, 0);
         long r = wait_result(t);
-        if (r >= 0) return r;
-        r = server6(op, fd, LX_INLINE, n, 0, 0, 0);
-        if (r != -LX_WAIT) return r;
+        if (r >= 0) return ask_end(t, r);
+        r = server6(op, fd, LX_INLINE, n, LX_AGAIN, 0, 0);
+        if (r != -LX_WAIT) return ask_end(t, r);
     }
 }
 

@@ -14,14 +14,16 @@ long wait_over(struct thread_state *t, long error)
 long server_wait(uint64_t op, const uint64_t a[6], uint64_t deadline)
 {
     struct thread_state *t = this_thread();
+    uint64_t a3 = a[3];
     for (;;) {
         t->window->result = 0;
-        long r = server6(op, a[0], a[1], a[2], a[3], a[4], a[5]);
+        long r = server6(op, a[0], a[1], a[2], a3, a[4], a[5]);
         if (r != -LX_WAIT) return r;
         if (signals_pending(t)) return wait_over(t, -EINTR);
         if (deadline && tsc_now() >= deadline) return wait_over(t, -ETIMEDOUT);
         event_wait(t, deadline);
         if ((r = wait_result(t)) >= 0) return r;
+        if (op == __NR_read || op == __NR_readv) a3 = LX_AGAIN;
         /* What was waited for may have come with a signal: then the call is done first. */
     }
 }

@@ -105,6 +105,7 @@ static size_t pipe_hand(struct pipe *pipe, struct iobuf *io)
         if (iobuf_from(&to, t, t->reading_where, t->reading_length, true) < 0) continue;
         size_t n = iobuf_move(&to, io);
         t->reading = NULL;
+        t->handed = n + 1;
         __atomic_store_n(&t->window->result, n + 1, __ATOMIC_RELEASE);
         return n;
     }

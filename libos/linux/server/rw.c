@@ -36,6 +36,11 @@ static inline long file_read(struct thread *thread, const uint64_t a[6], uint64_
 {
     struct file *file = fd_file(thread, a[0]);
     struct iobuf io;
+    if (!pos && a[3] == LX_AGAIN && thread->handed) { /* done while it was waking up */
+        long done = (long)thread->handed - 1;
+        thread->handed = 0;
+        return done;
+    }
     if (!file || !file_readable(file)) return -EBADF;
     if (!file->ops->read) return file->ops == &directory_ops ? -EISDIR : -EINVAL;
     if (pos && !file->ops->seek) return -ESPIPE;
@@ -46,6 +51,7 @@ static inline long file_read(struct thread *thread, const uint64_t a[6], uint64_
     r = file_block(file, thread);
     if (r == -LX_WAIT && !pos && file->ops->queue) {
         thread->reading = file->ops->queue(file);
+        thread->handed = 0;
         thread->reading_where = a[1];
         thread->reading_length = a[2];
     }

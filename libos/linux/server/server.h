@@ -114,6 +114,7 @@ struct thread {
      * something for it can put it there (pipe.c). NULL: not so. */
     struct waitq *reading;
     uint64_t reading_where, reading_length;
+    uint64_t handed; /* 1 + bytes that were put there; its next call may not know yet */
     uint32_t generation; /* part of its badge */
     bool stopping; /* it waits in LX_OP_STOPPED */
 };
