@@ -33,7 +33,8 @@ static const struct command commands[] = {
     {"cpus", show_cpus, "what runs, and how many slices began with nobody to run", NULL},
     {"caps", show_caps, "the capabilities of this console itself", NULL},
     {"bench-null", time_null, "times a system call that does nothing", NULL},
-    {"vm", NULL, "NAME info | mem-set MIB | shutdown | reboot | destroy", vm_order},
+    {"vm", NULL, "NAME info | mem-set MIB | pause | unpause | shutdown | reboot | destroy",
+     vm_order},
     {"fault", fault_in_child, "makes a child env, which faults; nothing else is hurt", NULL},
     {"quit", NULL, "ends this console, and with it the emulator", NULL},
 };

@@ -44,7 +44,7 @@ void vm_order(char *arguments)
 {
     char *order = strchr(arguments, ' ');
     if (!order) {
-        exo_printf("vm NAME ORDER: info, mem-set MIB, shutdown, reboot, destroy\n");
+        exo_printf("vm NAME ORDER: info, mem-set MIB, pause, unpause, shutdown, reboot, destroy\n");
         return;
     }
     *order++ = 0;
