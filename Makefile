@@ -281,7 +281,7 @@ test-long:
 
 bench:
 	@tools/deps.sh bench
-	@$(MAKE) --no-print-directory -s build/release/kernel.elf build/counting/kernel.elf images
+	@$(MAKE) --no-print-directory -s build/release/kernel.elf build/counting/kernel.elf images build/user/linux-library
 	@$(PYTHON) bench/run.py
 	@$(PYTHON) bench/guests.py
 	@$(PYTHON) bench/linux.py

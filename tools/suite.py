@@ -228,6 +228,15 @@ def shell_test(count):
     count.run("shell", "\n".join(verdicts), reason, time.monotonic() - start)
 
 
+def linux_tests(count):
+    """Programs of the Linux interface: what passes on Debian's kernel passes on exovisor."""
+    start = time.monotonic()
+    result = subprocess.run([sys.executable, "tests/libos/compare.py", "--verdicts"], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    told = VERDICT.search(result.stdout)
+    count.run("linux", result.stdout, None if told else "no verdicts", time.monotonic() - start)
+
+
 def bochs_guests(count):
     """Debian's kernel comes to its shell and to its disk, by both vendors' hardware."""
     archive, iso = "build/guest-bochs.cpio", "build/guest-bochs.iso"
@@ -259,6 +268,7 @@ def main(argv):
     console_test(count)
     manage_tests(count)
     shell_test(count)
+    linux_tests(count)
     guest_tests(count, "bare")
     for session in ("firmware", "hostile", "pvh", "two") + (("hundred", "three") if long else ()):
         guest_tests(count, session)
