@@ -105,7 +105,8 @@
  * the point of no return of exec. Descriptors marked so are closed, names are kept for
  * /proc, a parent in vfork goes on. */
 #define LX_OP_EXEC 0x1003
-/* a0 descriptor, a1 0: mapping handle for it; a0 offset of a path, a1 1: the same of a
+/* a0 descriptor, a1 0: mapping handle for it (a2 not 0: -EACCES unless it is open for reading
+ * and writing); a0 offset of a path, a1 1: the same of a
  * file that may be executed. Handles are inherited. Result: the handle; bytes: its size */
 #define LX_OP_MAP 0x1004
 #define LX_OP_UNMAP 0x1005 /* a0 handle */
@@ -126,7 +127,13 @@
  * put into a window, and that the library has taken out: struct lx_siginfo in bytes */
 #define LX_OP_SIGINFO 0x100e
 #define LX_OP_STOPPED 0x100f /* a0 signal: the process stops; -LX_WAIT until it is continued */
-#define LX_OP_END 0x1010
+/* a0 handle of a file open for writing, a1 first page, a2 number (1..LX_SHARE_MAX) and, from bit
+ * 32 on, a selector index: a capability, with the right to write, of as many of the file's own pages as lie in a
+ * row from the first on. Result: the first frame; bytes: how many as uint64_t. -ENXIO: beyond
+ * the file's end; -EACCES, -ENOMEM, -EEXIST, -EINVAL */
+#define LX_OP_SHARE 0x1010
+#define LX_SHARE_MAX 64
+#define LX_OP_END 0x1011
 
 #define LX_FOR_MEMORY 0
 #define LX_FOR_OBJECTS 1 /* page tables, threads: the server never touches it */

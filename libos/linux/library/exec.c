@@ -367,7 +367,7 @@ static void extents_return(void)
         struct extent *e = &lx.extent[i];
         bool spare = e->own == EXTENT_OWN && e->free == e->count && lx.owned > 64;
         if (e->own != EXTENT_INHERITED && e->own != EXTENT_LENT && e->own != EXTENT_SHARED &&
-            !spare)
+            e->own != EXTENT_FILE && !spare)
             continue;
         if (server(LX_OP_GIVE, i, 0, 0) < 0) continue;
         if (spare) lx.owned -= e->count;

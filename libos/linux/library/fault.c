@@ -105,11 +105,27 @@ static int fault_file(struct vma *vma, uint64_t va)
     return around_bind(vma, va);
 }
 
+/* Pages of a file that are shared and written: bound with that right. */
+static int fault_shared(struct vma *vma, uint64_t va)
+{
+    uint64_t first, end = around(vma, va, &first);
+    struct pages *p = pages_at(va, true);
+    if (!p) return SIGBUS;
+    long i = extent_share(vma->handle, vma->offset + (va - vma->start) / PAGE,
+                          (uint32_t)((end - va) / PAGE));
+    if (i < 0) return SIGBUS;
+    const struct extent *e = &lx.extent[i];
+    for (uint32_t k = 0; k < e->count; k++)
+        if (!p->entry[(va >> 12 & 511) + k]) page_note(va + k * PAGE, (e->first + k) | PG_SHARED);
+    uint32_t entry = p->entry[va >> 12 & 511];
+    return page_map(va, entry, rights_of(vma, vma->prot & PROT_WRITE)) < 0 ? SIGBUS : 0;
+}
+
 /* The first touch of a page that a fork left, and of its neighbours. */
 static int fault_inherited(struct vma *vma, uint64_t va, uint32_t entry)
 {
     if (!(entry & (PG_W | PG_SHARED))) return around_bind(vma, va);
-    return page_map(va, entry, rights_of(vma, true)) < 0 ? SIGBUS : 0;
+    return page_map(va, entry, rights_of(vma, vma->prot & PROT_WRITE)) < 0 ? SIGBUS : 0;
 }
 
 /* May the frame be written where it is? */
@@ -152,7 +168,9 @@ static int fault_locked(uint64_t va, uint64_t error)
     if (!entry) return SIGBUS;
     bool present = error & FAULT_PRESENT;
     if (!*entry) {
-        int signal = vma->handle < 0 ? fault_zero(vma, va) : fault_file(vma, va);
+        int signal = vma->flags & VMA_WRITES ? fault_shared(vma, va)
+                     : vma->handle < 0       ? fault_zero(vma, va)
+                                             : fault_file(vma, va);
         if (signal || !(error & FAULT_WRITE) || *entry & PG_W) return signal;
         present = true;
     }

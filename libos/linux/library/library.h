@@ -79,6 +79,7 @@ struct vma {
 };
 #define VMA_STACK 0x80000000u /* grows downward to LX_STACK_MAX */
 #define VMA_HEAP 0x40000000u
+#define VMA_WRITES 0x20000000u /* a shared mapping of a file that was open for writing */
 
 /* What lies on a page of the program: frame in the low 24 bits, 0 nothing yet. */
 #define PG_FRAME 0x00fffffful
@@ -108,6 +109,7 @@ struct extent {
 #define EXTENT_LENT 3 /* the parent's, in vfork: written, not allocated from */
 #define EXTENT_SHARED 4 /* MAP_SHARED */
 #define EXTENT_OBJECTS 5
+#define EXTENT_FILE 6 /* a file's pages, mapped to be written; id: the handle */
 
 struct lx_sigaction {
     uint64_t handler, flags, restorer, mask;
@@ -243,6 +245,9 @@ struct extent *extent_of(uint32_t frame);
 long extent_get(uint32_t frames, unsigned purpose);
 /* The next page at or after va, below end, on which something lies; end: none. */
 uint64_t page_next(uint64_t va, uint64_t end);
+/* The same of a file's own pages, from `page` of the handle on, at most n in a row: index. */
+long extent_share(int32_t handle, uint64_t page, uint32_t n);
+void extents_unshare(int32_t handle); /* nothing of the handle's is mapped any more */
 /* The extents that a child gets, a bit each: not those where nothing lies, which stay ours
  * alone, so that there is something to copy into. */
 void extents_inherited(uint64_t keep[LX_EXTENTS / 64]);

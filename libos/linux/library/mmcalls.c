@@ -18,6 +18,7 @@ static void handle_put(int32_t handle)
 {
     for (uint32_t i = 0; i < lx.vmas; i++)
         if (lx.vma[i].handle == handle) return;
+    extents_unshare(handle);
     server(LX_OP_UNMAP, (uint64_t)handle, 0, 0);
 }
 
@@ -93,11 +94,9 @@ long mm_map(uint64_t va, uint64_t length, int prot, int flags, int fd, uint64_t 
     if (length > LX_USER_END) return -ENOMEM;
     length = page_up(length);
     if (!(flags & MAP_ANONYMOUS)) {
-        if (vma.flags & MAP_SHARED && prot & PROT_WRITE) {
-            log_line("a file cannot be mapped shared and writable");
-            return -ENODEV;
-        }
-        long handle = server(LX_OP_MAP, (uint64_t)fd, 0, 0);
+        bool writes = vma.flags & MAP_SHARED && prot & PROT_WRITE;
+        if (writes) vma.flags |= VMA_WRITES;
+        long handle = server(LX_OP_MAP, (uint64_t)fd, 0, writes);
         if (handle < 0) return handle;
         vma.handle = (int32_t)handle;
     } else {
@@ -165,7 +164,9 @@ static long protect(uint64_t va, uint64_t end, uint32_t prot)
     for (uint32_t i = 0; i < lx.vmas; i++) {
         struct vma *vma = &lx.vma[i];
         if (vma->start < va || vma->end > end || vma->prot == prot) continue;
-        if (vma->handle >= 0 && vma->flags & MAP_SHARED && prot & PROT_WRITE) return -EACCES;
+        if (vma->handle >= 0 && vma->flags & MAP_SHARED && !(vma->flags & VMA_WRITES) &&
+            prot & PROT_WRITE)
+            return -EACCES;
         vma->prot = prot;
         protect_pages(vma);
     }

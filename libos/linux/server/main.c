@@ -29,6 +29,7 @@ static call_function *const operations[] = {
     [LX_OP_MAP - LX_OP_BASE] = op_map,
     [LX_OP_UNMAP - LX_OP_BASE] = op_unmap,
     [LX_OP_PAGES - LX_OP_BASE] = op_pages,
+    [LX_OP_SHARE - LX_OP_BASE] = op_share,
     [LX_OP_COPY - LX_OP_BASE] = op_copy,
     [LX_OP_LOG - LX_OP_BASE] = op_log,
     [LX_OP_CRASH - LX_OP_BASE] = op_crash,

@@ -70,9 +70,24 @@ long memory_init(void)
 
 /* ---- pages of files -------------------------------------------------------------------- */
 
-/* Whether nobody but us has the frame bound (without the table: we cannot know). */
+static uint32_t runs_shared; /* of all processes together */
+
+/* Whether the process may write [first, last] of the files' pages: it has mapped them so. */
+static bool run_has(const struct process *p, uint64_t first, uint64_t last)
+{
+    const struct process_memory *m = p->memory;
+    for (uint32_t i = 0; i < m->runs; i++)
+        if (m->run[i].count && first >= m->run[i].first && last < m->run[i].first + m->run[i].count)
+            return true;
+    return false;
+}
+
+/* Whether nobody but us has the frame bound, or can bind it to write (without the kernel's
+ * table we cannot know the first). */
 static bool page_quiet(uint32_t frame)
 {
+    for (unsigned i = 0; i < LX_PROCESSES && runs_shared; i++)
+        if (processes[i].memory && run_has(&processes[i], frame, frame)) return false;
     return !exo.words || EXO_FW_BINDINGS(exo.words[frame]) == 1;
 }
 
@@ -182,12 +197,43 @@ long extent_derive(struct process *process, uint16_t number, uint32_t sel, unsig
                           e->count);
 }
 
+/* A capability for a run, and its entry. */
+static long run_derive(struct process *p, uint32_t first, uint32_t count, uint32_t index)
+{
+    struct process_memory *m = p->memory;
+    uint32_t i = 0;
+    while (i < m->runs && m->run[i].count)
+        i++;
+    if (i == LX_FILE_RUNS) return -ENOMEM;
+    if (exo_cap_derive(exo.start.block.sel, EXO_REF(m->env, LX_SEL_EXTENT + index), EXO_R | EXO_W,
+                       first, count) < 0)
+        return -ENOMEM;
+    m->run[i].first = first;
+    m->run[i].count = (uint16_t)count;
+    m->run[i].index = (uint16_t)index;
+    if (i == m->runs) m->runs++;
+    m->extent[index] = LX_EXTENT_FILE;
+    if (index >= m->extents) m->extents = index + 1;
+    runs_shared++;
+    return 0;
+}
+
+static void run_drop(struct process_memory *m, uint32_t index)
+{
+    for (uint32_t i = 0; i < m->runs; i++)
+        if (m->run[i].count && m->run[i].index == index) {
+            m->run[i].count = 0;
+            runs_shared--;
+        }
+}
+
 long extents_fork(struct process *parent, struct process *child, bool lend, const uint64_t keep[2])
 {
     struct process_memory *from = parent->memory, *to = child->memory;
     for (uint32_t i = 0; i < from->extents; i++) {
         uint16_t number = from->extent[i];
         if (!number || number == LX_EXTENT_OBJECTS || !(keep[i / 64] >> i % 64 & 1)) continue;
+        if (number == LX_EXTENT_FILE) continue;
         bool write = lend || extents[number].kind == LX_FOR_SHARED;
         unsigned rights = EXO_R | EXO_X | (write ? EXO_W : 0);
         long r = extent_derive(child, number, LX_SEL_EXTENT + i, rights);
@@ -196,6 +242,11 @@ long extents_fork(struct process *parent, struct process *child, bool lend, cons
         held_set(&extents[number], child, true);
         to->extents = i + 1;
     }
+    for (uint32_t i = 0; i < from->runs; i++) {
+        if (!from->run[i].count) continue;
+        long r = run_derive(child, from->run[i].first, from->run[i].count, from->run[i].index);
+        if (r < 0) return r;
+    }
     return 0;
 }
 
@@ -203,7 +254,10 @@ void memory_end(struct process *process)
 {
     struct process_memory *m = process->memory;
     for (uint32_t i = 0; i < m->extents; i++)
-        if (m->extent[i] && m->extent[i] != LX_EXTENT_OBJECTS) extent_put(process, m->extent[i]);
+        if (m->extent[i] == LX_EXTENT_FILE)
+            run_drop(m, i);
+        else if (m->extent[i] && m->extent[i] != LX_EXTENT_OBJECTS)
+            extent_put(process, m->extent[i]);
     for (uint32_t i = 0; i < m->more_count; i++)
         exo_frames_free(&exo.pool, m->more[i].first, m->more[i].count);
     for (uint32_t i = 0; i < m->data_count; i++)
@@ -218,7 +272,7 @@ void memory_end(struct process *process)
         if (m->handle[i]) file_put(m->handle[i]);
     memset(m->extent, 0, m->extents * sizeof(m->extent[0]));
     memset(m->handle, 0, sizeof(m->handle));
-    m->extents = m->data_count = m->more_count = 0;
+    m->extents = m->data_count = m->more_count = m->runs = 0;
 }
 
 /* ---- the user's buffers ---------------------------------------------------------------------- */
@@ -227,7 +281,8 @@ void memory_end(struct process *process)
  * extent: neighbours make one run. */
 static bool frames_allowed(const struct process *p, uint64_t first, uint64_t last, bool write)
 {
-    if (first >= files_first && last < files_first + files_count_frames) return !write;
+    if (first >= files_first && last < files_first + files_count_frames)
+        return !write || run_has(p, first, last);
     if (first < memory_first || last >= memory_first + memory_count) return false;
     for (uint64_t u = (first - memory_first) / LX_UNIT; u <= (last - memory_first) / LX_UNIT; u++) {
         const struct extent *e = &extents[unit_extent[u]];
@@ -407,7 +462,10 @@ long op_give(struct thread *thread, const uint64_t a[6])
         r = exo_cap_delete(EXO_REF(m->env, LX_SEL_EXTENT + a[0]));
     while (r == -EXO_E_AGAIN);
     if (r < 0 && r != -EXO_E_SEL) return -EBUSY;
-    extent_put(p, m->extent[a[0]]);
+    if (m->extent[a[0]] == LX_EXTENT_FILE)
+        run_drop(m, (uint32_t)a[0]);
+    else
+        extent_put(p, m->extent[a[0]]);
     m->extent[a[0]] = 0;
     while (m->extents && !m->extent[m->extents - 1])
         m->extents--;
@@ -462,7 +520,7 @@ long op_map(struct thread *thread, const uint64_t a[6])
         file = fd_file(thread, a[0]);
         if (!file) return -EBADF;
         uint32_t frame;
-        long r = file_pages(file, 0, 1, &frame, false);
+        long r = file_pages(file, 0, 1, &frame, a[2] != 0);
         if (r < 0) return r;
         file_get(file);
     }
@@ -491,4 +549,25 @@ long op_pages(struct thread *thread, const uint64_t a[6])
     if (n < 0) return n;
     window_put(thread, 0, frames, a[2] * sizeof(frames[0]));
     return n;
+}
+
+long op_share(struct thread *thread, const uint64_t a[6])
+{
+    struct process *p = thread->process;
+    struct process_memory *m = p->memory;
+    uint32_t frames[LX_SHARE_MAX];
+    if (a[0] >= LX_HANDLES || !m->handle[a[0]]) return -EBADF;
+    uint32_t wanted = (uint32_t)a[2], index = (uint32_t)(a[2] >> 32);
+    if (!wanted || wanted > LX_SHARE_MAX || index >= LX_EXTENTS) return -EINVAL;
+    if (m->extent[index]) return -EEXIST;
+    long r = file_pages(m->handle[a[0]], a[1], wanted, frames, true);
+    if (r < 0) return r;
+    if (!frames[0]) return -ENXIO;
+    uint64_t n = 1;
+    while (n < wanted && frames[n] == frames[0] + n)
+        n++;
+    r = run_derive(p, frames[0], (uint32_t)n, index);
+    if (r < 0) return r;
+    window_put(thread, 0, &n, sizeof(n));
+    return frames[0];
 }
