@@ -21,7 +21,7 @@ import guests
 
 ARCHIVE = "build/shell.cpio"
 DEFAULT = ["--kernel", "build/release/kernel.elf", "--archive", ARCHIVE, "--memory", "2G"]
-WAIT = 60  # seconds for any answer: an emulated machine in an emulated machine
+WAIT = 150  # seconds for any answer: an emulated machine in an emulated machine
 LEAVE = "\x1d"  # Ctrl-]
 PROMPT = "root@exovisor:~#"
 
