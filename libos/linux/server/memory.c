@@ -29,6 +29,10 @@ static uint32_t units, unit_hint;
 static uint32_t page_stack[FILE_PAGES_MAX], pages_free,
     pages_kept; /* free ones; kept aside at the end */
 
+static uint32_t store; /* our selector of an env that holds the extents' capabilities */
+#define STORE_TABLES ((LX_EXTENTS_ALL + EXO_TAB_CAPS - 1) / EXO_TAB_CAPS)
+static uint32_t shared_runs; /* extents of LX_FOR_FILE */
+
 static unsigned process_index(const struct process *p) { return (unsigned)(p - processes); }
 
 static uint8_t *block_va(uint64_t frame)
@@ -37,6 +41,17 @@ static uint8_t *block_va(uint64_t frame)
 }
 
 void *frame_data(uint32_t frame) { return block_va(frame); }
+
+/* An env in which nothing runs. Number i is the selector of extent i's capability there: all
+ * that processes have of the extent, and what they made of it, is derived from that one, and goes
+ * with it, whatever they copied it to. */
+static long store_make(void)
+{
+    long frame = exo_frames_alloc(&exo.pool, 3 + STORE_TABLES, 1), sel = exo_sel_alloc();
+    if (frame < 0 || sel < 0) return frame < 0 ? frame : sel;
+    store = (uint32_t)sel;
+    return exo_env_make(store, exo.pool.sel, (uint64_t)frame, STORE_TABLES, 0);
+}
 
 long memory_init(void)
 {
@@ -60,7 +75,8 @@ long memory_init(void)
         page_stack[pages_free++] = (uint32_t)(files_first + i);
     for (uint16_t i = LX_EXTENTS_ALL - 1; i; i--)
         extent_free[extents_free++] = i;
-    long frame = exo_map(MAP_VA - EXO_PAGE, 1, EXO_R | EXO_W);
+    r = store_make();
+    long frame = r < 0 ? r : exo_map(MAP_VA - EXO_PAGE, 1, EXO_R | EXO_W);
     if (frame < 0) return frame;
     lx_shared = (struct lx_shared *)(MAP_VA - EXO_PAGE);
     lx_shared_frame = (uint64_t)frame;
@@ -70,15 +86,19 @@ long memory_init(void)
 
 /* ---- pages of files -------------------------------------------------------------------- */
 
-static uint32_t runs_shared; /* of all processes together */
-
-/* Whether the process may write [first, last] of the files' pages: it has mapped them so. */
+/* Whether the process (NULL: any) may write [first, last] of the files' pages: it has mapped them
+ * so. */
 static bool run_has(const struct process *p, uint64_t first, uint64_t last)
 {
-    const struct process_memory *m = p->memory;
-    for (uint32_t i = 0; i < m->runs; i++)
-        if (m->run[i].count && first >= m->run[i].first && last < m->run[i].first + m->run[i].count)
+    unsigned at = p ? process_index(p) : 0;
+    for (uint32_t i = 1, left = shared_runs; left; i++) {
+        const struct extent *e = &extents[i];
+        if (!e->count || e->kind != LX_FOR_FILE) continue;
+        left--;
+        if ((!p || e->held[at / 64] >> at % 64 & 1) && first >= e->first &&
+            last < e->first + e->count)
             return true;
+    }
     return false;
 }
 
@@ -86,8 +106,7 @@ static bool run_has(const struct process *p, uint64_t first, uint64_t last)
  * table we cannot know the first). */
 static bool page_quiet(uint32_t frame)
 {
-    for (unsigned i = 0; i < LX_PROCESSES && runs_shared; i++)
-        if (processes[i].memory && run_has(&processes[i], frame, frame)) return false;
+    if (run_has(NULL, frame, frame)) return false;
     return !exo.words || EXO_FW_BINDINGS(exo.words[frame]) == 1;
 }
 
@@ -132,6 +151,18 @@ void page_count(uint64_t *all, uint64_t *unused)
 
 /* ---- extents ------------------------------------------------------------------------------ */
 
+/* A capability goes with all that was derived from it. */
+void cap_end(uint64_t ref)
+{
+    long r;
+    do
+        r = exo_cap_revoke(ref, 0, 0);
+    while (r == -EXO_E_AGAIN);
+    do
+        r = exo_cap_delete(ref);
+    while (r == -EXO_E_AGAIN);
+}
+
 static void held_set(struct extent *e, const struct process *p, bool on)
 {
     uint64_t bit = 1ul << process_index(p) % 64, *word = &e->held[process_index(p) / 64];
@@ -152,22 +183,35 @@ static uint32_t units_find(uint32_t n, uint32_t from)
     return UNITS_MAX;
 }
 
+/* An extent's number, and its capability in the store. */
+static long extent_make(struct process *process, uint32_t first, uint32_t count, unsigned kind)
+{
+    if (!extents_free) return -ENOMEM;
+    uint16_t number = extent_free[extents_free - 1];
+    if (exo_cap_derive(exo.start.block.sel, EXO_REF(store, number), EXO_R | EXO_W | EXO_X, first,
+                       count) < 0)
+        return -ENOMEM;
+    extents_free--;
+    extents[number] = (struct extent){.first = first,
+                                      .count = count,
+                                      .kind = (uint8_t)kind,
+                                      .owner = (uint8_t)(process_index(process) + 1)};
+    held_set(&extents[number], process, true);
+    return number;
+}
+
 long extent_new(struct process *process, uint32_t frames, unsigned purpose)
 {
     uint32_t n = (frames + LX_UNIT - 1) / LX_UNIT;
-    if (!extents_free) return -ENOMEM;
     uint32_t first = units_find(n, unit_hint);
     if (first == UNITS_MAX && unit_hint) first = units_find(n, 0);
     if (first == UNITS_MAX) return -ENOMEM;
-    uint16_t number = extent_free[--extents_free];
+    long number =
+        extent_make(process, (uint32_t)memory_first + first * LX_UNIT, n * LX_UNIT, purpose);
+    if (number < 0) return number;
     for (uint32_t i = first; i < first + n; i++)
-        unit_extent[i] = number;
+        unit_extent[i] = (uint16_t)number;
     unit_hint = first + n < units ? first + n : 0;
-    extents[number] = (struct extent){.first = (uint32_t)memory_first + first * LX_UNIT,
-                                      .count = n * LX_UNIT,
-                                      .kind = (uint8_t)purpose,
-                                      .owner = (uint8_t)(process_index(process) + 1)};
-    held_set(&extents[number], process, true);
     lx_shared->memory_free -= n * LX_UNIT;
     return number;
 }
@@ -181,50 +225,25 @@ void extent_put(struct process *process, uint16_t number)
     held_set(e, process, false);
     if (e->owner == process_index(process) + 1) e->owner = 0;
     if (e->holders) return;
-    uint32_t first = (e->first - (uint32_t)memory_first) / LX_UNIT;
-    for (uint32_t i = first; i < first + e->count / LX_UNIT; i++)
-        unit_extent[i] = 0;
-    unit_hint = EXO_MIN(unit_hint, first);
-    lx_shared->memory_free += e->count;
-    e->count = 0;
+    cap_end(EXO_REF(store, number));
     extent_free[extents_free++] = number;
+    if (e->kind == LX_FOR_FILE) {
+        shared_runs--;
+    } else {
+        uint32_t first = (e->first - (uint32_t)memory_first) / LX_UNIT;
+        for (uint32_t i = first; i < first + e->count / LX_UNIT; i++)
+            unit_extent[i] = 0;
+        unit_hint = EXO_MIN(unit_hint, first);
+        lx_shared->memory_free += e->count;
+    }
+    e->count = 0;
 }
 
 long extent_derive(struct process *process, uint16_t number, uint32_t sel, unsigned rights)
 {
     const struct extent *e = &extents[number];
-    return exo_cap_derive(exo.start.block.sel, EXO_REF(process->memory->env, sel), rights, e->first,
-                          e->count);
-}
-
-/* A capability for a run, and its entry. */
-static long run_derive(struct process *p, uint32_t first, uint32_t count, uint32_t index)
-{
-    struct process_memory *m = p->memory;
-    uint32_t i = 0;
-    while (i < m->runs && m->run[i].count)
-        i++;
-    if (i == LX_FILE_RUNS) return -ENOMEM;
-    if (exo_cap_derive(exo.start.block.sel, EXO_REF(m->env, LX_SEL_EXTENT + index), EXO_R | EXO_W,
-                       first, count) < 0)
-        return -ENOMEM;
-    m->run[i].first = first;
-    m->run[i].count = (uint16_t)count;
-    m->run[i].index = (uint16_t)index;
-    if (i == m->runs) m->runs++;
-    m->extent[index] = LX_EXTENT_FILE;
-    if (index >= m->extents) m->extents = index + 1;
-    runs_shared++;
-    return 0;
-}
-
-static void run_drop(struct process_memory *m, uint32_t index)
-{
-    for (uint32_t i = 0; i < m->runs; i++)
-        if (m->run[i].count && m->run[i].index == index) {
-            m->run[i].count = 0;
-            runs_shared--;
-        }
+    return exo_cap_derive(EXO_REF(store, number), EXO_REF(process->memory->env, sel), rights,
+                          e->first, e->count);
 }
 
 long extents_fork(struct process *parent, struct process *child, bool lend, const uint64_t keep[2])
@@ -233,19 +252,14 @@ long extents_fork(struct process *parent, struct process *child, bool lend, cons
     for (uint32_t i = 0; i < from->extents; i++) {
         uint16_t number = from->extent[i];
         if (!number || number == LX_EXTENT_OBJECTS || !(keep[i / 64] >> i % 64 & 1)) continue;
-        if (number == LX_EXTENT_FILE) continue;
-        bool write = lend || extents[number].kind == LX_FOR_SHARED;
+        unsigned kind = extents[number].kind;
+        bool write = lend || kind == LX_FOR_SHARED || kind == LX_FOR_FILE;
         unsigned rights = EXO_R | EXO_X | (write ? EXO_W : 0);
         long r = extent_derive(child, number, LX_SEL_EXTENT + i, rights);
         if (r < 0) return r;
         to->extent[i] = number;
         held_set(&extents[number], child, true);
         to->extents = i + 1;
-    }
-    for (uint32_t i = 0; i < from->runs; i++) {
-        if (!from->run[i].count) continue;
-        long r = run_derive(child, from->run[i].first, from->run[i].count, from->run[i].index);
-        if (r < 0) return r;
     }
     return 0;
 }
@@ -254,10 +268,7 @@ void memory_end(struct process *process)
 {
     struct process_memory *m = process->memory;
     for (uint32_t i = 0; i < m->extents; i++)
-        if (m->extent[i] == LX_EXTENT_FILE)
-            run_drop(m, i);
-        else if (m->extent[i] && m->extent[i] != LX_EXTENT_OBJECTS)
-            extent_put(process, m->extent[i]);
+        if (m->extent[i] && m->extent[i] != LX_EXTENT_OBJECTS) extent_put(process, m->extent[i]);
     for (uint32_t i = 0; i < m->more_count; i++)
         exo_frames_free(&exo.pool, m->more[i].first, m->more[i].count);
     for (uint32_t i = 0; i < m->data_count; i++)
@@ -272,7 +283,7 @@ void memory_end(struct process *process)
         if (m->handle[i]) file_put(m->handle[i]);
     memset(m->extent, 0, m->extents * sizeof(m->extent[0]));
     memset(m->handle, 0, sizeof(m->handle));
-    m->extents = m->data_count = m->more_count = m->runs = 0;
+    m->extents = m->data_count = m->more_count = 0;
 }
 
 /* ---- the user's buffers ---------------------------------------------------------------------- */
@@ -462,10 +473,7 @@ long op_give(struct thread *thread, const uint64_t a[6])
         r = exo_cap_delete(EXO_REF(m->env, LX_SEL_EXTENT + a[0]));
     while (r == -EXO_E_AGAIN);
     if (r < 0 && r != -EXO_E_SEL) return -EBUSY;
-    if (m->extent[a[0]] == LX_EXTENT_FILE)
-        run_drop(m, (uint32_t)a[0]);
-    else
-        extent_put(p, m->extent[a[0]]);
+    extent_put(p, m->extent[a[0]]);
     m->extent[a[0]] = 0;
     while (m->extents && !m->extent[m->extents - 1])
         m->extents--;
@@ -566,8 +574,15 @@ long op_share(struct thread *thread, const uint64_t a[6])
     uint64_t n = 1;
     while (n < wanted && frames[n] == frames[0] + n)
         n++;
-    r = run_derive(p, frames[0], (uint32_t)n, index);
-    if (r < 0) return r;
+    long number = extent_make(p, frames[0], (uint32_t)n, LX_FOR_FILE);
+    if (number < 0) return number;
+    shared_runs++;
+    if (extent_derive(p, (uint16_t)number, LX_SEL_EXTENT + index, EXO_R | EXO_W) < 0) {
+        extent_put(p, (uint16_t)number);
+        return -ENOMEM;
+    }
+    m->extent[index] = (uint16_t)number;
+    if (index >= m->extents) m->extents = index + 1;
     window_put(thread, 0, &n, sizeof(n));
     return frames[0];
 }

@@ -12,8 +12,7 @@
 #define LX_HANDLES 64 /* mapped files of a process */
 #define LX_DATA_SELS (LX_DATA_PAGES / LX_DATA_CHUNK)
 #define LX_OBJECTS_MORE 64
-#define LX_FILE_RUNS 64
-#define LX_EXTENT_FILE 0xfffe /* the same; in `run`: a file's pages, mapped to be written */
+#define LX_FOR_FILE 3 /* kind of extent: a file's own pages, mapped to be written */
 #define LX_EXTENT_OBJECTS 0xffff /* in process_memory.extent: its frames are in `more` */
 
 struct process_memory {
@@ -25,11 +24,6 @@ struct process_memory {
         uint32_t first, count;
     } more[LX_OBJECTS_MORE];
     uint32_t more_count;
-    struct { /* pages of files that it may write; count 0: none */
-        uint32_t first;
-        uint16_t count, index;
-    } run[LX_FILE_RUNS];
-    uint32_t runs; /* entries in use, the highest + 1 */
     struct { /* of the other threads: frames of the object, extent of window and stacks */
         uint32_t frames;
         uint16_t extent;
@@ -61,6 +55,8 @@ void memory_end(struct process *process);
 extern struct lx_shared *lx_shared; /* the page, ours to write */
 extern uint64_t lx_shared_frame;
 extern uint64_t files_first, files_count_frames;
+
+void cap_end(uint64_t ref); /* revokes and deletes it, in as many steps as it takes */
 
 call_function op_extent, op_give, op_copy, op_data, op_map, op_unmap, op_pages, op_share;
 #endif

@@ -83,17 +83,6 @@ static void thread_forget(struct thread *t)
     thread_hint = EXO_MIN(thread_hint, (uint32_t)(t - threads));
 }
 
-static void drop_ref(uint64_t ref)
-{
-    long r;
-    do
-        r = exo_cap_revoke(ref, 0, 0);
-    while (r == -EXO_E_AGAIN);
-    do
-        r = exo_cap_delete(ref);
-    while (r == -EXO_E_AGAIN);
-}
-
 /* The thread's object, out of that frame and the next; gate and badge; handlers. */
 static long thread_object(struct process *p, struct thread *t, uint32_t frames_sel, uint64_t frame)
 {
@@ -204,7 +193,7 @@ static long env_build(struct process *p)
 void spawn_end(struct process *p)
 {
     struct process_memory *m = p->memory;
-    if (m->env) drop_ref(m->env);
+    if (m->env) cap_end(m->env);
     for (uint32_t i = 0; i < LX_THREADS && p->thread_count; i++)
         if (p->threads[i]) thread_forget(p->threads[i]);
     if (m->objects) exo_frames_free(&exo.pool, m->objects, LX_OBJECT_FRAMES);
@@ -330,19 +319,17 @@ static void thread_release(struct process *p, uint32_t i)
     while (exo_page_unbind(m->env, va, 1 + LX_PRIVATE_DATA) == -EXO_E_AGAIN)
         ;
     for (uint32_t k = 0; k < 4; k++)
-        drop_ref(EXO_REF(m->env, LX_SEL_THREAD + 4 * i + k));
+        cap_end(EXO_REF(m->env, LX_SEL_THREAD + 4 * i + k));
     if (m->thread[i].extent) extent_put(p, m->thread[i].extent);
-    if (m->thread[i].frames) exo_frames_free(&exo.pool, m->thread[i].frames, 2);
-    m->thread[i].extent = 0;
-    m->thread[i].frames = 0;
+    m->thread[i].extent = 0; /* its frames stay: the process may have copied their capability */
 }
 
 void thread_end(struct thread *t)
 {
     struct process *p = t->process;
     uint32_t i = t->index;
-    drop_ref(t->event);
-    drop_ref(t->sel);
+    cap_end(t->event);
+    cap_end(t->sel);
     thread_forget(t);
     thread_release(p, i);
 }
@@ -351,7 +338,7 @@ static long thread_build(struct process *p, struct thread *t)
 {
     struct process_memory *m = p->memory;
     uint32_t i = t->index, sel = LX_SEL_THREAD + 4 * i;
-    long frame = exo_frames_alloc(&exo.pool, 2, 1);
+    long frame = m->thread[i].frames ? m->thread[i].frames : exo_frames_alloc(&exo.pool, 2, 1);
     if (frame < 0) return -ENOMEM;
     m->thread[i].frames = (uint32_t)frame;
     long number = extent_new(p, LX_UNIT, LX_FOR_MEMORY);
