@@ -92,18 +92,27 @@ static bool pipe_pages(struct pipe *pipe, uint32_t n)
            pipe_page(pipe, last / PIPE_PAGE % LX_PIPE_PAGES);
 }
 
-/* To somebody who waits in read and gets it where he wants it: one copy instead of two. Not
- * where other threads of his process could have changed meanwhile what lies in his frames. */
+/* Into the buffer of a thread that waits in read: how many bytes. Not where other threads of
+ * its process could have changed meanwhile what lies in its frames. Its place in the window
+ * was checked when it began to wait. */
+static size_t pipe_fill_buffer(struct thread *t, struct iobuf *io)
+{
+    struct iobuf to;
+    if (t->reading_where & LX_INLINE)
+        return iobuf_get(io, t->window->bytes + (t->reading_where & ~LX_INLINE), t->reading_length);
+    if (t->process->thread_count != 1) return 0;
+    if (iobuf_from(&to, t, t->reading_where, t->reading_length, true) < 0) return 0;
+    return iobuf_move(&to, io);
+}
+
+/* To somebody who waits in read and gets it where he wants it: one copy instead of two. */
 static size_t pipe_hand(struct pipe *pipe, struct iobuf *io)
 {
     unsigned looked = 0;
-    struct iobuf to;
     for (struct waiter *w = pipe->readable->first; w && looked < HAND_LOOK; w = w->next, looked++) {
         struct thread *t = w->thread;
-        if (t->reading != pipe->readable) continue;
-        if (!(t->reading_where & LX_INLINE) && t->process->thread_count != 1) continue;
-        if (iobuf_from(&to, t, t->reading_where, t->reading_length, true) < 0) continue;
-        size_t n = iobuf_move(&to, io);
+        size_t n = t->reading == pipe->readable ? pipe_fill_buffer(t, io) : 0;
+        if (!n) continue;
         t->reading = NULL;
         t->handed = n + 1;
         __atomic_store_n(&t->window->result, n + 1, __ATOMIC_RELEASE);
