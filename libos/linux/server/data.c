@@ -54,8 +54,11 @@ static uint32_t *slot_find(struct inode *inode, uint64_t page, bool make)
     return index ? &index[page % LX_PER_INDEX] : NULL;
 }
 
-static uint32_t frame_find(struct inode *inode, uint64_t page)
+static inline uint32_t frame_find(struct inode *inode, uint64_t page)
 {
+    if (page < LX_DIRECT) return inode->data.direct[page];
+    if (page < LX_DIRECT + LX_PER_INDEX)
+        return inode->data.indirect ? index_of(inode->data.indirect)[page - LX_DIRECT] : 0;
     uint32_t *slot = slot_find(inode, page, false);
     return slot ? *slot : 0;
 }

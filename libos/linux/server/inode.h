@@ -153,7 +153,7 @@ struct walk {
                             has none */
     struct inode *directory; /* where the last name is, or would be */
     struct entry *entry; /* the last name's; NULL: none, or `special` */
-    struct name last; /* the last name */
+    struct name last; /* the last name; of one that is there its length only is sure */
     bool special; /* the last name is `.` or `..`, or there is none, or it jumped */
     unsigned dots; /* special: of how many dots its last name is, 0 to 2 */
     bool slash; /* the path ends with one: it must be a directory */

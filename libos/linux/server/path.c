@@ -143,10 +143,9 @@ static struct whole {
     uint64_t changed;
     uint64_t mask; /* of the last word, for the text and its end */
     uint32_t last; /* the word with the text's end */
-    struct inode *inode, *directory;
-    struct entry *entry;
-    struct name name; /* the last one, in text */
-    uint64_t text[RECENT_WORDS + 1];
+    struct inode *directory;
+    struct entry *entry; /* of the last name */
+    uint64_t text[RECENT_WORDS];
 } wholes[RECENT];
 
 /* Whether the path is a recent one: then the walk is over. The last word is the one in which
@@ -161,37 +160,31 @@ static inline bool whole_find(struct walk *walk, const struct inode *start)
         while (i && w->text[i - 1] == word_at(walk->path + 8ul * (i - 1)))
             i--;
         if (i) continue;
-        walk->inode = w->inode;
-        walk->directory = w->directory;
         walk->entry = w->entry;
-        walk->last = w->name;
+        walk->inode = inode_top(w->entry->inode);
+        walk->directory = w->directory;
+        walk->last.length = w->entry->length;
         return true;
     }
     return false;
 }
 
-/* Remembers where the path, with its last name `length` bytes from its start, has led. */
-static void whole_add(const struct walk *walk, const struct inode *start, const char *path,
-                      size_t length)
+/* Remembers where the path, of `length` bytes, has led. */
+static inline void whole_add(const struct walk *walk, const struct inode *start, size_t length)
 {
     static unsigned turn;
-    size_t all = length + walk->last.length; /* without its end */
-    if (all >= sizeof(uint64_t[RECENT_WORDS])) return;
+    if (length >= 8 * RECENT_WORDS) return;
     struct whole *w = &wholes[turn++ % RECENT];
-    uint32_t last = (uint32_t)(all / 8);
-    uint64_t mask = all % 8 == 7 ? ~0ul : (1ul << (all % 8 + 1) * 8) - 1;
+    uint32_t last = (uint32_t)(length / 8);
     w->start = start;
     w->changed = names_changed;
-    w->mask = mask;
+    w->mask = ~0ul >> (56 - length % 8 * 8); /* the text and its end */
     w->last = last;
-    w->inode = walk->inode;
     w->directory = walk->directory;
     w->entry = walk->entry;
-    w->name = walk->last;
     for (uint32_t i = 0; i < last; i++)
-        w->text[i] = word_at(path + 8ul * i);
-    w->text[last] = word_at(path + 8ul * last) & mask;
-    w->name.text = (const char *)w->text + length;
+        w->text[i] = word_at(walk->path + 8ul * i);
+    w->text[last] = word_at(walk->path + 8ul * last) & w->mask;
 }
 
 /* Remembers that the path's first bytes lead to the directory. */
@@ -205,16 +198,35 @@ static void recent_add(const struct inode *start, struct inode *directory, const
     memcpy(r->text, path, length);
 }
 
-/* The walk from an inode on; at: the rest of the path. Further rests, behind links that are
+/* The usual case: one existing name that is no link, in a recent directory. False: it is not
+ * that case. */
+static bool walk_quick(struct walk *walk, const struct inode *start, const struct recent *r)
+{
+    struct name name;
+    name_take(&name, walk->path + r->length);
+    if (walk->path[r->length + name.length] || name_dots(&name)) return false;
+    struct entry *entry = entry_look(r->directory, &name);
+    if (!entry) return false;
+    struct inode *inode = inode_top(entry->inode);
+    if (inode_is(inode, S_IFLNK)) return false;
+    walk->inode = inode;
+    walk->directory = r->directory;
+    walk->entry = entry;
+    walk->last.length = name.length;
+    whole_add(walk, start, r->length + name.length);
+    return true;
+}
+
+/* The walk from an inode on, or from the recent directory `r` (NULL: none). Further rests, behind links that are
  * being followed, are in walk->rest; slash: one of these names had one behind it. */
 static long walk_names(struct walk *walk, struct process *process, struct inode *inode,
-                       const char *at, uint32_t flags)
+                       const struct recent *r, uint32_t flags)
 {
     struct entry *entry;
     const struct inode *start = inode;
-    const char *path = at, *known = at; /* where a recent directory has led to */
+    const char *path = walk->path, *at = path, *known = path; /* where `r` has led to */
     bool slash = false, plain = true; /* only names of directories so far */
-    const struct recent *r = recent_find(inode, at);
+    walk->depth = walk->links = walk->link_used = 0;
     if (r) {
         inode = r->directory;
         known = at += r->length;
@@ -259,9 +271,7 @@ static long walk_names(struct walk *walk, struct process *process, struct inode 
         plain &= entry != NULL;
         if (end) {
             long error = walk_last(walk, inode, entry, found, flags);
-            if (!plain || slash || inode_is(found, S_IFLNK)) return error;
-            if (at > known) recent_add(start, inode, path, (size_t)(at - path));
-            whole_add(walk, start, path, (size_t)(at - path));
+            if (plain && !slash && at > known) recent_add(start, inode, path, (size_t)(at - path));
             return error;
         }
         inode = found;
@@ -273,13 +283,17 @@ long path_walk(struct walk *walk, struct process *process, int dirfd, uint32_t f
 {
     long error = -ENOENT;
     struct inode *inode;
+    const struct recent *r = NULL;
     if (walk == &walk_first) proc_sweep();
     walk->magic = NULL;
     walk->special = walk->slash = false;
-    walk->depth = walk->links = walk->link_used = 0;
     inode = walk->path[0] == '/' ? process->root : dirfd == AT_FDCWD ? process->cwd : NULL;
-    if (inode && whole_find(walk, inode)) return 0;
-    if (walk->path[0] == '/') return walk_names(walk, process, inode, walk->path, flags);
+    if (inode) {
+        if (whole_find(walk, inode)) return 0;
+        r = recent_find(inode, walk->path);
+        if (r && walk_quick(walk, inode, r)) return 0;
+    }
+    if (walk->path[0] == '/') return walk_names(walk, process, inode, r, flags);
     if (!walk->path[0] && !(flags & WALK_EMPTY)) return -ENOENT;
     inode = walk_start(process, dirfd, &walk->magic, &error);
     if (!walk->path[0]) {
@@ -287,7 +301,7 @@ long path_walk(struct walk *walk, struct process *process, int dirfd, uint32_t f
         return walk_end(walk, inode, 0, false);
     }
     if (!inode) return error;
-    return walk_names(walk, process, inode, walk->path, flags);
+    return walk_names(walk, process, inode, r, flags);
 }
 
 long path_from(struct walk *walk, struct thread *thread, uint64_t dirfd, uint64_t offset,
