@@ -67,7 +67,7 @@ static void direct_show(struct process *process, unsigned fd)
 static void fd_put(struct process *process, unsigned fd, struct file *file, bool cloexec)
 {
     process->fds[fd] = (struct descriptor){file, cloexec};
-    direct_show(process, fd);
+    if (file->ops->direct) direct_show(process, fd); /* else nothing is, since it was closed */
     if (fd >= process->fds_top) process->fds_top = fd + 1;
 }
 
