@@ -321,7 +321,7 @@ void timers_adopt(struct thread_state *t);
  * an absolute time of the clock. -EFAULT, -EINVAL. */
 long deadline_of(uint64_t from, uint64_t clock, bool absolute, uint64_t *deadline);
 uint64_t time_since_boot(void); /* nanoseconds */
-/* Nanoseconds in ticks of the time-stamp counter; the counter at a time since boot. */
+/* Nanoseconds in ticks of the time-stamp counter. */
 uint64_t ticks_of(uint64_t ns);
 static inline uint64_t tsc_now(void)
 {
@@ -329,7 +329,6 @@ static inline uint64_t tsc_now(void)
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
     return (uint64_t)high << 32 | low;
 }
-uint64_t tsc_at_boot_time(uint64_t ns);
 /* futex.c: wakes at most n waiters of an address: how many. */
 long futex_wake(uint64_t address, uint32_t n, uint32_t bits);
 /* A thread ends: its robust list, and the word that clone was to clear. */

@@ -52,12 +52,6 @@ static uint64_t ns_of(uint64_t ticks)
     return (uint64_t)((unsigned __int128)ticks * shared->ns_mult >> 32);
 }
 
-uint64_t tsc_at_boot_time(uint64_t ns)
-{
-    uint64_t past = ns > shared->boot_base ? ns - shared->boot_base : 0;
-    return shared->tsc_base + ticks_of(past);
-}
-
 uint64_t time_since_boot(void) { return shared->boot_base + elapsed(); }
 
 static uint64_t cpu_time(void) { return ns_of(tsc_now() - lx.started - this_thread()->waited); }
