@@ -5,7 +5,7 @@
  * word, a waker changes the word before it looks for addresses, and an address leaves a
  * thread's note by one compare-and-exchange, by whoever ends the wait. The words are the
  * program's: they may fault, so the lock could not be held. A word that processes share is
- * one for each of them (docs/caveats.md). */
+ * one for each of them (docs/linux.md). */
 #include "library.h"
 #include <linux/futex.h>
 #include <linux/time.h>

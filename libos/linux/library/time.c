@@ -4,7 +4,7 @@
  * call of anybody. Timers are the process's (struct timers, under the lock); the nearest one
  * is set as the timer of the thread that looked last, and every thread that is told of an
  * expired one looks at all. The CPU time of a process is what passed since it began less
- * what it waited in here: time that others had meanwhile is in it (docs/caveats.md). */
+ * what it waited in here: time that others had meanwhile is in it (docs/linux.md). */
 #include "library.h"
 #include <asm/siginfo.h>
 #include <linux/resource.h>
