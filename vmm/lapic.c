@@ -8,8 +8,9 @@
  * whose thread asks lapic_pending() before it resumes the guest and calls lapic_take(),
  * which moves it into ISR; EOI takes it out. With PV EOI pending (`pv_set`) bit 0 of the
  * guest's word is set and stands for the EOI of the highest ISR bit: the guest clears it
- * instead of writing EOI. pv_sync(), called only where the CPU is not in the guest,
- * finds that out; it comes before any use of ISR.
+ * instead of writing EOI. pv_sync(), called only by the thread of the virtual CPU, finds
+ * that out; it comes before any use of ISR. The guest may run whenever that thread is
+ * preempted, so the bit is looked at and cleared by one instruction.
  */
 #include "vmm.h"
 
@@ -184,13 +185,10 @@ static void pv_sync(struct lapic *l, bool keep)
 {
     if (!l->pv_set) return;
     volatile uint8_t *byte = pv_byte(l);
-    bool done = !byte || !(*byte & 1);
-    if (!done && keep) return;
+    if (byte && keep && *byte & 1) return;
+    bool done = !byte || !(__atomic_fetch_and(byte, 0xfe, __ATOMIC_SEQ_CST) & 1);
     l->pv_set = false;
-    if (done)
-        eoi(l);
-    else
-        *byte &= 0xfe;
+    if (done) eoi(l);
 }
 
 void lapic_pv_eoi_set(unsigned cpu, uint64_t msr_value)
