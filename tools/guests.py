@@ -34,8 +34,7 @@ PVH = ["--kernel", "build/release/kernel.elf", "--archive", PVH_ARCHIVE, "--memo
        "--cpus", "2"]
 TWO = ["--kernel", "build/release/kernel.elf", "--archive", ARCHIVE, "--memory", "2G"]
 THREE_ARCHIVE = "build/guest-three.cpio"
-THREE = ["--kernel", "build/release/kernel.elf", "--archive", THREE_ARCHIVE, "--memory", "2G",
-         "--icount"]  # time is counted in instructions: shares do not depend on the host's load
+THREE = ["--kernel", "build/counting/kernel.elf", "--archive", THREE_ARCHIVE, "--memory", "2G"]
 FIRMWARE_ARCHIVE = "build/firmware.cpio"
 WITH_FIRMWARE = ["--kernel", "build/release/kernel.elf", "--archive", FIRMWARE_ARCHIVE,
                  "--memory", "512M"]

@@ -35,6 +35,8 @@ shift
 memory=${GUEST_MEMORY:-256}
 cpus=${GUEST_CPUS:-1}
 guests=${GUESTS:-1}
+slots=12 # of a CPU's 64: of each guest
+[ -z "${PROGRAM-}" ] || slots=11
 files=build/run
 
 fail() {
@@ -109,7 +111,7 @@ guest() {
         return
     fi
     {
-        echo "program $2 file=vmm memory=$((extra + 32))M block=${block}M slots=12 slots-other=12" \
+        echo "program $2 file=vmm memory=$((extra + 32))M block=${block}M slots=$slots slots-other=$slots" \
             "selectors=512 archive=yes args=$2.cfg"
         echo "channel console $2 tag=console"
         echo "channel console $2 tag=control size=4K"
@@ -165,7 +167,7 @@ linuxd=build/user/libos/linux/server.elf
 if [ -n "${PROGRAM-}" ]; then
     program=$(basename "$PROGRAM" .elf)
     pack="$pack $program=$PROGRAM"
-    echo "program $program memory=2M slots=16" >>$files/config
+    echo "program $program memory=2M slots=16 tables=yes" >>$files/config
     echo "channel console $program tag=console" >>$files/config
 fi
 # shellcheck disable=SC2086
