@@ -54,7 +54,7 @@ kernel_package() {
 
 # In the order in which they need each other.
 modules="virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk
-failover net_failover virtio_net rng-core virtio-rng virtio_balloon virtio_console"
+failover net_failover virtio_net rng-core virtio-rng virtio_balloon virtio_console button evdev"
 
 # A cpio archive, not packed: unpacking costs the guest more than reading.
 make_initrd() {
@@ -62,9 +62,9 @@ make_initrd() {
     root=$out/initrd.d
     rm -rf $root
     mkdir -p $root/bin $root/dev $root/proc $root/sys $root/mnt $root/root $root/tmp \
-        $root/lib/modules
+        $root/lib/modules $root/etc/acpi/PWRF
     cp $out/busybox-static/bin/busybox $root/bin/
-    for applet in sh cttyhack insmod mount ip setsid; do
+    for applet in sh acpid cttyhack insmod mount ip setsid; do
         ln -s busybox $root/bin/$applet
     done
     for module in $modules; do
@@ -78,6 +78,9 @@ make_initrd() {
         echo "$module" >>$root/lib/modules/order
     done
     cp tools/guest/init $root/init
+    # What acpid runs when the power button is pressed.
+    printf '#!/bin/sh\nkill -USR2 1\n' >$root/etc/acpi/PWRF/00000080
+    chmod 755 $root/etc/acpi/PWRF/00000080
     find $root -exec touch -h -d @0 {} +
     (cd $root && find . -mindepth 1 | sort | cpio --quiet --reproducible -o -H newc -R 0:0) \
         >$out/initrd.new

@@ -167,7 +167,7 @@ linuxd=build/user/libos/linux/server.elf
 if [ -n "${PROGRAM-}" ]; then
     program=$(basename "$PROGRAM" .elf)
     pack="$pack $program=$PROGRAM"
-    echo "program $program memory=2M slots=16 tables=yes" >>$files/config
+    echo "program $program memory=2M slots=16" >>$files/config
     echo "channel console $program tag=console" >>$files/config
 fi
 # shellcheck disable=SC2086
