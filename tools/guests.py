@@ -67,7 +67,6 @@ def bare(machine, check):
 def two_begin(machine, check):
     check("both are there", machine.until("Ctrl-] 2  debian2", 0) >= 0)
     machine.send(ESCAPE + "1")
-    check("prompt", machine.until("debian:/root#", 0) >= 0)
 
 
 def two_end(machine, check):
@@ -109,6 +108,7 @@ def two(machine, check, mib=8):
 def hundred(machine, check):
     """100 MiB of the disk's data, written 64 KiB at a time."""
     two_begin(machine, check)
+    check("prompt", machine.until("debian:/root#", 0) >= 0)
     check("the other's prompt", machine.answers(ESCAPE + "2", "debian2:/root#"))
     machine.send("nc -l -p 99 -e sh -c 'md5sum >/tmp/sum'; cat /tmp/sum; echo do''ne\r")
     machine.answers(ESCAPE + "1", "debian:/root#")

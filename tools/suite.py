@@ -270,7 +270,7 @@ def main(argv):
     shell_test(count)
     linux_tests(count)
     guest_tests(count, "bare")
-    for session in ("firmware", "hostile", "pvh", "two", "hundred") + (("three",) if long else ()):
+    for session in ("firmware", "hostile", "pvh", "two", "hundred", "three"):
         guest_tests(count, session)
     if "--long" in argv:
         bochs_guests(count)
