@@ -9,6 +9,7 @@
 #define FAULT_PRESENT 1 /* error code, Intel SDM vol. 3, 4.7 */
 #define FAULT_WRITE 2
 #define FAULT_FETCH 16
+#define AHEAD 4 /* fresh pages of memory that is gone through */
 #define AROUND 4 /* pages that are bound at once */
 
 /* The area that the stack's growth to va would be part of. */
@@ -29,21 +30,37 @@ static unsigned rights_of(const struct vma *vma, bool write)
     return EXO_R | (write ? EXO_W : 0) | (vma->prot & PROT_EXEC ? EXO_X : 0);
 }
 
-/* A fresh frame at va, filled with zeroes. */
+/* How many pages from va on are taken at once: the program goes through its memory when the
+ * two before it are there. */
+static uint32_t zero_run(const struct vma *vma, uint64_t va)
+{
+    const struct pages *p = pages_at(va, false);
+    unsigned i = va >> 12 & 511, n = 1;
+    uint64_t room = (vma->end - va) / PAGE;
+    if (i < 2 || !p->entry[i - 1] || !p->entry[i - 2]) return 1;
+    while (n < AHEAD && n < room && i + n < 512 && !p->entry[i + n])
+        n++;
+    return n;
+}
+
+/* Fresh frames at va, filled with zeroes; the page's entries are there. */
 static int fault_zero(struct vma *vma, uint64_t va)
 {
-    uint32_t frame = frame_alloc();
+    bool write = vma->prot & PROT_WRITE, alone = write && lx.threads == 1;
+    uint32_t n = alone ? zero_run(vma, va) : 1, frame = frames_alloc(&n);
     if (!frame) return SIGBUS;
-    bool write = vma->prot & PROT_WRITE;
-    if (write && lx.threads == 1) {
-        if (page_map(va, frame, rights_of(vma, true)) < 0) return SIGBUS;
-        uint64_t quads = PAGE / 8, to = va;
+    if (!alone && server(LX_OP_COPY, 0, frame, 0) < 0) return SIGBUS;
+    long bound = pages_map(va, frame, n, rights_of(vma, write));
+    if (bound < 0) return SIGBUS;
+    for (uint32_t k = 0; k < n; k++)
+        if (k < (uint32_t)bound)
+            page_note(va + k * PAGE, (frame + k) | (write ? PG_W : 0));
+        else
+            frame_free(frame + k);
+    if (alone) {
+        uint64_t quads = (uint64_t)bound * PAGE / 8, to = va;
         __asm__ volatile("cld; rep stosq" : "+D"(to), "+c"(quads) : "a"(0ul) : "memory");
-    } else {
-        server(LX_OP_COPY, 0, frame, 0);
-        if (page_map(va, frame, rights_of(vma, write)) < 0) return SIGBUS;
     }
-    page_note(va, write ? frame | PG_W : frame);
     return 0;
 }
 

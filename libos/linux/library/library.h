@@ -222,6 +222,8 @@ long user_string(char *to, uint64_t from, size_t size); /* length, -EFAULT, -ENA
 struct vma *vma_find(uint64_t va); /* that contains va, or NULL */
 /* A frame of our own, contents unknown; 0: none to be had. */
 uint32_t frame_alloc(void);
+/* The same of at most *n (1..64) that lie in a row: *n is how many. */
+uint32_t frames_alloc(uint32_t *n);
 void frame_free(uint32_t frame);
 /* The 2 MiB around va; NULL: nothing lies there (make: no memory). */
 struct pages *pages_at(uint64_t va, bool make);

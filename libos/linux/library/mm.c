@@ -68,15 +68,18 @@ void extents_unshare(int32_t handle)
     }
 }
 
-static uint32_t extent_take(struct extent *e)
+/* The first free frames that lie in a row, at most *n: *n is how many. */
+static uint32_t extent_take(struct extent *e, uint32_t *n)
 {
     for (unsigned w = 0; w * 64 < e->count; w++) {
         uint64_t free = ~e->used[w];
         if (!free) continue;
-        unsigned bit = w * 64 + (unsigned)__builtin_ctzl(free);
+        unsigned low = (unsigned)__builtin_ctzl(free), bit = w * 64 + low, run = 1;
         if (bit >= e->count) break;
-        e->used[w] |= 1ul << bit % 64;
-        e->free--;
+        while (run < *n && low + run < 64 && bit + run < e->count && free >> (low + run) & 1)
+            run++;
+        e->used[w] |= ((1ul << run) - 1) << low;
+        e->free -= *n = run;
         return e->first + bit;
     }
     return 0;
@@ -87,14 +90,14 @@ static bool extent_usable(const struct extent *e, uint8_t own)
     return e->own == own && e->free && (own != EXTENT_OWN || shared->holders[e->id] == 1);
 }
 
-static uint32_t frame_of(uint8_t own, unsigned purpose, uint32_t grow)
+static uint32_t frame_of(uint8_t own, unsigned purpose, uint32_t grow, uint32_t *n)
 {
     struct extent *e = &lx.extent[lx.extent_hint];
-    if (extent_usable(e, own)) return extent_take(e);
+    if (extent_usable(e, own)) return extent_take(e, n);
     for (uint32_t i = 0; i < lx.extents; i++) {
         if (!extent_usable(&lx.extent[i], own)) continue;
         if (own == EXTENT_OWN) lx.extent_hint = i;
-        return extent_take(&lx.extent[i]);
+        return extent_take(&lx.extent[i], n);
     }
     long i = extent_get(grow, purpose);
     if (i < 0 && grow > FIRST_EXTENT) i = extent_get(FIRST_EXTENT, purpose);
@@ -103,12 +106,12 @@ static uint32_t frame_of(uint8_t own, unsigned purpose, uint32_t grow)
         lx.owned += lx.extent[i].count;
         lx.extent_hint = (uint32_t)i;
     }
-    return extent_take(&lx.extent[i]);
+    return extent_take(&lx.extent[i], n);
 }
 
 /* Doubles what there is; but while a child has our extents, of which nothing may be taken,
  * only copies are needed, and for a short time. */
-uint32_t frame_alloc(void)
+uint32_t frames_alloc(uint32_t *n)
 {
     uint64_t grow = lx.owned;
     for (uint32_t i = 0; i < lx.extents; i++)
@@ -118,7 +121,13 @@ uint32_t frame_alloc(void)
         }
     if (grow < FIRST_EXTENT) grow = FIRST_EXTENT;
     if (grow > LX_EXTENT_MAX) grow = LX_EXTENT_MAX;
-    return frame_of(EXTENT_OWN, LX_FOR_MEMORY, (uint32_t)grow);
+    return frame_of(EXTENT_OWN, LX_FOR_MEMORY, (uint32_t)grow, n);
+}
+
+uint32_t frame_alloc(void)
+{
+    uint32_t n = 1;
+    return frames_alloc(&n);
 }
 
 void frame_free(uint32_t frame)
@@ -143,7 +152,8 @@ void extents_inherited(uint64_t keep[LX_EXTENTS / 64])
 static uint32_t object_frame(void)
 {
     if (lx.object_next < lx.object_end) return lx.object_next++;
-    return frame_of(EXTENT_OBJECTS, LX_FOR_OBJECTS, 16);
+    uint32_t n = 1;
+    return frame_of(EXTENT_OBJECTS, LX_FOR_OBJECTS, 16, &n);
 }
 
 /* ---- page tables and bindings --------------------------------------------------------------- */
@@ -280,7 +290,7 @@ long pages_map(uint64_t va, uint32_t entry, unsigned n, unsigned rights)
     struct pages *p = pages_at(va, true);
     if (!sel || !p) return -ENOMEM;
     unsigned i = va >> 12 & 511;
-    unbind(p, i, n);
+    if (n > 1 || p->bound[i / 64] >> i % 64 & 1) unbind(p, i, n);
     for (;;) {
         long r = exo_page_bind(EXO_SELF, va, n, sel, entry & PG_FRAME, rights);
         if (r > 0) {
