@@ -82,13 +82,13 @@ bool cap_has_children(cref_t c)
     return n != 0 && caps[n].depth > caps[c].depth;
 }
 
-/*@ requires c != prev && c != next && (prev == 0 || prev != next);
+/*@ requires c != prev && c != next;
     assigns caps[c].prev, caps[c].next, caps[prev].next, caps[next].prev;
     ensures caps[c].prev == prev && caps[c].next == next;
     ensures prev != 0 ==> caps[prev].next == c;
     ensures next != 0 ==> caps[next].prev == c;
-    ensures prev != 0 ==> caps[prev].prev == \old(caps[prev].prev);
-    ensures next != 0 ==> caps[next].next == \old(caps[next].next); */
+    ensures prev != 0 && prev != next ==> caps[prev].prev == \old(caps[prev].prev);
+    ensures next != 0 && prev != next ==> caps[next].next == \old(caps[next].next); */
 static void link_between(cref_t prev, cref_t c, cref_t next)
 {
     caps[c].prev = prev;
@@ -196,6 +196,15 @@ static long cap_narrow(const struct cap *s, unsigned rights, uint64_t base, uint
 }
 
 /* Tree lock held: derives or copies (from, src) to (to, dst). */
+/*@ requires env_ok(from) && env_ok(to) && src < envs[from].nsel && dst < envs[to].nsel;
+    requires invariants;
+    assigns caps[0 .. 0xffffffff];
+    ensures -EXO_E_NOVM <= \result <= 0;
+    ensures kept: sibling != 0 && \result == 0 ==>
+            (\old(caps[cap_at(from, src)].flags) & CAP_OWNER) == 0;
+    ensures narrowed: \result == 0 ==> caps[cap_at(to, dst)].kind ==
+            \old(caps[cap_at(from, src)].kind) &&
+            SUBSET(caps[cap_at(to, dst)].rights, \old(caps[cap_at(from, src)].rights)); */
 static long derive_locked(frame_t from, uint32_t src, frame_t to, uint32_t dst, unsigned rights,
                           uint64_t base, uint64_t count, bool sibling)
 {
@@ -211,6 +220,9 @@ static long derive_locked(frame_t from, uint32_t src, frame_t to, uint32_t dst, 
     return r;
 }
 
+/*@ requires invariants;
+    assigns caps[0 .. 0xffffffff];
+    ensures -EXO_E_NOVM <= \result <= 0; */
 static long derive(uint64_t src, uint64_t dst, uint64_t rights, uint64_t base, uint64_t count,
                    bool sibling)
 {
@@ -226,12 +238,18 @@ static long derive(uint64_t src, uint64_t dst, uint64_t rights, uint64_t base, u
     return r;
 }
 
+/*@ requires invariants;
+    assigns caps[0 .. 0xffffffff];
+    ensures -EXO_E_NOVM <= \result <= 0; */
 FLATTEN long sys_cap_derive(uint64_t src, uint64_t dst, uint64_t rights, uint64_t base,
                             uint64_t count)
 {
     return derive(src, dst, rights, base, count, false);
 }
 
+/*@ requires invariants;
+    assigns caps[0 .. 0xffffffff];
+    ensures -EXO_E_NOVM <= \result <= 0; */
 long sys_cap_copy(uint64_t src, uint64_t dst, uint64_t rights, uint64_t base, uint64_t count)
 {
     return derive(src, dst, rights, base, count, true);
@@ -249,6 +267,8 @@ long cap_hand_over(frame_t from, uint64_t src, frame_t to, uint64_t dst)
     return r;
 }
 
+/*@ requires invariants;
+    assigns upcalls[0 .. PROOF_FRAMES - 1]; */
 long sys_cap_info(uint64_t ref)
 {
     frame_t e;

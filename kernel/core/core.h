@@ -337,7 +337,7 @@ uint32_t pte_sel(uint32_t format, uint64_t e);
 unsigned pte_rights(uint32_t format, uint64_t e);
 /*@ requires e < PROOF_FRAMES;
     assigns \nothing;
-    ensures \result == (envs[e].flags & ENV_EPT); */
+    ensures \result == p_format(envs[e].flags); */
 static inline uint32_t pte_format(frame_t e) { return envs[e].flags & ENV_EPT; }
 /*@ requires 1 <= level <= 4;
     assigns \nothing;
@@ -385,6 +385,8 @@ bool ports_forget_cap(cref_t c);
 /* Tree lock held: initialises envs[f] (its frames typed and cleared); flags: ENV_VM, ENV_EPT. */
 void env_init(frame_t f, uint32_t tables, uint32_t flags, cref_t owner);
 /* The frames of an env after its table: 0, or those of a virtual machine. */
+/*@ assigns \nothing;
+    ensures \result == ((flags & ENV_VM) != 0 ? EXO_VM_ENV_FRAMES : 0); */
 static inline uint32_t env_extra(uint32_t flags)
 {
     return (flags & ENV_VM) != 0 ? EXO_VM_ENV_FRAMES : 0;

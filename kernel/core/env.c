@@ -17,12 +17,19 @@ void env_init(frame_t f, uint32_t n, uint32_t flags, cref_t owner)
     e->owner = owner;
     e->flags = flags;
     if ((flags & ENV_VM) == 0) root_init(f + 1);
+    /*@ loop invariant 0 <= i <= ((flags & ENV_VM) != 0 ? EXO_VM_ENV_FRAMES : 0) * 512;
+        loop assigns i, tables[0 .. PROOF_FRAMES - 1];
+        loop variant EXO_VM_ENV_FRAMES * 512 - i; */
     for (uint32_t i = 0; i < env_extra(flags) * 512; i++)
         tables[f + 3 + n + i / 512].e[i % 512] = UINT64_MAX;
 }
 
 void object_untype(frame_t f, uint32_t n, uint32_t registered)
 {
+    /*@ loop invariant 0 <= n <= \at(n, Pre);
+        loop assigns n, words[0 .. 0xffffffff], blocks2m[0 .. 0xffffffff],
+            blocks1g[0 .. 0xffffffff];
+        loop variant n; */
     while (n-- > 0)
         if (n == registered)
             word_unbind(f + n);
@@ -31,12 +38,17 @@ void object_untype(frame_t f, uint32_t n, uint32_t registered)
 }
 
 /* The type of frame i of an env with so many table frames, or of a thread. */
+/*@ requires n <= EXO_TAB_MAX;
+    assigns \nothing;
+    ensures \result <= 15; */
 static unsigned env_frame_type(uint32_t i, uint32_t n)
 {
     if (i < 3) return i == 0 ? EXO_FT_ENV : EXO_FT_PT4;
     return i < 3 + n ? EXO_FT_CAPS : EXO_FT_VM;
 }
 
+/*@ assigns \nothing;
+    ensures \result <= 15; */
 static unsigned thread_frame_type(uint32_t i)
 {
     return i == 0 ? EXO_FT_THREAD : i == 2 ? EXO_FT_VCPU : EXO_FT_VM;
@@ -45,6 +57,10 @@ static unsigned thread_frame_type(uint32_t i)
 long object_type(frame_t f, uint32_t frames, frame_t owner, uint32_t n)
 {
     uint32_t registered = n != 0 ? ENV_VECTOR : THREAD_PAGE;
+    /*@ loop invariant 0 <= i <= frames && (i != 0 ==> 0 < f && f + i <= nframes);
+        loop assigns i, words[0 .. 0xffffffff], blocks2m[0 .. 0xffffffff],
+            blocks1g[0 .. 0xffffffff];
+        loop variant frames - i; */
     for (uint32_t i = 0; i < frames; i++) {
         long r;
         if (i == registered)
@@ -56,12 +72,22 @@ long object_type(frame_t f, uint32_t frames, frame_t owner, uint32_t n)
             return r;
         }
     }
+    /*@ loop invariant 0 <= i <= frames;
+        loop invariant ok: core_ok;
+        loop assigns i, STATE;
+        loop variant frames - i; */
     for (uint32_t i = 0; i < frames; i++)
         page_clear(f + i);
     return 0;
 }
 
 /* Finds capability sel of env e as the source of an object of n frames from f on. */
+/*@ requires invariants && env_ok(e) && \valid(out) && local(out);
+    assigns *out;
+    ensures -EXO_E_NOVM <= \result <= 0;
+    ensures source: \result == 0 ==> *out == cap_at(e, sel) && sel < envs[e].nsel &&
+            caps[*out].kind == EXO_FRAMES && covers(caps[*out].base, caps[*out].count, f, n) &&
+            SUBSET(EXO_OBJECT | EXO_R | EXO_W, caps[*out].rights); */
 static long source_find(frame_t e, uint64_t sel, uint64_t f, uint64_t n, cref_t *out)
 {
     long r = cap_find(e, sel, EXO_FRAMES, EXO_OBJECT | EXO_R | EXO_W, out);
@@ -72,6 +98,12 @@ static long source_find(frame_t e, uint64_t sel, uint64_t f, uint64_t n, cref_t 
 }
 
 /* Tree lock held: a child of src at (holder, sel). */
+/*@ requires env_ok(holder) && sel < envs[holder].nsel && \valid_read(contents);
+    requires \separated(contents, &caps[0 .. 0xffffffff]);
+    requires ok: core_ok;
+    assigns caps[0 .. 0xffffffff];
+    ensures still: core_ok;
+    ensures -EXO_E_NOVM <= \result <= 0; */
 static long object_insert(cref_t src, frame_t holder, uint32_t sel, const struct cap *contents)
 {
     lock_env(holder);
@@ -80,6 +112,9 @@ static long object_insert(cref_t src, frame_t holder, uint32_t sel, const struct
     return r;
 }
 
+/*@ requires env_ok(holder) && dst < envs[holder].nsel && 1 <= n <= EXO_TAB_MAX;
+    requires frame <= 0xffffffff - 3 - EXO_TAB_MAX - EXO_VM_ENV_FRAMES; ALL
+    ensures -EXO_E_NOVM <= \result <= 0; */
 static long env_make(frame_t holder, uint32_t dst, uint64_t sel, uint64_t frame, uint32_t n,
                      uint32_t flags)
 {
@@ -99,6 +134,8 @@ static long env_make(frame_t holder, uint32_t dst, uint64_t sel, uint64_t frame,
     return r;
 }
 
+/*@ ALL
+    ensures -EXO_E_NOVM <= \result <= 0; */
 long sys_env_make(uint64_t dst, uint64_t sel, uint64_t frame, uint64_t count, uint64_t flags)
 {
     frame_t holder;
@@ -124,6 +161,8 @@ void env_free(frame_t e)
     pend_add(e, 0, e, PEND_ENV);
 }
 
+/*@ ALL
+    ensures -EXO_E_NOVM <= \result <= 0; */
 long sys_env_revoker(uint64_t env, uint64_t thread)
 {
     frame_t e, t = 0;
@@ -136,6 +175,9 @@ long sys_env_revoker(uint64_t env, uint64_t thread)
 
 /* ---- threads ------------------------------------------------------------------------------- */
 
+/*@ requires env_ok(holder) && dst < envs[holder].nsel && env_ok(e) && cpu < EXO_MAX_CPUS;
+    requires frame <= 0xffffffff - EXO_VCPU_FRAMES; ALL
+    ensures -EXO_E_NOVM <= \result <= 0; */
 static long thread_make(frame_t holder, uint32_t dst, frame_t e, uint64_t sel, uint64_t frame,
                         unsigned cpu)
 {
@@ -159,6 +201,8 @@ static long thread_make(frame_t holder, uint32_t dst, frame_t e, uint64_t sel, u
     return r;
 }
 
+/*@ ALL
+    ensures -EXO_E_NOVM <= \result <= 0; */
 long sys_thread_make(uint64_t dst, uint64_t env, uint64_t sel, uint64_t frame, uint64_t cpu)
 {
     frame_t holder, e;
@@ -187,6 +231,12 @@ void thread_free(frame_t t)
 /* ---- gates and events ------------------------------------------------------------------------- */
 
 /* A child of the thread's capability `thread` (0: the caller's own) at dst. */
+/*@ requires \valid(contents) && apart(contents);
+    requires contents->kind == EXO_GATE || contents->kind == EXO_EVENT;
+    requires ok: core_ok;
+    assigns caps[0 .. 0xffffffff], contents->base;
+    ensures still: core_ok;
+    ensures -EXO_E_NOVM <= \result <= 0; */
 static long handle_make(uint64_t dst, uint64_t thread, struct cap *contents)
 {
     frame_t holder;
@@ -207,6 +257,10 @@ static long handle_make(uint64_t dst, uint64_t thread, struct cap *contents)
     return r;
 }
 
+/*@ requires ok: core_ok;
+    assigns caps[0 .. 0xffffffff];
+    ensures still: core_ok;
+    ensures -EXO_E_NOVM <= \result <= 0; */
 long sys_gate_make(uint64_t dst, uint64_t thread, uint64_t entry, uint64_t badge)
 {
     struct cap contents = {
@@ -215,6 +269,10 @@ long sys_gate_make(uint64_t dst, uint64_t thread, uint64_t entry, uint64_t badge
     return handle_make(dst, thread, &contents);
 }
 
+/*@ requires ok: core_ok;
+    assigns caps[0 .. 0xffffffff];
+    ensures still: core_ok;
+    ensures -EXO_E_NOVM <= \result <= 0; */
 long sys_event_make(uint64_t dst, uint64_t thread, uint64_t bits)
 {
     struct cap contents = {.kind = EXO_EVENT, .rights = EXO_EVENT_SIGNAL, .count = bits};

@@ -334,10 +334,6 @@ FLATTEN long sys_page_bind(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, 
 static struct exo_batch *cur_list(void) { return upcalls[this_thread()->upcall].list; }
 
 /* Env lock held: the table that holds the entry of a 4 KiB page. */
-/*@ requires invariants && env_ok(env) && \valid(out) && local(out);
-    assigns *out;
-    ensures -EXO_E_NOVM <= \result <= 0;
-    ensures \result == 0 ==> is_table(*out, 1, env) && va_ok(va); */
 long leaf_find(frame_t env, uint64_t va, frame_t *out)
 {
     if ((va & 4095) != 0 || !va_user(env, va, 4096)) return -EXO_E_VA;
@@ -411,13 +407,6 @@ HOT void entry_release(frame_t env, uint64_t va, frame_t t, unsigned level, bool
 }
 
 /* The table that holds va's leaf, and its level. */
-/*@ requires invariants && env_ok(env) && va_ok(va) && \valid(out) && \valid(level);
-    requires local(out) && local(level) && \separated(out, level);
-    assigns *out, *level;
-    ensures -EXO_E_NOVM <= \result <= 0;
-    ensures \result == 0 ==> 1 <= *level <= 3 && is_table(*out, *level, env) &&
-            (*level > 1 ==> p_present(tables[*out].e[v_index(va, *level)]) &&
-                            p_large(tables[*out].e[v_index(va, *level)])); */
 long leaf_any(frame_t env, uint64_t va, frame_t *out, unsigned *level)
 {
     frame_t t = envs[env].root;

@@ -26,6 +26,9 @@
 enum { REAP_ALIVE, REAP_KILL, REAP_DRAIN, REAP_DELETE };
 
 static frame_t reap_head, reap_tail;
+/*@ predicate queue_ok = reap_head < OBJECT_END && reap_tail < OBJECT_END &&
+      (\forall integer e; 0 <= e < PROOF_FRAMES ==> envs[e].reap_next < OBJECT_END) &&
+      (reap_head != 0 ==> env_ok(reap_head)); */
 
 void vector_record(frame_t e, unsigned what, const struct cap *c, uint32_t sel, uint64_t amount,
                    uint64_t deadline)
@@ -49,12 +52,19 @@ void vector_record(frame_t e, unsigned what, const struct cap *c, uint32_t sel, 
     if (envs[e].revoker != 0) event_raise(envs[e].revoker, EXO_EVENT_REVOKE);
 }
 
+/*@ requires caps[c].env < OBJECT_END;
+    assigns \nothing; */
 static uint32_t sel_of(cref_t c) { return c - env_caps(caps[c].env); }
 
+/*@ requires \valid_read(c);
+    assigns \nothing; */
 static bool is_range(const struct cap *c) { return c->kind <= EXO_DEVICES; }
 
 /* ---- destroying one leaf -------------------------------------------------------------- */
 
+/*@ requires listed: caps[c].kind != EXO_NONE; requires pend_room; ALL
+    ensures -EXO_E_AGAIN <= \result <= 0;
+    ensures done: \result == 0 ==> the_cpu.pend_count == \old(the_cpu.pend_count); */
 static long bindings_drop(cref_t c)
 {
     frame_t e = caps[c].env;
@@ -76,6 +86,10 @@ static long bindings_drop(cref_t c)
     return 0;
 }
 
+/*@ requires env_ok(e) && e < OBJECT_END;
+    requires ok: core_ok && queue_ok;
+    assigns envs[0 .. PROOF_FRAMES - 1].reap_next, reap_head, reap_tail;
+    ensures still: core_ok && queue_ok; */
 static void reap_enqueue(frame_t e)
 {
     envs[e].reap_next = 0;
@@ -86,12 +100,19 @@ static void reap_enqueue(frame_t e)
     reap_tail = e;
 }
 
+/*@ requires ok: core_ok && queue_ok;
+    assigns reap_head, reap_tail;
+    ensures still: core_ok && queue_ok; */
 static void reap_dequeue(void)
 {
     reap_head = envs[reap_head].reap_next;
     if (reap_head == 0) reap_tail = 0;
 }
 
+/*@ requires env_ok(e);
+    requires ok: core_ok && queue_ok;
+    assigns envs[0 .. PROOF_FRAMES - 1], reap_head, reap_tail;
+    ensures still: core_ok && queue_ok; */
 static void env_condemn(frame_t e)
 {
     lock_env(e);
@@ -103,6 +124,12 @@ static void env_condemn(frame_t e)
 }
 
 /* -EXO_E_AGAIN: another CPU has just bound something through it. */
+/*@ requires ok: core_ok;
+    assigns caps[0 .. 0xffffffff];
+    ensures still: core_ok;
+    ensures \result == 0 || \result == -EXO_E_AGAIN;
+    ensures unbound: \result == 0 ==> \old(caps[c].bindings) == 0;
+    ensures gone: \result == 0 ==> caps[c].kind == EXO_NONE; */
 static long leaf_remove(cref_t c)
 {
     frame_t e = caps[c].env;
@@ -115,6 +142,10 @@ static long leaf_remove(cref_t c)
 
 /* One step of destroying a dying capability without children: 0 when it is gone. An env
  * is only condemned here; the calls work on the reap queue. */
+/*@ requires listed: caps[c].kind != EXO_NONE; requires pend_room; ALL_QUEUE
+    ensures -EXO_E_NOVM <= \result <= 0;
+    ensures gone: \result == 0 ==> caps[c].kind == EXO_NONE;
+    ensures pending: \result == 0 ==> the_cpu.pend_count <= \old(the_cpu.pend_count) + 1; */
 static long leaf_destroy(cref_t c)
 {
     struct cap *p = &caps[c];
@@ -138,12 +169,17 @@ static long leaf_destroy(cref_t c)
 
 /* ---- the walks ------------------------------------------------------------------------------ */
 
+/*@ requires ok: core_ok;
+    assigns caps[c].flags, caps[c].mark_root;
+    ensures still: core_ok;
+    ensures (caps[c].flags & CAP_DYING) != 0 && caps[c].mark_root == root; */
 static void cap_mark(cref_t c, cref_t root)
 {
     caps[c].flags |= CAP_DYING;
     caps[c].mark_root = root;
 }
 
+/*@ assigns \nothing; */
 static bool hint_valid(cref_t root)
 {
     cref_t h = caps[root].hint;
@@ -152,9 +188,18 @@ static bool hint_valid(cref_t root)
 }
 
 /* Marks forward; true when the end of c's descendants is reached, *last being the last. */
+/*@ requires \valid(last) && apart(last); requires ok: core_ok;
+    assigns caps[0 .. 0xffffffff], *last;
+    ensures still: core_ok;
+    ensures end: \result != 0 ==> caps[*last].next == 0 ||
+            caps[caps[*last].next].depth <= caps[c].depth; */
 static bool mark_forward(cref_t c, cref_t *last)
 {
     cref_t h = hint_valid(c) ? caps[c].hint : c;
+    /*@ loop invariant 0 <= i <= HOPS;
+        loop invariant ok: core_ok;
+        loop assigns i, h, caps[0 .. 0xffffffff];
+        loop variant HOPS - i; */
     for (unsigned i = 0; i < HOPS; i++) {
         cref_t n = caps[h].next;
         if (n == 0 || caps[n].depth <= caps[c].depth) {
@@ -170,6 +215,9 @@ static bool mark_forward(cref_t c, cref_t *last)
 }
 
 /* Who lost what: written down for a holder that goes on living. */
+/*@ requires \valid_read(copy) && copy->env < OBJECT_END; requires ok: core_ok;
+    assigns STATE, vectors[0 .. PROOF_FRAMES - 1];
+    ensures still: core_ok && the_cpu.pend_count == \old(the_cpu.pend_count); */
 static void record_taken(const struct cap *copy, uint32_t sel)
 {
     if ((envs[copy->env].flags & ENV_DYING) == 0)
@@ -177,11 +225,18 @@ static void record_taken(const struct cap *copy, uint32_t sel)
 }
 
 /* One bounded step of taking back all descendants of c: 0 when there are none. */
+/*@ requires the_cpu.pend_count == 0; ALL_QUEUE
+    ensures -EXO_E_NOVM <= \result <= 0;
+    ensures over: \result == 0 ==> !has_children(c) && the_cpu.pend_count == 0; */
 static long revoke_step(cref_t c)
 {
     cref_t h;
     if (!cap_has_children(c)) return 0;
     if (!mark_forward(c, &h)) return -EXO_E_AGAIN;
+    /*@ loop invariant 0 <= i <= HOPS;
+        loop invariant ok: core_ok && queue_ok;
+        loop assigns i, h, STATE, OBJECTS, reap_head, reap_tail;
+        loop variant HOPS - i; */
     for (unsigned i = 0; i < HOPS && h != c; i++) {
         if (this_cpu()->pend_count != 0) return -EXO_E_AGAIN;
         cref_t before = caps[h].prev;
@@ -200,9 +255,16 @@ static long revoke_step(cref_t c)
 /* ---- reaping ----------------------------------------------------------------------------------- */
 
 /* Takes the descendants of each capability of e's table. 0 when there are none left. */
+/*@ requires env_ok(e) && the_cpu.pend_count == 0; ALL_QUEUE
+    ensures -EXO_E_NOVM <= \result <= 0;
+    ensures pending: \result == 0 ==> the_cpu.pend_count == 0; */
 static long reap_kill(frame_t e)
 {
     struct env *v = &envs[e];
+    /*@ loop invariant 0 <= i <= HOPS && v == &envs[e] && the_cpu.pend_count == 0;
+        loop invariant ok: core_ok && queue_ok && env_ok(e);
+        loop assigns i, STATE, OBJECTS, reap_head, reap_tail;
+        loop variant HOPS - i; */
     for (unsigned i = 0; i < HOPS; i++) {
         if (v->reap_sel >= v->nsel) return 0;
         cref_t c = env_caps(e) + v->reap_sel;
@@ -216,9 +278,16 @@ static long reap_kill(frame_t e)
     return -EXO_E_AGAIN;
 }
 
+/*@ requires env_ok(e) && the_cpu.pend_count == 0; ALL_QUEUE
+    ensures -EXO_E_NOVM <= \result <= 0;
+    ensures pending: \result == 0 ==> the_cpu.pend_count <= HOPS; */
 static long reap_delete(frame_t e)
 {
     struct env *v = &envs[e];
+    /*@ loop invariant 0 <= i <= HOPS && v == &envs[e] && the_cpu.pend_count <= i;
+        loop invariant ok: core_ok && queue_ok && env_ok(e);
+        loop assigns i, STATE, OBJECTS, reap_head, reap_tail;
+        loop variant HOPS - i; */
     for (unsigned i = 0; i < HOPS; i++) {
         if (v->reap_sel >= v->nsel) return 0;
         cref_t c = env_caps(e) + v->reap_sel;
@@ -231,6 +300,8 @@ static long reap_delete(frame_t e)
     return -EXO_E_AGAIN;
 }
 
+/*@ ALL
+    ensures still: the_cpu.pend_count == \old(the_cpu.pend_count); */
 static void owner_remove(cref_t c)
 {
     struct cap copy = caps[c];
@@ -240,6 +311,8 @@ static void owner_remove(cref_t c)
 }
 
 /* One step on env e at the queue's head. 0 when it is reaped. */
+/*@ requires env_ok(e) && the_cpu.pend_count == 0; ALL_QUEUE
+    ensures -EXO_E_NOVM <= \result <= 0; */
 static long reap_one(frame_t e)
 {
     struct env *v = &envs[e];
@@ -268,6 +341,7 @@ static long reap_one(frame_t e)
 }
 
 /* One step on the queue, whose head goes to the end if it has to wait. */
+/*@ ALL_QUEUE */
 static void reap_step(void)
 {
     frame_t e = reap_head;
@@ -281,9 +355,14 @@ static void reap_step(void)
 /* ---- the calls --------------------------------------------------------------------------------- */
 
 /* Asks every holder of a child of c for `amount` names by the deadline, once. */
+/*@ ALL */
 static void children_ask(cref_t c, uint64_t amount, uint64_t deadline)
 {
     cref_t n = caps[c].next;
+    /*@ loop invariant 0 <= i <= COUNT_HOPS;
+        loop invariant ok: core_ok;
+        loop assigns i, n, STATE, OBJECTS;
+        loop variant COUNT_HOPS - i; */
     for (unsigned i = 0; i < COUNT_HOPS && n != 0 && caps[n].depth > caps[c].depth; i++) {
         struct cap *p = &caps[n];
         if (p->depth == caps[c].depth + 1 && p->asked != (uint32_t)deadline) {
@@ -295,10 +374,16 @@ static void children_ask(cref_t c, uint64_t amount, uint64_t deadline)
 }
 
 /* The names that c's children hold; -EXO_E_LIMIT if there are too many to look at. */
+/*@ requires \valid(names) && apart(names);
+    assigns *names;
+    ensures \result == 0 || \result == -EXO_E_LIMIT; */
 static long children_names(cref_t c, uint64_t *names)
 {
     uint64_t sum = 0;
     cref_t n = caps[c].next;
+    /*@ loop invariant 0 <= i <= COUNT_HOPS;
+        loop assigns i, n, sum;
+        loop variant COUNT_HOPS - i; */
     for (unsigned i = 0; i < COUNT_HOPS; i++) {
         if (n == 0 || caps[n].depth <= caps[c].depth) {
             *names = sum;
@@ -311,6 +396,8 @@ static long children_names(cref_t c, uint64_t *names)
 }
 
 /* By force: the youngest child, or the one begun with, and what came from it. */
+/*@ requires the_cpu.pend_count == 0; ALL_QUEUE
+    ensures -EXO_E_NOVM <= \result <= 0; */
 static long youngest_take(cref_t c)
 {
     cref_t n = caps[c].next;
@@ -327,6 +414,8 @@ static long youngest_take(cref_t c)
     return r;
 }
 
+/*@ requires the_cpu.pend_count == 0; ALL_QUEUE
+    ensures over: keep == 0 && \result == 0 ==> !has_children(c) && the_cpu.pend_count == 0; */
 static long revoke_keep(cref_t c, uint64_t keep, uint64_t deadline)
 {
     uint64_t names = 0;
@@ -341,6 +430,7 @@ static long revoke_keep(cref_t c, uint64_t keep, uint64_t deadline)
     return r != 0 ? r : keep == 0 ? 0 : -EXO_E_AGAIN;
 }
 
+/*@ requires the_cpu.pend_count == 0; ALL_QUEUE */
 long sys_cap_revoke(uint64_t ref, uint64_t keep, uint64_t deadline)
 {
     frame_t e;
@@ -361,12 +451,19 @@ long sys_cap_revoke(uint64_t ref, uint64_t keep, uint64_t deadline)
 }
 
 /* Is c the capability that the caller itself, or its env, was made with? */
+/*@ requires ok: core_ok;
+    assigns \nothing; */
 static bool is_own(cref_t c)
 {
     const struct thread *t = &threads[this_cpu()->cur];
     return c == t->owner || c == envs[t->env].owner;
 }
 
+/*@ requires the_cpu.pend_count == 0; ALL_QUEUE
+    ensures -EXO_E_NOVM <= \result <= 0;
+    ensures gone: \result == 0 ==> caps[c].kind == EXO_NONE;
+    ensures kept: \old(caps[c].flags & CAP_OWNER) == 0 && \result == 0 ==>
+            !\old(has_children(c)) && \old(caps[c].bindings) == 0; */
 static long delete_locked(cref_t c)
 {
     struct cap *p = &caps[c];
@@ -382,6 +479,7 @@ static long delete_locked(cref_t c)
     return r != 0 ? r : leaf_destroy(c);
 }
 
+/*@ requires the_cpu.pend_count == 0; ALL_QUEUE */
 long sys_cap_delete(uint64_t ref)
 {
     frame_t e;

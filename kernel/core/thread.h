@@ -41,10 +41,14 @@ static inline void thread_result(struct thread *t, long value)
     t->regs.rcx = t->regs.rip;
     t->regs.r11 = t->regs.rflags;
 }
-/* True if rip or rsp may be loaded in user mode. */
 /* Can it be loaded into RIP at all? Intel SDM vol. 1, 3.3.7.1. */
+/*@ assigns \nothing; */
 static inline bool canonical(uint64_t va) { return (va + (1ul << 47)) >> 48 == 0; }
+/* May it be loaded into RIP or RSP in user mode? */
+/*@ assigns \nothing;
+    ensures \result != 0 <==> va < EXO_VA_END; */
 static inline bool user_address(uint64_t va) { return va < EXO_VA_END; }
+/*@ assigns \nothing; */
 static inline uint64_t user_flags(uint64_t flags) { return (flags & RFLAGS_USER) | RFLAGS_FIXED; }
 
 /* The object and count of t's capability sel in the common case: it is there, of that

@@ -25,6 +25,7 @@
 #define XCR0_AVX 4ull
 #define XCR0_AVX512 0xe0ull
 
+/*@ assigns \nothing; */
 static bool xcr0_allowed(uint64_t v)
 {
     if ((v & ~vm_caps.xcr0_allowed) != 0 || (v & XCR0_X87) == 0) return false;
@@ -33,6 +34,8 @@ static bool xcr0_allowed(uint64_t v)
     return (v & XCR0_AVX512) == XCR0_AVX512 && (v & XCR0_AVX) != 0;
 }
 
+/*@ requires \valid_read(cr);
+    assigns \nothing; */
 static int cr_check(const struct exo_vm_cr *cr)
 {
     bool paging = (cr->cr0 & CR0_PG) != 0, wide = paging && (cr->efer & EFER_LME) != 0;
@@ -46,14 +49,21 @@ static int cr_check(const struct exo_vm_cr *cr)
 }
 
 /* Present ones: P, PWT, PCD, ignored bits 9-11 (Intel SDM vol. 3, 4.4.1). */
+/*@ requires \valid_read(pdpte + (0 .. 3));
+    assigns \nothing; */
 static int pdpte_check(const uint64_t pdpte[4])
 {
+    /*@ loop invariant 0 <= i <= 4;
+        loop assigns i;
+        loop variant 4 - i; */
     for (int i = 0; i < 4; i++)
         if ((pdpte[i] & 1) != 0 && (pdpte[i] & ~(vm_caps.phys_mask | 0xe19)) != 0) return i;
     return VM_FINE;
 }
 
 /* DR6, DR7: upper halves 0 (Intel SDM vol. 3, 18.2.6); general detect is the kernel's. */
+/*@ requires \valid_read(dr);
+    assigns \nothing; */
 static int dr_check(const struct exo_vm_dr *dr)
 {
     if (dr->dr6 >> 32 != 0) return 4;
@@ -74,6 +84,8 @@ static int dr_check(const struct exo_vm_dr *dr)
 static const uint16_t types[EXO_SEGS] = {0x88aa, 0xaa08, 0x0088, 0x88aa,
                                          0x88aa, 0x88aa, 0x0004, 0x0808};
 
+/*@ requires \valid_read(s) && name < EXO_SEGS;
+    assigns \nothing; */
 static bool segment_allowed(unsigned name, const struct exo_vm_seg *s)
 {
     bool wide = name == EXO_FS || name == EXO_GS || name >= EXO_LDTR;
@@ -88,8 +100,13 @@ static bool segment_allowed(unsigned name, const struct exo_vm_seg *s)
            (types[name] >> (s->attributes & SEG_TYPE) & 1) != 0;
 }
 
+/*@ requires \valid_read(segs);
+    assigns \nothing; */
 static int segs_check(const struct exo_vm_segs *segs)
 {
+    /*@ loop invariant 0 <= i <= EXO_SEGS;
+        loop assigns i;
+        loop variant EXO_SEGS - i; */
     for (unsigned i = 0; i < EXO_SEGS; i++)
         if (!segment_allowed(i, &segs->seg[i])) return (int)i;
     if (segs->gdtr.limit > 0xffff || !canonical(segs->gdtr.base)) return EXO_SEGS;
@@ -100,8 +117,12 @@ static int segs_check(const struct exo_vm_segs *segs)
 /* ---- MSRs, events, FPU --------------------------------------------------------------------------- */
 
 /* Each byte a memory type: 0, 1, 4..7 (Intel SDM vol. 3, 12.12.2). */
+/*@ assigns \nothing; */
 static bool pat_allowed(uint64_t v)
 {
+    /*@ loop invariant 0 <= i <= 8;
+        loop assigns i, v;
+        loop variant 8 - i; */
     for (unsigned i = 0; i < 8; i++, v >>= 8)
         if ((v & 0xff) > 7 || (v & 0xff) == 2 || (v & 0xff) == 3) return false;
     return true;
@@ -110,9 +131,14 @@ static bool pat_allowed(uint64_t v)
 #define MSRS_CANONICAL 0xd6u /* by field: LSTAR, CSTAR, KERNEL_GS, SYSENTER_ESP, EIP */
 #define MSRS_NARROW 0x28u /* FMASK, SYSENTER_CS: 32 bits */
 
+/*@ requires \valid_read(msr);
+    assigns \nothing; */
 static int msr_check(const struct exo_vm_msr *msr)
 {
     const uint64_t *value = &msr->star;
+    /*@ loop invariant 0 <= i <= 8;
+        loop assigns i;
+        loop variant 8 - i; */
     for (int i = 0; i < 8; i++) {
         if ((MSRS_CANONICAL >> i & 1) != 0 && !canonical(value[i])) return i;
         if ((MSRS_NARROW >> i & 1) != 0 && value[i] >> 32 != 0) return i;
@@ -134,6 +160,8 @@ int group_check(uint32_t group, const union vcpu_group *value)
 #define EVENT_DEFINED (EXO_VE_VALID | EXO_VE_ERROR | 0x7ff)
 
 /* Of a valid event: AMD64 APM vol. 2, 15.20; Intel SDM vol. 3, 27.2.1.3. */
+/*@ requires \valid_read(e);
+    assigns \nothing; */
 static int event_check_one(const struct exo_vm_inject *e, uint32_t flags, uint64_t cr0)
 {
     uint32_t vector = e->event & 0xff, type = e->event & 0x700;
@@ -175,6 +203,9 @@ int inject_check(const struct exo_vm_inject *inject, uint32_t flags, uint64_t cr
 int fpu_check(const uint64_t header[8], uint32_t mxcsr)
 {
     if ((header[0] & ~vm_caps.xcr0_allowed) != 0) return 0;
+    /*@ loop invariant 1 <= i <= 8;
+        loop assigns i;
+        loop variant 8 - i; */
     for (int i = 1; i < 8; i++)
         if (header[i] != 0) return i;
     return mxcsr >> 16 != 0 ? 8 : VM_FINE;

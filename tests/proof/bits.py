@@ -32,6 +32,7 @@ DEFINITIONS = [  # name, parameters, kind, body; those of kind "int" are opaque 
     ("p_large", "e", "bool", "(e & 0x80) != 0"),
     ("p_writable", "e", "bool", "(e & 2) != 0"),
     ("p_frame", "e", "int", f"u32((e & {ADDR}) >> 12)"),
+    ("p_format", "flags", "int", "flags & 4"),
     # m, of any value: 0 native format, else EPT's
     ("p_sel", "m, e", "int",
      "where(m != 0, u32((e >> 10) & 3) | u32(u32(e >> 52) << 2),"
@@ -48,6 +49,13 @@ DEFINITIONS = [  # name, parameters, kind, body; those of kind "int" are opaque 
      "where(m != 0, p_ept_leaf(f, r, s, l, c), u64(f << 12) | 1 | p_sel_bits(s) | c"
      " | where(r != 0, 4, 0) | (r & 2) | where((r & 4) == 0, 1 << 63, 0)"
      " | where(l > 1, 0x80, 0))"),
+    # a run: entries that differ in frame, accessed and dirty bits only (protect.c)
+    ("p_varies", "m", "int", f"where(m != 0, {ADDR} | 0x300, {ADDR} | 0x60)"),
+    ("p_unlike", "v, a, b", "int", "u64(a ^ b) & u64(~v)"),
+    ("p_lost", "had, rights", "int", "had & u32(~rights)"),
+    ("p_xor", "a, b", "int", "u64(a ^ b)"),
+    ("p_flip", "m, e, r", "int",
+     "u64(e ^ p_leaf(m, 0, r, 0, 1, 0)) & where(m != 0, 7, 0x8000000000000006)"),
     ("p_at", "b, f", "int", "b | u64(f << 12)"),
     ("v_pages", "l", "int", "u64(1 << u32(9 * u32(l - 1)))"),  # frames of a leaf
     ("v_index", "v, l", "int", "u32(v >> u32(12 + 9 * u32(l - 1))) & 511"),
@@ -106,6 +114,17 @@ FACTS = [  # name, variables, hypothesis, conclusion
     ("table", "m, f, s", TABLE,
      "p_present(p_table(m, f, s)) and p_frame(p_table(m, f, s)) == f and p_sel(m, p_table(m, f, s)) == s "
      "and not p_large(p_table(m, f, s)) and p_table(m, f, s) < (1 << 64)"),
+    ("flip", "m, e, r, x", "e < (1 << 64) and x < (1 << 64) and p_present(e) and "
+     "p_unlike(p_varies(m), x, e) == 0 and (r == 1 or r == 3 or r == 5 or r == 7 or (r == 0 and m == 0))",
+     "p_present(p_xor(x, p_flip(m, e, r))) and p_frame(p_xor(x, p_flip(m, e, r))) == p_frame(x) and "
+     "p_sel(m, p_xor(x, p_flip(m, e, r))) == p_sel(m, e) and p_sel(m, x) == p_sel(m, e) and "
+     "p_rights(m, p_xor(x, p_flip(m, e, r))) == r and p_large(p_xor(x, p_flip(m, e, r))) == p_large(x) and "
+     "p_xor(x, p_flip(m, e, r)) < (1 << 64)"),
+    ("alike", "v, x", "v < (1 << 64) and x < (1 << 64)", "p_unlike(v, x, x) == 0"),
+    ("frame_cut", "e", "e < (1 << 64)", "u32(e >> 12) == p_frame(e)"),
+    ("rights", "x", "x < (1 << 64)",
+     "((x & 0xfffffffffffffff8) == 0) == (x <= 7) and "
+     "(x > 7 or ((x & 1) != 0) == (x == 1 or x == 3 or x == 5 or x == 7))"),
     ("index", "v, l", "v < (1 << 64) and 1 <= l and l <= 4", "0 <= v_index(v, l) and v_index(v, l) <= 511"),
     ("index_top", "v", "v < 0x7ffffffff000 or (v < (1 << 64) and v >= 0xffff880000000000)",
      "v_index(v, 4) < 256 or v_index(v, 4) >= 272"),
@@ -123,7 +142,7 @@ FACTS = [  # name, variables, hypothesis, conclusion
     ("nothing", "m, e", "e == 0", "not p_present(e) and p_frame(e) == 0 and p_sel(m, e) == 0"),
 ]
 
-BINARY = {ast.BitAnd: ("&", "bvand"), ast.BitOr: ("|", "bvor"), ast.LShift: ("<<", "bvshl"),
+BINARY = {ast.BitAnd: ("&", "bvand"), ast.BitOr: ("|", "bvor"), ast.BitXor: ("^", "bvxor"), ast.LShift: ("<<", "bvshl"),
           ast.RShift: (">>", "bvlshr"), ast.Add: ("+", "bvadd"),
           ast.Sub: ("-", "bvsub"), ast.Mult: ("*", "bvmul")}
 UNARY = {ast.Not: ("!", "not"), ast.Invert: ("~", "bvnot"), ast.USub: ("-", "bvneg")}

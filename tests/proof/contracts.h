@@ -105,7 +105,7 @@ struct thread *this_thread(void);
     predicate pend_room = the_cpu.pend_count < PEND_MAX; */
 
 /* What an entry of env e's tables remembers; is that capability marked by a revocation? */
-/*@ logic integer e_format(integer e) = envs[e].flags & ENV_EPT;
+/*@ logic integer e_format(integer e) = p_format(envs[e].flags);
     logic integer e_sel(integer e, integer x) = p_sel(e_format(e), x);
     predicate dying(integer e, integer sel) =
       (caps[(uint32_t)((e + 3) * 64 + sel)].flags & CAP_DYING) != 0;
@@ -114,6 +114,10 @@ struct thread *this_thread(void);
     predicate sweep_ok(integer e) = v_swept(envs[e].sweep_va) &&
       (envs[e].doomed != 0 ==> 1 <= envs[e].doomed_level <= 3 && envs[e].doomed_sel < 16384 &&
        is_table(envs[e].doomed, envs[e].doomed_level, e)); */
+
+/* Only a virtual machine's env has tables in EPT's format (env_make). */
+/*@ predicate formats = \forall integer e; 0 <= e < PROOF_FRAMES && e_format(e) != 0 ==>
+      (envs[e].flags & ENV_VM) != 0; */
 
 /* The walk of va from e's top table came to table t of level l, through nothing dying. */
 /*@ predicate step(integer e, integer x) = p_present(x) && !dying(e, e_sel(e, x));
@@ -185,7 +189,7 @@ void table_clear(uint32_t frame);
 long word_bind(frame_t f, bool writable);
 
 /*@ requires machine;
-    requires counted(f) ==> w_bindings(words[f]) != 0;
+    requires ready: counted(f) ==> w_bindings(words[f]) != 0;
     assigns words[f];
     ensures exact: \old(counted(f)) ==> words[f] == \old(words[f]) - 1 &&
             w_bindings(words[f]) == w_bindings(\old(words[f])) - 1;
@@ -195,7 +199,7 @@ long word_bind(frame_t f, bool writable);
 void word_unbind(frame_t f);
 
 /*@ requires machine && type <= 15 && owner < PROOF_FRAMES;
-    requires f < nframes ==> blocks2m[f >> 9] < 0xffffffff00000000 &&
+    requires ready: f < nframes ==> blocks2m[f >> 9] < 0xffffffff00000000 &&
              blocks1g[f >> 18] < 0xffffffff00000000;
     assigns words[f], blocks2m[f >> 9], blocks1g[f >> 18];
     ensures -EXO_E_NOVM <= \result <= 0;
@@ -213,8 +217,9 @@ void word_unbind(frame_t f);
             blocks1g[f >> 18] == \old(blocks1g[f >> 18]); */
 long word_type(frame_t f, unsigned type, frame_t owner);
 
-/*@ requires machine && f < nframes && w_type(words[f]) >= EXO_FT_PT1;
-    requires blocks2m[f >> 9] >= 0x100000000 && blocks1g[f >> 18] >= 0x100000000;
+/*@ requires machine && f < nframes;
+    requires ready: w_type(words[f]) >= EXO_FT_PT1 &&
+             blocks2m[f >> 9] >= 0x100000000 && blocks1g[f >> 18] >= 0x100000000;
     assigns words[f], blocks2m[f >> 9], blocks1g[f >> 18];
     ensures w_type(words[f]) == EXO_FT_PLAIN;
     ensures w_bindings(words[f]) == w_bindings(\old(words[f]));
@@ -253,6 +258,9 @@ void word_unbind_large(frame_t f, unsigned level);
 
 /* ---- cap.c ---- */
 
+/*@ predicate has_children(integer c) =
+      caps[c].next != 0 && caps[caps[c].next].depth > caps[c].depth; */
+
 /*@ requires invariants && env_ok(e) && \valid(out) && local(out) && kind != EXO_NONE;
     assigns *out;
     ensures -EXO_E_NOVM <= \result <= 0;
@@ -279,6 +287,13 @@ static inline long env_find(uint64_t sel, unsigned rights, frame_t *out);
     ensures in: caps_in && the_cpu.cur < OBJECT_END && \result == 0 ==> *out < OBJECT_END; */
 long thread_find(uint64_t sel, unsigned rights, frame_t *out);
 
+/*@ requires invariants && \valid(env) && \valid(sel) && local(env) && local(sel);
+    requires \separated(env, sel);
+    assigns *env, *sel;
+    ensures -EXO_E_NOVM <= \result <= 0;
+    ensures \result == 0 ==> env_ok(*env) && 0 < *sel < envs[*env].nsel; */
+long ref_find(uint64_t ref, unsigned rights, frame_t *env, uint32_t *sel);
+
 /* Whoever reads a capability without a lock gets something, which is then checked. */
 /*@ requires e < PROOF_FRAMES - 3 && \valid(out) && apart(out) && kind != EXO_NONE;
     assigns *out;
@@ -291,15 +306,15 @@ long thread_find(uint64_t sel, unsigned rights, frame_t *out);
             out->count == caps[cap_at(e, sel)].count && kind == caps[cap_at(e, sel)].kind; */
 long cap_read(frame_t e, uint64_t sel, unsigned kind, unsigned rights, struct cap *out);
 
-/*@ requires machine;
-    assigns \nothing;
-    ensures \result != 0 <==> caps[c].next != 0 && caps[caps[c].next].depth > caps[c].depth; */
+/*@ assigns \nothing;
+    ensures \result != 0 <==> has_children(c); */
 bool cap_has_children(cref_t c);
 
-/*@ requires machine && holder < PROOF_FRAMES && src != dst && src != 0 && dst != 0;
-    requires caps[src].next != dst && caps[src].prev != dst;
-    requires caps[src].next != src && caps[src].prev != src;
-    requires caps[src].next == 0 || caps[src].next != caps[src].prev;
+/* `listed`: what the list's order gives, core_invariants 5. Here and in cap_remove. */
+/*@ requires holder < PROOF_FRAMES;
+    requires listed: src != dst && src != 0 && dst != 0 &&
+             caps[src].next != dst && caps[src].prev != dst &&
+             caps[src].next != src && caps[src].prev != src;
     requires \valid_read(contents) && \separated(contents, &caps[0 .. 0xffffffff]);
     assigns caps[dst], caps[src].next, caps[src].prev, caps[caps[src].next].prev,
             caps[caps[src].prev].next;
@@ -322,9 +337,9 @@ bool cap_has_children(cref_t c);
             caps[src].next == \old(caps[src].next) && caps[src].prev == \old(caps[src].prev); */
 long cap_insert(cref_t src, cref_t dst, frame_t holder, bool sibling, const struct cap *contents);
 
-/*@ requires machine && caps[c].kind != EXO_NONE && caps[c].bindings == 0;
-    requires caps[c].prev != c && caps[c].next != c;
-    requires caps[c].prev == 0 || caps[c].prev != caps[c].next;
+/*@ requires listed: caps[c].kind != EXO_NONE && caps[c].prev != c && caps[c].next != c &&
+             (caps[c].prev == 0 || caps[c].prev != caps[c].next);
+    requires caps[c].bindings == 0;
     assigns caps[c], caps[caps[c].prev].next, caps[caps[c].next].prev;
     ensures caps[c].kind == EXO_NONE && caps[c].prev == 0 && caps[c].next == 0;
     ensures before: \old(caps[c].prev) != 0 ==>
@@ -366,6 +381,25 @@ bool va_user(frame_t e, uint64_t va, uint64_t bytes);
             the_cpu.pend[\old(the_cpu.pend_count)].entry == entry &&
             the_cpu.pend[\old(the_cpu.pend_count)].level == level; */
 void pend_add(frame_t env, uint64_t va, uint64_t entry, unsigned level);
+
+/*@ assigns the_cpu.pend_count, the_cpu.pend[0];
+    ensures the_cpu.pend_count == (\old(the_cpu.pend_count) == 0 ? 1 : \old(the_cpu.pend_count)); */
+void pend_flush(frame_t env, unsigned level);
+
+/*@ requires invariants && env_ok(env) && \valid(out) && local(out);
+    assigns *out;
+    ensures -EXO_E_NOVM <= \result <= 0;
+    ensures \result == 0 ==> is_table(*out, 1, env) && va_ok(va); */
+long leaf_find(frame_t env, uint64_t va, frame_t *out);
+
+/*@ requires invariants && env_ok(env) && va_ok(va) && \valid(out) && \valid(level);
+    requires local(out) && local(level) && \separated(out, level);
+    assigns *out, *level;
+    ensures -EXO_E_NOVM <= \result <= 0;
+    ensures \result == 0 ==> 1 <= *level <= 3 && is_table(*out, *level, env) &&
+            (*level > 1 ==> p_present(tables[*out].e[v_index(va, *level)]) &&
+                            p_large(tables[*out].e[v_index(va, *level)])); */
+long leaf_any(frame_t env, uint64_t va, frame_t *out, unsigned *level);
 
 /*@ requires t < nframes && machine && i <= end <= 512;
     assigns \nothing;
@@ -419,7 +453,7 @@ void irqs_forget_cap(cref_t c);
 
 /* ---- sweep.c ---- */
 
-/*@ requires invariants && env_ok(e) && sweep_ok(e) && the_cpu.pend_count == 0;
+/*@ requires invariants && env_ok(e) && sweep_ok(e);
     assigns envs[e].drain[0 .. 3], envs[e].sweep_va, envs[e].doomed, envs[e].doomed_sel, envs[e].doomed_level,
             tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
     ensures invariants;

@@ -39,7 +39,7 @@ void word_add(uint64_t *w, uint64_t delta);
 
 /*@ requires \valid(p);
     assigns *p;
-    ensures *p == (\old(*p) ^ bits); */
+    ensures *p == p_xor(\old(*p), bits); */
 void entry_flip(uint64_t *p, uint64_t bits);
 /*@ requires \valid(p);
     assigns *p;
@@ -94,6 +94,8 @@ uint32_t port_read(unsigned port, unsigned size);
 /*@ requires port < 65536;
     assigns \nothing; */
 void port_write(unsigned port, unsigned size, uint32_t value);
+/*@ requires thread < PROOF_FRAMES;
+    assigns \nothing; */
 void fpu_init(uint32_t thread);
 /*@ assigns \nothing; */
 bool flush_alone(uint64_t va, uint64_t entry);

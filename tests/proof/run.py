@@ -47,8 +47,8 @@ SCHED = ("at,chain_base,chain_end,ring_add,ring_remove,ring_turn,slot_at,slot_th
 THREADS = ("event", "timer", "sched")
 JOBS = [  # file, definitions of bits.py open or closed, options
     ("fields", "open", []),
-    ("words", "open", ["-wp-split", "-wp-fct", "word_typed,va_index"]),
-    ("words", "closed", ["-wp-skip-fct", "word_typed,va_index,env_find"]),
+    ("words", "open", ["-wp-split", "-wp-fct", "word_typed,va_index,pte_format"]),
+    ("words", "closed", ["-wp-skip-fct", "word_typed,va_index,pte_format,env_find"]),
     ("page", "open", ["-wp-split", "-wp-fct", BITS]),
     ("page", "closed", ["-wp-fct", PAGE]),
     ("page", "closed", ["-wp-fct", "bind_range,bind_list", "-wp-prop", "@assert"]),

@@ -59,6 +59,71 @@ extern struct vcpu *const vcpus;
 #define READS requires ok: sched_ok; assigns \nothing;
 /* clang-format on */
 
+/* For env.c, revoke.c and the calls of others, which work with all of it: envs name threads
+ * and sweeps that are in order, a capability's holder is an env. */
+/*@ predicate envs_in = \forall integer e; 0 <= e < PROOF_FRAMES ==>
+      envs[e].revoker < OBJECT_END && (env_ok(e) ==> sweep_ok(e));
+    predicate holders = \forall integer c; 0 <= c < 0x100000000 && caps[c].kind != EXO_NONE ==>
+      env_ok(caps[c].env);
+    predicate core_ok = invariants && sched_ok && slots_ok && envs_in && holders; */
+/* clang-format off */
+#define CAPS caps[0 .. 0xffffffff]
+#define OBJECTS                                                                                    \
+    CAPS, tables[0 .. PROOF_FRAMES - 1], envs[0 .. PROOF_FRAMES - 1], slots[0 .. 2047],            \
+        irqs[0 .. EXO_IRQ_COUNT - 1], vectors[0 .. PROOF_FRAMES - 1], words[0 .. 0xffffffff],      \
+        blocks2m[0 .. 0xffffffff], blocks1g[0 .. 0xffffffff]
+#define ALL requires ok: core_ok; assigns STATE, OBJECTS; ensures still: core_ok;
+/* ... and the reap queue, which only revoke.c sees. */
+#define ALL_QUEUE                                                                                  \
+    requires ok: core_ok && queue_ok; assigns STATE, OBJECTS, reap_head, reap_tail;                \
+    ensures still: core_ok && queue_ok;
+#define MARKS requires ok: core_ok; assigns CAPS; ensures still: core_ok;
+/* clang-format on */
+#define PENDING the_cpu.pend_count
+#define PENDING_OLD \old(the_cpu.pend_count)
+
+/*@ requires ok: core_ok; requires e < OBJECT_END && \valid_read(c);
+    assigns STATE, vectors[0 .. PROOF_FRAMES - 1];
+    ensures still: core_ok && PENDING == PENDING_OLD; */
+void vector_record(frame_t e, unsigned what, const struct cap *c, uint32_t sel, uint64_t amount,
+                   uint64_t deadline);
+/*@ requires ok: core_ok; requires pend_room && caps[c].kind == EXO_PORTS;
+    assigns CAPS, tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count,
+      the_cpu.pend[the_cpu.pend_count];
+    ensures still: core_ok;
+    ensures done: \result != 0 ==> PENDING == PENDING_OLD; */
+bool ports_forget_cap(cref_t c);
+/*@ requires f < PROOF_FRAMES; assigns tables[f]; */
+void root_init(frame_t f);
+/*@ requires 0 < f && 1 <= n <= EXO_TAB_MAX;
+    requires f + 3 + n + ((flags & ENV_VM) != 0 ? EXO_VM_ENV_FRAMES : 0) <= PROOF_FRAMES;
+    requires ok: core_ok;
+    assigns envs[f], tables[0 .. PROOF_FRAMES - 1];
+    ensures still: core_ok; */
+void env_init(frame_t f, uint32_t n, uint32_t flags, cref_t owner);
+/*@ requires machine && f + n <= nframes;
+    assigns words[0 .. 0xffffffff], blocks2m[0 .. 0xffffffff], blocks1g[0 .. 0xffffffff]; */
+void object_untype(frame_t f, uint32_t n, uint32_t registered);
+/*@ requires ok: core_ok; requires 1 <= frames <= 3 + EXO_TAB_MAX + EXO_VM_ENV_FRAMES;
+    requires f <= 0xffffffff - 3 - EXO_TAB_MAX - EXO_VM_ENV_FRAMES && n <= EXO_TAB_MAX;
+    requires owner < PROOF_FRAMES || owner == f;
+    assigns STATE, words[0 .. 0xffffffff], blocks2m[0 .. 0xffffffff], blocks1g[0 .. 0xffffffff];
+    ensures still: core_ok;
+    ensures -EXO_E_NOVM <= \result <= 0;
+    ensures there: \result == 0 ==> 0 < f && f + frames <= nframes; */
+long object_type(frame_t f, uint32_t frames, frame_t owner, uint32_t n);
+/*@ requires ok: core_ok; requires t < OBJECT_END && pend_room;
+    assigns envs[0 .. PROOF_FRAMES - 1], the_cpu.pend_count, the_cpu.pend_all,
+      the_cpu.pend[the_cpu.pend_count];
+    ensures still: core_ok;
+    ensures PENDING == PENDING_OLD + 1; */
+void thread_free(frame_t t);
+/*@ requires ok: core_ok; requires e < OBJECT_END && pend_room;
+    assigns the_cpu.pend_count, the_cpu.pend_all, the_cpu.pend[the_cpu.pend_count];
+    ensures still: core_ok;
+    ensures PENDING == PENDING_OLD + 1; */
+void env_free(frame_t e);
+
 /* ---- thread.c ---- */
 /*@ requires t < OBJECT_END; KEEPS */
 void thread_request(frame_t t, uint32_t request);
@@ -141,8 +206,10 @@ long sys_event_signal(uint64_t sel);
     KEEPS */
 void thread_init(frame_t f, frame_t env, unsigned cpu, cref_t owner);
 /*@ requires t < OBJECT_END; requires ok: sched_ok;
+    requires slots_ok;
     assigns STATE, envs[0 .. PROOF_FRAMES - 1], slots[0 .. 2047], irqs[0 .. EXO_IRQ_COUNT - 1],
-      caps[0 .. 0xffffffff]; ensures still: sched_ok; */
+      caps[0 .. 0xffffffff];
+    ensures still: core_ok && PENDING == PENDING_OLD; */
 long thread_detach(frame_t t);
 /*@ requires e < OBJECT_END && t < OBJECT_END; requires ok: sched_ok;
     assigns envs[e].revoker; */
@@ -162,6 +229,15 @@ long vm_set(struct thread *t, uint64_t what, uint64_t a, uint64_t b);
 bool vm_reply(struct thread *t, uint64_t set, uint64_t get);
 /*@ requires a_thread(s) && a_thread(t); KEEPS */
 void vm_words(struct thread *s, const struct thread *t);
+
+/* ---- vm_check.c ---- */
+struct exo_vm_inject;
+/*@ requires \valid_read(inject);
+    assigns \nothing; */
+int inject_check(const struct exo_vm_inject *inject, uint32_t flags, uint64_t cr0);
+/*@ requires \valid_read(header + (0 .. 7));
+    assigns \nothing; */
+int fpu_check(const uint64_t *header, uint32_t mxcsr);
 
 /* ---- the machine ---- */
 /*@ requires f < PROOF_FRAMES; KEEPS */
