@@ -98,9 +98,8 @@ static long source_find(frame_t e, uint64_t sel, uint64_t f, uint64_t n, cref_t 
 }
 
 /* Tree lock held: a child of src at (holder, sel). */
-/*@ requires env_ok(holder) && sel < envs[holder].nsel && \valid_read(contents);
-    requires \separated(contents, &caps[0 .. 0xffffffff]);
-    requires ok: core_ok;
+/*@ requires \valid_read(contents) && \separated(contents, &caps[0 .. 0xffffffff]);
+    requires ok: core_ok && env_ok(holder) && sel < envs[holder].nsel;
     assigns caps[0 .. 0xffffffff];
     ensures still: core_ok;
     ensures -EXO_E_NOVM <= \result <= 0; */
@@ -243,10 +242,14 @@ static long handle_make(uint64_t dst, uint64_t thread, struct cap *contents)
     uint32_t d;
     const struct thread *me = &threads[this_cpu()->cur];
     cref_t src = me->owner;
+    /*@ assert me: env_ok(me->env) && caps[src].base < OBJECT_END; */
     long r = ref_find(dst, EXO_ENV_INTO, &holder, &d);
     if (r != 0) return r;
+    /*@ assert after: invariants; */
+    /*@ assert mine: env_ok(me->env); */
     lock_tree();
     if (thread != 0) r = cap_find(me->env, thread, EXO_THREAD, EXO_THREAD_CONTROL, &src);
+    /*@ assert base: r == 0 ==> caps[src].base < OBJECT_END; */
     if (r == 0 && contents->kind == EXO_GATE && (threads[caps[src].base].slow & SLOW_VM) != 0)
         r = -EXO_E_TYPE;
     if (r == 0) {

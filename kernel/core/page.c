@@ -96,7 +96,7 @@ bool va_user(frame_t e, uint64_t va, uint64_t bytes)
 }
 
 /* The table of `level` that holds va's entry. */
-/*@ requires invariants && env_ok(env) && 1 <= level <= 3 && va_ok(va);
+/*@ requires invariants && env_ok(env) && 1 <= level <= 4 && va_ok(va);
     requires \valid(out) && local(out);
     assigns *out;
     ensures -EXO_E_NOVM <= \result <= 0;
@@ -373,6 +373,9 @@ static long bind_list(const struct span *s, cref_t cref, uint64_t n)
     return done != 0 ? (long)done : r;
 }
 
+/*@ requires invariants;
+    assigns BINDS, caps[0 .. 0xffffffff].bindings;
+    ensures -EXO_E_NOVM <= \result <= n; */
 long sys_page_bind_list(uint64_t env, uint64_t n, uint64_t sel, uint64_t rights)
 {
     struct span s = {.sel = sel, .rights = (unsigned)rights & RIGHTS_BITS, .level = 1};
@@ -396,14 +399,43 @@ long sys_page_bind_list(uint64_t env, uint64_t n, uint64_t sel, uint64_t rights)
 /* Takes away one present leaf entry of table t at `level`, env lock held: recorded for the
  * second phase; or both in one where this CPU alone can have the translation of the page:
  * `few` are unbound in this call, and it is a native env's. */
+/*@ requires invariants && env_ok(env) && 1 <= level <= 3 && is_table(t, level, env);
+    requires pend_room;
+    requires ready: pend_ok(tables[t].e[v_index(va, level)], level);
+    assigns tables[t].e[v_index(va, level)], the_cpu.pend_count,
+            the_cpu.pend[the_cpu.pend_count], words[0 .. 0xffffffff],
+            caps[0 .. 0xffffffff].bindings, blocks2m[0 .. 0xffffffff], blocks1g[0 .. 0xffffffff];
+    ensures invariants;
+    ensures gone: tables[t].e[v_index(va, level)] == 0;
+    ensures types: \forall integer x; 0 <= x < nframes ==>
+            w_type(words[x]) == w_type(\old(words[x])) &&
+            w_owner(words[x]) == w_owner(\old(words[x]));
+    ensures recorded: the_cpu.pend_count == \old(the_cpu.pend_count) ||
+            (the_cpu.pend_count == \old(the_cpu.pend_count) + 1 &&
+             the_cpu.pend[\old(the_cpu.pend_count)].env == env &&
+             the_cpu.pend[\old(the_cpu.pend_count)].level == level &&
+             the_cpu.pend[\old(the_cpu.pend_count)].entry ==
+             \old(tables[t].e[v_index(va, level)])); */
 HOT void entry_release(frame_t env, uint64_t va, frame_t t, unsigned level, bool few)
 {
     uint64_t old = entry_swap(&tables[t].e[va_index(va, level)], 0);
     struct pend p = {.va = va, .entry = old, .env = env, .level = level};
+    /*@ assert still: invariants; */
     if (few && level == 1 && (envs[env].flags & ENV_VM) == 0 && flush_alone(va, old))
         commit_entry(&p);
     else
         pend_add(env, va, old, level);
+    /*@ assert kinds: \forall integer x; 0 <= x < nframes ==>
+        w_type(words[x]) == w_type(\at(words[x], Pre)) &&
+        w_owner(words[x]) == w_owner(\at(words[x], Pre)); */
+    /*@ assert shape: tree; */
+    /*@ assert envs: \forall integer x; 0 <= x < PROOF_FRAMES && \at(env_ok(x), Pre) ==>
+        env_ok(x); */
+    /*@ assert caps: \forall integer c; 0 <= c < 0x100000000 ==>
+        caps[c].kind == \at(caps[c].kind, Pre) && caps[c].base == \at(caps[c].base, Pre) &&
+        caps[c].count == \at(caps[c].count, Pre) && caps[c].env == \at(caps[c].env, Pre) &&
+        caps[c].badge == \at(caps[c].badge, Pre); */
+    /*@ assert names: objects; */
 }
 
 /* The table that holds va's leaf, and its level. */
@@ -425,12 +457,12 @@ long leaf_any(frame_t env, uint64_t va, frame_t *out, unsigned *level)
     return 0;
 }
 
-/*@ requires invariants && env_ok(env) && bound_ok(env) && 1 <= n <= EXO_RANGE_MAX && va_ok(va);
-    requires the_cpu.pend_count == 0;
-    assigns tables[0 .. PROOF_FRAMES - 1].e[0 .. 511], the_cpu.pend_count,
+/*@ requires invariants && env_ok(env) && 1 <= n <= EXO_RANGE_MAX && the_cpu.pend_count == 0;
+    assigns BINDS, caps[0 .. 0xffffffff].bindings, the_cpu.pend_count,
             the_cpu.pend[0 .. PEND_MAX - 1];
     ensures invariants;
-    ensures -EXO_E_NOVM <= \result <= n; */
+    ensures -EXO_E_NOVM <= \result <= n;
+    ensures bounded: the_cpu.pend_count <= n; */
 HOT long unbind_range(frame_t env, uint64_t va, uint64_t n)
 {
     bool few = n <= FLUSH_AT_ONCE;
@@ -438,9 +470,10 @@ HOT long unbind_range(frame_t env, uint64_t va, uint64_t n)
     unsigned level = 0;
     uint64_t done = 0;
     long r = 0;
-    /*@ loop invariant 0 <= done <= n && r == 0 && invariants && the_cpu.pend_count <= done;
-        loop invariant level == 1 && v_index(va, 1) != 0 ==> is_table(t, 1, env);
-        loop assigns done, r, t, level, va, tables[0 .. PROOF_FRAMES - 1].e[0 .. 511],
+    /*@ loop invariant 0 <= done <= n && r == 0 && the_cpu.pend_count <= done;
+        loop invariant invariants && env_ok(env) && level <= 3;
+        loop invariant level == 1 ==> is_table(t, 1, env);
+        loop assigns done, r, t, level, va, BINDS, caps[0 .. 0xffffffff].bindings,
             the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
         loop variant n - done; */
     while (done < n) {
@@ -464,12 +497,23 @@ HOT long unbind_range(frame_t env, uint64_t va, uint64_t n)
     return done != 0 ? (long)done : r;
 }
 
+/*@ requires invariants && env_ok(env) && 1 <= n <= EXO_LIST_MAX && the_cpu.pend_count == 0;
+    assigns BINDS, caps[0 .. 0xffffffff].bindings, the_cpu.pend_count,
+            the_cpu.pend[0 .. PEND_MAX - 1];
+    ensures invariants;
+    ensures -EXO_E_NOVM <= \result <= n;
+    ensures bounded: the_cpu.pend_count <= n; */
 static long unbind_list(frame_t env, uint64_t n)
 {
     const struct exo_batch *list = cur_list();
     frame_t t;
     uint64_t done = 0;
     long r = 0;
+    /*@ loop invariant 0 <= done <= n && r == 0 && the_cpu.pend_count <= done;
+        loop invariant invariants && env_ok(env);
+        loop assigns done, r, t, BINDS, caps[0 .. 0xffffffff].bindings, the_cpu.pend_count,
+            the_cpu.pend[0 .. PEND_MAX - 1];
+        loop variant n - done; */
     for (; done < n; done++) {
         uint64_t va = fetch(&list[done].va);
         r = leaf_find(env, va, &t);
@@ -480,6 +524,11 @@ static long unbind_list(frame_t env, uint64_t n)
     return done != 0 ? (long)done : r;
 }
 
+/*@ requires invariants && the_cpu.pend_count == 0;
+    assigns BINDS, caps[0 .. 0xffffffff].bindings, the_cpu.pend_count,
+            the_cpu.pend[0 .. PEND_MAX - 1];
+    ensures invariants;
+    ensures -EXO_E_NOVM <= \result <= n; */
 FLATTEN long sys_page_unbind(uint64_t env, uint64_t va, uint64_t n)
 {
     frame_t e;
@@ -493,6 +542,11 @@ FLATTEN long sys_page_unbind(uint64_t env, uint64_t va, uint64_t n)
     return r;
 }
 
+/*@ requires invariants && the_cpu.pend_count == 0;
+    assigns BINDS, caps[0 .. 0xffffffff].bindings, the_cpu.pend_count,
+            the_cpu.pend[0 .. PEND_MAX - 1];
+    ensures invariants;
+    ensures -EXO_E_NOVM <= \result <= n; */
 long sys_page_unbind_list(uint64_t env, uint64_t n)
 {
     frame_t e;
@@ -508,6 +562,20 @@ long sys_page_unbind_list(uint64_t env, uint64_t n)
 /* ---- page tables -------------------------------------------------------------------------- */
 
 /* Env lock held. */
+/*@ requires invariants && env_ok(env) && 1 <= level <= 3 && va_ok(va) && frame <= 0xffffffff;
+    assigns BINDS, caps[0 .. 0xffffffff].bindings;
+    ensures tree: invariants;
+    ensures -EXO_E_NOVM <= \result <= 0;
+    ensures was: \result == 0 ==> 0 < frame < nframes &&
+            w_type(\old(words[frame])) == EXO_FT_PLAIN && w_bindings(\old(words[frame])) == 0;
+    ensures is: \result == 0 ==> is_table(frame, level, env) && w_bindings(words[frame]) == 0;
+    ensures empty: \result == 0 ==> \forall integer i; 0 <= i < 512 ==> tables[frame].e[i] == 0;
+    ensures inside: \result == 0 ==> sel < envs[env].nsel &&
+            caps[cap_at(env, sel)].kind == EXO_FRAMES &&
+            covers(caps[cap_at(env, sel)].base, caps[cap_at(env, sel)].count, frame, 1) &&
+            SUBSET(EXO_OBJECT, caps[cap_at(env, sel)].rights);
+    ensures exact: \result == 0 ==> caps[cap_at(env, sel)].bindings ==
+            \old(caps[cap_at(env, sel)].bindings) + 1; */
 static long table_make(frame_t env, uint64_t va, unsigned level, uint64_t sel, uint64_t frame)
 {
     struct span s = {.env = env, .sel = sel, .rights = EXO_OBJECT};
@@ -523,12 +591,22 @@ static long table_make(frame_t env, uint64_t va, unsigned level, uint64_t sel, u
     if (caps[c].bindings == UINT32_MAX) return -EXO_E_LIMIT;
     r = word_type((frame_t)frame, EXO_FT_PT1 + level - 1, env);
     if (r != 0) return r;
+    /*@ assert apart: frame != up && \forall integer x, k; 0 <= x < nframes && 0 <= k < 512 &&
+        EXO_FT_PT2 <= w_type(words[x]) <= EXO_FT_PT4 && x != frame &&
+        (w_type(words[x]) == EXO_FT_PT4 ==> user_slot(k)) && p_present(tables[x].e[k]) &&
+        (w_type(words[x]) == EXO_FT_PT4 || !p_large(tables[x].e[k])) ==>
+        p_frame(tables[x].e[k]) != frame; */
     table_clear((frame_t)frame);
+    /*@ assert cleared: tree; */
     *entry = pte_table(pte_format(env), (frame_t)frame, (uint32_t)s.sel);
     caps[c].bindings++;
     return 0;
 }
 
+/*@ requires invariants;
+    assigns BINDS, caps[0 .. 0xffffffff].bindings;
+    ensures -EXO_E_NOVM <= \result <= 0;
+    ensures invariants; */
 long sys_pt_make(uint64_t env, uint64_t va, uint64_t level, uint64_t sel, uint64_t frame)
 {
     frame_t e;
@@ -562,6 +640,15 @@ unsigned table_next(frame_t t, unsigned i, unsigned end)
 }
 
 /* Env lock held. */
+/*@ requires invariants && env_ok(env) && 1 <= level <= 3 && va_ok(va) && pend_room;
+    assigns tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count, the_cpu.pend[the_cpu.pend_count];
+    ensures invariants;
+    ensures -EXO_E_NOVM <= \result <= 0;
+    ensures refused: \result != 0 ==> the_cpu.pend_count == \old(the_cpu.pend_count);
+    ensures empty: \result == 0 ==> the_cpu.pend_count == \old(the_cpu.pend_count) + 1 &&
+            the_cpu.pend[\old(the_cpu.pend_count)].level == PEND_TABLE + level &&
+            \forall integer i; 0 <= i < 512 ==> !p_present(
+            tables[p_frame(the_cpu.pend[\old(the_cpu.pend_count)].entry)].e[i]); */
 static long table_unmake(frame_t env, uint64_t va, unsigned level)
 {
     frame_t up;
@@ -574,6 +661,10 @@ static long table_unmake(frame_t env, uint64_t va, unsigned level)
     return 0;
 }
 
+/*@ requires invariants && pend_room;
+    assigns tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count, the_cpu.pend[the_cpu.pend_count];
+    ensures -EXO_E_NOVM <= \result <= 0;
+    ensures invariants; */
 long sys_pt_unmake(uint64_t env, uint64_t va, uint64_t level)
 {
     frame_t e;

@@ -86,8 +86,8 @@ static long bindings_drop(cref_t c)
     return 0;
 }
 
-/*@ requires env_ok(e) && e < OBJECT_END;
-    requires ok: core_ok && queue_ok;
+/*@ requires e < OBJECT_END;
+    requires ok: core_ok && queue_ok && env_ok(e);
     assigns envs[0 .. PROOF_FRAMES - 1].reap_next, reap_head, reap_tail;
     ensures still: core_ok && queue_ok; */
 static void reap_enqueue(frame_t e)
@@ -149,12 +149,13 @@ static long leaf_remove(cref_t c)
 static long leaf_destroy(cref_t c)
 {
     struct cap *p = &caps[c];
-    frame_t obj = (frame_t)p->base;
     long r;
     if (p->bindings != 0) {
         r = bindings_drop(c);
         if (r != 0) return r;
     }
+    /*@ assert named: cap_ok(c) && (p->kind == EXO_THREAD ==> p->base < OBJECT_END); */
+    frame_t obj = (frame_t)p->base;
     if ((p->flags & CAP_OWNER) != 0 && p->kind == EXO_ENV) {
         if (envs[obj].reap_state == REAP_ALIVE) env_condemn(obj);
         return -EXO_E_AGAIN;

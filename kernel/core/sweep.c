@@ -312,19 +312,6 @@ bool sweep_all_step(frame_t e)
 
 /* ---- the second phase ------------------------------------------------------------------------ */
 
-/*@ requires invariants && \valid_read(p) && apart(p);
-    requires p->env < PROOF_FRAMES - 3;
-    requires 1 <= p->level <= 3 || PEND_TABLE + 1 <= p->level <= PEND_TABLE + 3;
-    requires ready: pend_ok(p->entry, p->level);
-    assigns words[p_frame(p->entry)], blocks2m[p_frame(p->entry) >> 9],
-            blocks1g[p_frame(p->entry) >> 18], caps[entry_cap(p->env, p->entry)].bindings;
-    ensures counted_back: \old(caps[entry_cap(p->env, p->entry)].bindings) != 0 ==>
-            caps[\old(entry_cap(p->env, p->entry))].bindings ==
-            \old(caps[entry_cap(p->env, p->entry)].bindings) - 1;
-    ensures page: p->level == 1 && \old(counted(p_frame(p->entry))) ==>
-            words[p_frame(p->entry)] == \old(words[p_frame(p->entry)]) - 1;
-    ensures table: p->level > PEND_TABLE ==> w_type(words[p_frame(p->entry)]) == EXO_FT_PLAIN &&
-            w_bindings(words[p_frame(p->entry)]) == w_bindings(\old(words[p_frame(p->entry)])); */
 void commit_entry(const struct pend *p)
 {
     frame_t f = pte_frame(p->entry);
@@ -340,6 +327,10 @@ void commit_entry(const struct pend *p)
     c->bindings--;
 }
 
+/*@ requires machine && f < nframes && (level == PEND_THREAD || level == PEND_ENV);
+    requires level == PEND_THREAD ==> f + EXO_VCPU_FRAMES <= nframes;
+    requires level == PEND_ENV ==> f + 3 + envs[f].tables + EXO_VM_ENV_FRAMES <= nframes;
+    assigns words[0 .. 0xffffffff], blocks2m[0 .. 0xffffffff], blocks1g[0 .. 0xffffffff]; */
 static void object_commit(frame_t f, uint32_t level)
 {
     if (level == PEND_ENV)
@@ -352,6 +343,11 @@ void core_commit(void)
 {
     struct cpu *cpu = this_cpu();
     frame_t locked = 0;
+    /*@ loop invariant 0 <= i <= the_cpu.pend_count && locked < PROOF_FRAMES && machine;
+        loop invariant ok: invariants;
+        loop assigns i, locked, words[0 .. 0xffffffff], blocks2m[0 .. 0xffffffff],
+            blocks1g[0 .. 0xffffffff], caps[0 .. 0xffffffff].bindings;
+        loop variant the_cpu.pend_count - i; */
     for (uint32_t i = 0; i < cpu->pend_count; i++) {
         const struct pend *p = &cpu->pend[i];
         if (p->level == PEND_THREAD || p->level == PEND_ENV) {

@@ -77,6 +77,8 @@ long vm_set(struct thread *t, uint64_t what, uint64_t a, uint64_t b)
 
 /* ---- groups into the page ------------------------------------------------------------------ */
 
+/*@ requires a_thread(t);
+    assigns \nothing; */
 static uint32_t flags_now(const struct thread *t)
 {
     return (vcpu_shadow(t) ? EXO_XF_SHADOW : 0) |
@@ -91,12 +93,14 @@ static const uint8_t general[GENERALS] = {REG(rax), REG(rcx), REG(rdx), REG(rbx)
                                           REG(r11), REG(r12), REG(r13), REG(r14), REG(r15)};
 #define GENERAL_WORD (offsetof(struct exo_vcpu_page, a) / 8)
 
+/*@ requires a_thread(t); KEEPS */
 void general_get(const struct thread *t, uint64_t *page, unsigned first, unsigned end)
 {
     for (unsigned i = first; i < end; i++)
         page[GENERAL_WORD + i] = (&t->regs.r15)[general[i]];
 }
 
+/*@ requires a_thread(t); KEEPS */
 int general_set(struct thread *t, const uint64_t *page, unsigned first, unsigned end)
 {
     for (unsigned i = first; i < end; i++)
@@ -104,6 +108,7 @@ int general_set(struct thread *t, const uint64_t *page, unsigned first, unsigned
     return VM_FINE;
 }
 
+/*@ requires a_thread(t); KEEPS */
 static void fpu_get(struct thread *t, struct exo_vcpu_page *page)
 {
     const uint64_t *from = (const uint64_t *)t->fpu;
@@ -123,6 +128,7 @@ static union vcpu_group *group_at(struct exo_vcpu_page *page, uint32_t group)
     return (union vcpu_group *)((uint8_t *)page + places[__builtin_ctz(group)]);
 }
 
+/*@ requires a_thread(t); KEEPS */
 static void groups_get(struct thread *t, uint32_t groups)
 {
     const uint32_t machine = EXO_VG_CR | EXO_VG_PDPTE | EXO_VG_DR | EXO_VG_SEG | EXO_VG_MSR;
@@ -152,6 +158,7 @@ static void copy_in(void *to, const void *from, size_t bytes)
         ((uint64_t *)to)[i] = fetch((const uint64_t *)from + i);
 }
 
+/*@ requires a_thread(t) && \valid_read(page); KEEPS */
 static int rip_set(struct thread *t, const struct exo_vcpu_page *page)
 {
     struct vcpu *v = vcpu_of(t);
@@ -167,6 +174,7 @@ static int rip_set(struct thread *t, const struct exo_vcpu_page *page)
     return VM_FINE;
 }
 
+/*@ requires a_thread(t) && \valid_read(page); KEEPS */
 static int inject_set(struct thread *t, const struct exo_vcpu_page *page)
 {
     struct vcpu *v = vcpu_of(t);
@@ -200,6 +208,8 @@ static int fpu_set(struct thread *t, const struct exo_vcpu_page *page)
 }
 
 /* Under VT-x PAE paging outside long mode needs the PDPTEs too: nobody else loads them. */
+/*@ requires \valid(v) && \valid_read(cr);
+    assigns v->must_set, v->xcr0; */
 static void cr_loaded(struct vcpu *v, const struct exo_vm_cr *cr)
 {
     bool pae = (cr->cr0 & CR0_PG) != 0 && (cr->cr4 & CR4_PAE) != 0 && (cr->efer & EFER_LMA) == 0;
@@ -219,6 +229,7 @@ static int machine_set(struct thread *t, struct exo_vcpu_page *page, uint32_t gr
     return VM_FINE;
 }
 
+/*@ requires a_thread(t); KEEPS */
 static int group_set(struct thread *t, uint32_t group)
 {
     struct exo_vcpu_page *page = vcpu_page(t);
@@ -244,6 +255,7 @@ static int group_set(struct thread *t, uint32_t group)
 /* ---- the monitor is called --------------------------------------------------------------------------- */
 
 /* Fills what goes with a reason that the kernel itself gives. */
+/*@ requires a_thread(t) && reason < EXO_VX_COUNT; KEEPS */
 static void exit_fill(struct thread *t, uint32_t reason, uint64_t a, uint64_t b)
 {
     struct exo_vm_exit *exit = &vcpu_page(t)->exit;
@@ -262,6 +274,7 @@ void vm_words(struct thread *s, const struct thread *t)
 }
 
 /* A window of which the monitor is told, if that is the reason, is asked for no more. */
+/*@ requires a_thread(t); KEEPS */
 static void window_close(struct thread *t, uint32_t reason)
 {
     if (reason != EXO_VX_WINDOW && reason != EXO_VX_NMI_WINDOW) return;
@@ -271,6 +284,7 @@ static void window_close(struct thread *t, uint32_t reason)
 }
 
 /* Has the monitor set all that it must? Else it is told of the first group. */
+/*@ requires a_thread(t); KEEPS */
 static bool complete(struct thread *t)
 {
     uint32_t missing = vcpu_of(t)->must_set;
@@ -281,6 +295,9 @@ static bool complete(struct thread *t)
 bool vm_reply(struct thread *t, uint64_t set, uint64_t get)
 {
     struct exo_vm_exit *exit = &vcpu_page(t)->exit;
+    /*@ loop invariant ok: sched_ok;
+        loop assigns left, STATE;
+        loop variant left; */
     for (uint64_t left = set | (get & ~(uint64_t)EXO_VG_ALL); left != 0; left &= left - 1) {
         uint64_t group = left & -left;
         int field = (group & EXO_VG_ALL) != 0 ? group_set(t, (uint32_t)group) : 0;
@@ -299,6 +316,7 @@ bool vm_reply(struct thread *t, uint64_t set, uint64_t get)
 /* ---- exits and entries ------------------------------------------------------------------------------------ */
 
 /* A hypercall by the kernel of the guest that is a call of ours, to what it may use. */
+/*@ requires a_thread(t); KEEPS_ALL */
 static bool hypercall(struct thread *t)
 {
     const struct vcpu *v = vcpu_of(t);
@@ -317,6 +335,7 @@ static bool hypercall(struct thread *t)
     return true;
 }
 
+/*@ requires a_thread(t); KEEPS_ALL */
 void vm_exit(struct thread *t)
 {
     struct vcpu *v = vcpu_of(t);
@@ -334,6 +353,8 @@ void vm_exit(struct thread *t)
 }
 
 /* Which window that is asked for is open; the reason to tell, 0 none. */
+/*@ requires a_thread(t); READS
+    ensures \result == 0 || \result == EXO_VX_NMI_WINDOW || \result == EXO_VX_WINDOW; */
 static uint32_t window_open(const struct thread *t)
 {
     const struct vcpu *v = vcpu_of(t);
@@ -345,6 +366,8 @@ static uint32_t window_open(const struct thread *t)
 }
 
 /* The reason for which the guest must not be entered now, filled in; 0: it may be. */
+/*@ requires a_thread(t); KEEPS
+    ensures \result < EXO_VX_COUNT; */
 static uint32_t entry_reason(struct thread *t)
 {
     struct vcpu *v = vcpu_of(t);
@@ -367,6 +390,7 @@ static uint32_t entry_reason(struct thread *t)
     return reason;
 }
 
+/*@ requires a_thread(t); KEEPS_ALL */
 bool vm_enter_check(struct thread *t)
 {
     const struct vcpu *v = vcpu_of(t);

@@ -93,12 +93,20 @@ uint32_t vcpu_reason(struct thread *t, struct exo_vm_exit *exit);
 
 /* ---- core/vm.c ------------------------------------------------------------------------- */
 
+/*@ requires a_thread(t);
+    assigns \nothing;
+    ensures \valid(\result); */
 static inline struct vcpu *vcpu_of(const struct thread *t) { return &vcpus[t->self + 2]; }
+/*@ requires a_thread(t);
+    assigns \nothing;
+    ensures \valid(\result); */
 static inline struct exo_vcpu_page *vcpu_page(const struct thread *t)
 {
     return (struct exo_vcpu_page *)&upcalls[t->upcall];
 }
 /* Is the guest in an interrupt shadow: behind STI or a load of SS? */
+/*@ requires a_thread(t);
+    assigns \nothing; */
 static inline bool vcpu_shadow(const struct thread *t)
 {
     const struct vcpu *v = vcpu_of(t);

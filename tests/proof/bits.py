@@ -121,6 +121,8 @@ FACTS = [  # name, variables, hypothesis, conclusion
      "p_rights(m, p_xor(x, p_flip(m, e, r))) == r and p_large(p_xor(x, p_flip(m, e, r))) == p_large(x) and "
      "p_xor(x, p_flip(m, e, r)) < (1 << 64)"),
     ("alike", "v, x", "v < (1 << 64) and x < (1 << 64)", "p_unlike(v, x, x) == 0"),
+    ("lowest", "x", "0 < x and x < (1 << 64)", "(x & u64(-x)) != 0 and (x & (x - 1)) < x"),
+    ("upto", "p", "p < (1 << 32)", "p <= (p | 63) and (p | 63) < p + 64"),
     ("frame_cut", "e", "e < (1 << 64)", "u32(e >> 12) == p_frame(e)"),
     ("rights", "x", "x < (1 << 64)",
      "((x & 0xfffffffffffffff8) == 0) == (x <= 7) and "

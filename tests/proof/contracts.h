@@ -198,7 +198,7 @@ long word_bind(frame_t f, bool writable);
             w_owner(words[f]) == w_owner(\old(words[f])); */
 void word_unbind(frame_t f);
 
-/*@ requires machine && type <= 15 && owner < PROOF_FRAMES;
+/*@ requires machine && type <= 15 && (f < nframes ==> owner < PROOF_FRAMES);
     requires ready: f < nframes ==> blocks2m[f >> 9] < 0xffffffff00000000 &&
              blocks1g[f >> 18] < 0xffffffff00000000;
     assigns words[f], blocks2m[f >> 9], blocks1g[f >> 18];
@@ -451,7 +451,49 @@ void irqs_forget(frame_t thread);
               irqs[i].sel == (uint32_t)(c - (\old(caps[c].env) + 3) * 64)); */
 void irqs_forget_cap(cref_t c);
 
+/* ---- env.c ---- */
+/*@ requires machine && (n != 0 ==> f + n <= nframes);
+    assigns words[0 .. 0xffffffff], blocks2m[0 .. 0xffffffff], blocks1g[0 .. 0xffffffff]; */
+void object_untype(frame_t f, uint32_t n, uint32_t registered);
+
 /* ---- sweep.c ---- */
+/*@ requires invariants && \valid_read(p);
+    requires \separated(p, &caps[0 .. 0xffffffff], &words[0 .. 0x3ffffff],
+             &blocks2m[0 .. 0x1ffff], &blocks1g[0 .. 0xff]);
+    requires p->env < PROOF_FRAMES - 3;
+    requires 1 <= p->level <= 3 || PEND_TABLE + 1 <= p->level <= PEND_TABLE + 3;
+    requires ready: pend_ok(p->entry, p->level);
+    assigns words[p_frame(p->entry)], blocks2m[p_frame(p->entry) >> 9],
+            blocks1g[p_frame(p->entry) >> 18], caps[entry_cap(p->env, p->entry)].bindings;
+    ensures counted_back: \old(caps[entry_cap(p->env, p->entry)].bindings) != 0 ==>
+            caps[\old(entry_cap(p->env, p->entry))].bindings ==
+            \old(caps[entry_cap(p->env, p->entry)].bindings) - 1;
+    ensures page: p->level == 1 && \old(counted(p_frame(p->entry))) ==>
+            words[p_frame(p->entry)] == \old(words[p_frame(p->entry)]) - 1;
+    ensures table: p->level > PEND_TABLE ==> w_type(words[p_frame(p->entry)]) == EXO_FT_PLAIN &&
+            w_bindings(words[p_frame(p->entry)]) == w_bindings(\old(words[p_frame(p->entry)]));
+    ensures type: p->level < PEND_TABLE && p_frame(p->entry) < nframes ==>
+            w_type(words[p_frame(p->entry)]) == w_type(\old(words[p_frame(p->entry)])) &&
+            w_owner(words[p_frame(p->entry)]) == w_owner(\old(words[p_frame(p->entry)])); */
+void commit_entry(const struct pend *p);
+
+/* What is recorded names envs and frames; `ready`: and counts that are there. */
+/*@ predicate pend_in = the_cpu.pend_count <= PEND_MAX && \forall integer k;
+      0 <= k < the_cpu.pend_count ==> the_cpu.pend[k].env < PROOF_FRAMES - 3 &&
+      (1 <= the_cpu.pend[k].level <= 3 ||
+       PEND_TABLE + 1 <= the_cpu.pend[k].level <= PEND_TABLE + 3 ||
+       (the_cpu.pend[k].level == PEND_PORTS && the_cpu.pend[k].entry < 16384) ||
+       (the_cpu.pend[k].level == PEND_THREAD &&
+        the_cpu.pend[k].entry + EXO_VCPU_FRAMES <= nframes) ||
+       (the_cpu.pend[k].level == PEND_ENV && the_cpu.pend[k].entry < PROOF_FRAMES &&
+        the_cpu.pend[k].entry + 3 + envs[(frame_t)the_cpu.pend[k].entry].tables +
+        EXO_VM_ENV_FRAMES <= nframes)); */
+
+/*@ requires ok: invariants && pend_in;
+    assigns words[0 .. 0xffffffff], blocks2m[0 .. 0xffffffff], blocks1g[0 .. 0xffffffff],
+            caps[0 .. 0xffffffff].bindings, the_cpu.pend_count, the_cpu.pend_all;
+    ensures the_cpu.pend_count == 0 && the_cpu.pend_all == 0; */
+void core_commit(void);
 
 /*@ requires invariants && env_ok(e) && sweep_ok(e);
     assigns envs[e].drain[0 .. 3], envs[e].sweep_va, envs[e].doomed, envs[e].doomed_sel, envs[e].doomed_level,

@@ -125,6 +125,16 @@ bool atomic_cas(uint32_t *p, uint32_t *expected, uint32_t desired);
     ensures 0 <= \result <= 31 && (x > 1 ==> \result <= 30); */
 int leading_zeros(uint32_t x);
 #define __builtin_clz(x) leading_zeros(x)
+/*@ requires x != 0;
+    assigns \nothing;
+    ensures 0 <= \result <= 31; */
+int trailing_zeros(uint32_t x);
+/*@ requires x != 0;
+    assigns \nothing;
+    ensures 0 <= \result <= 63; */
+int trailing_zeros_long(uint64_t x);
+#define __builtin_ctz(x) trailing_zeros(x)
+#define __builtin_ctzl(x) trailing_zeros_long(x)
 
 struct thread *this_thread(void);
 struct cpu *this_cpu(void);

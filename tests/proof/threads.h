@@ -65,7 +65,10 @@ extern struct vcpu *const vcpus;
       envs[e].revoker < OBJECT_END && (env_ok(e) ==> sweep_ok(e));
     predicate holders = \forall integer c; 0 <= c < 0x100000000 && caps[c].kind != EXO_NONE ==>
       env_ok(caps[c].env);
-    predicate core_ok = invariants && sched_ok && slots_ok && envs_in && holders; */
+    predicate owned = \forall integer t; 0 <= t < PROOF_FRAMES && thread_ok(t) ==>
+      caps[threads[t].owner].base < OBJECT_END;
+    predicate core_ok =
+      invariants && sched_ok && slots_ok && envs_in && holders && owned; */
 /* clang-format off */
 #define CAPS caps[0 .. 0xffffffff]
 #define OBJECTS                                                                                    \
@@ -101,11 +104,8 @@ void root_init(frame_t f);
     assigns envs[f], tables[0 .. PROOF_FRAMES - 1];
     ensures still: core_ok; */
 void env_init(frame_t f, uint32_t n, uint32_t flags, cref_t owner);
-/*@ requires machine && f + n <= nframes;
-    assigns words[0 .. 0xffffffff], blocks2m[0 .. 0xffffffff], blocks1g[0 .. 0xffffffff]; */
-void object_untype(frame_t f, uint32_t n, uint32_t registered);
 /*@ requires ok: core_ok; requires 1 <= frames <= 3 + EXO_TAB_MAX + EXO_VM_ENV_FRAMES;
-    requires f <= 0xffffffff - 3 - EXO_TAB_MAX - EXO_VM_ENV_FRAMES && n <= EXO_TAB_MAX;
+    requires f + frames <= 0xffffffff && n <= EXO_TAB_MAX;
     requires owner < PROOF_FRAMES || owner == f;
     assigns STATE, words[0 .. 0xffffffff], blocks2m[0 .. 0xffffffff], blocks1g[0 .. 0xffffffff];
     ensures still: core_ok;
@@ -202,17 +202,18 @@ void event_raise(frame_t t, uint64_t bits);
 long sys_event_signal(uint64_t sel);
 
 /* ---- of core.h ---- */
-/*@ requires f < OBJECT_END && env < OBJECT_END && cpu < EXO_MAX_CPUS;
-    KEEPS */
+/*@ requires ok: f < OBJECT_END && env < OBJECT_END; requires cpu < EXO_MAX_CPUS; KEEPS */
 void thread_init(frame_t f, frame_t env, unsigned cpu, cref_t owner);
 /*@ requires t < OBJECT_END; requires ok: sched_ok;
     requires slots_ok;
     assigns STATE, envs[0 .. PROOF_FRAMES - 1], slots[0 .. 2047], irqs[0 .. EXO_IRQ_COUNT - 1],
       caps[0 .. 0xffffffff];
+    ensures -EXO_E_NOVM <= \result <= 0;
     ensures still: core_ok && PENDING == PENDING_OLD; */
 long thread_detach(frame_t t);
 /*@ requires e < OBJECT_END && t < OBJECT_END; requires ok: sched_ok;
-    assigns envs[e].revoker; */
+    assigns envs[e].revoker;
+    ensures -EXO_E_NOVM <= \result <= 0; */
 long revoker_set(frame_t e, frame_t t);
 /*@ requires from < OBJECT_END && to < OBJECT_END; requires ok: sched_ok;
     assigns caps[0 .. 0xffffffff]; ensures still: sched_ok; */
@@ -229,6 +230,25 @@ long vm_set(struct thread *t, uint64_t what, uint64_t a, uint64_t b);
 bool vm_reply(struct thread *t, uint64_t set, uint64_t get);
 /*@ requires a_thread(s) && a_thread(t); KEEPS */
 void vm_words(struct thread *s, const struct thread *t);
+
+/* What the machine does with virtual CPUs. Their state (vcpus) stands nowhere in STATE: no
+ * function whose behaviour could be undefined by it reads it. */
+union vcpu_group;
+/*@ requires a_thread(t); KEEPS */
+void vcpu_init(struct thread *t);
+/*@ requires a_thread(t); KEEPS */
+void vcpu_forget(struct thread *t);
+/*@ requires a_thread(t); KEEPS */
+void vcpu_get(struct thread *t, uint32_t group, union vcpu_group *value);
+/*@ requires a_thread(t); KEEPS */
+void vcpu_set(struct thread *t, uint32_t group, const union vcpu_group *value);
+/*@ requires a_thread(t); KEEPS */
+void vcpu_fpu_flush(struct thread *t);
+/*@ requires a_thread(t); KEEPS
+    ensures \result < EXO_VX_COUNT; */
+uint32_t vcpu_reason(struct thread *t, struct exo_vm_exit *exit);
+/*@ requires env < PROOF_FRAMES; assigns \nothing; */
+void msr_pass(frame_t env, uint32_t mask);
 
 /* ---- vm_check.c ---- */
 struct exo_vm_inject;
