@@ -332,12 +332,23 @@ long sys_port_out(uint64_t sel, uint64_t port, uint64_t size, uint64_t value)
 }
 
 /* Env lock held. Were all of c's ports kept from the guests of its env? flip: changes that. */
+/*@ predicate ports_of(struct cap *c) = env_ok(c->env) && c->base + c->count <= 65536 &&
+      c->env + 3 + envs[c->env].tables + EXO_VM_ENV_FRAMES <= nframes; */
+/*@ requires \valid_read(c);
+    requires ok: machine && ports_of(c);
+    requires \separated(c, &tables[0 .. PROOF_FRAMES - 1]);
+    assigns tables[0 .. PROOF_FRAMES - 1]; */
 static bool ports_kept(const struct cap *c, bool flip)
 {
     uint64_t end = c->base + c->count, next;
     bool kept = true;
+    /*@ loop invariant end <= 65536 && ports_of(c);
+        loop assigns port, next, kept, tables[0 .. PROOF_FRAMES - 1];
+        loop variant 65536 - port; */
     for (uint64_t port = c->base; port < end; port = next) {
         next = (port | 63) + 1 < end ? (port | 63) + 1 : end;
+        /*@ assert step: port < next <= port + 64 && (port & 63) <= 63; */
+        /*@ assert word: (port >> 15) <= 1 && ((port >> 6) & 511) <= 511; */
         uint64_t bits = UINT64_MAX >> (64 - (next - port)) << (port & 63);
         uint64_t *word =
             &tables[c->env + 3 + envs[c->env].tables + (port >> 15)].e[port >> 6 & 511];
@@ -349,6 +360,14 @@ static bool ports_kept(const struct cap *c, bool flip)
 
 /* Env lock held: a passed capability's ports are kept from now on; its binding ends after
  * the round. False when it is not passed, or taken already. */
+/*@ requires ok: invariants && ports_of(&caps[c]);
+    requires e < PROOF_FRAMES - 3 && pend_room;
+    assigns tables[0 .. PROOF_FRAMES - 1], caps[c].bindings, the_cpu.pend_count,
+            the_cpu.pend[the_cpu.pend_count];
+    ensures still: invariants;
+    ensures kept: \result == 0 ==> the_cpu.pend_count == \old(the_cpu.pend_count);
+    ensures recorded: \result != 0 ==> the_cpu.pend_count == \old(the_cpu.pend_count) + 1 &&
+            \old(caps[c].bindings) == PORTS_PASSED; */
 static bool ports_take(frame_t e, cref_t c)
 {
     if (caps[c].bindings != PORTS_PASSED) return false;
@@ -358,6 +377,13 @@ static bool ports_take(frame_t e, cref_t c)
     return true;
 }
 
+/*@ requires ok: invariants && ports_of(&caps[c]);
+    requires caps[c].env < PROOF_FRAMES - 3 && pend_room;
+    assigns tables[0 .. PROOF_FRAMES - 1], caps[c].bindings, the_cpu.pend_count,
+            the_cpu.pend[the_cpu.pend_count];
+    ensures still: invariants;
+    ensures done: \result != 0 ==> caps[c].bindings == 0 &&
+            the_cpu.pend_count == \old(the_cpu.pend_count); */
 bool ports_forget_cap(cref_t c)
 {
     frame_t e = caps[c].env;
@@ -368,6 +394,11 @@ bool ports_forget_cap(cref_t c)
 }
 
 /* Env lock held. */
+/*@ requires ok: invariants; requires env_ok(e) && pend_room;
+    assigns tables[0 .. PROOF_FRAMES - 1], caps[0 .. 0xffffffff].bindings, the_cpu.pend_count,
+            the_cpu.pend[the_cpu.pend_count];
+    ensures still: invariants;
+    ensures -EXO_E_NOVM <= \result <= 0; */
 static long ports_pass(frame_t e, uint64_t sel, bool pass)
 {
     cref_t c;
@@ -383,6 +414,11 @@ static long ports_pass(frame_t e, uint64_t sel, bool pass)
     return 0;
 }
 
+/*@ requires ok: invariants; requires pend_room;
+    assigns tables[0 .. PROOF_FRAMES - 1], caps[0 .. 0xffffffff].bindings, the_cpu.pend_count,
+            the_cpu.pend[the_cpu.pend_count];
+    ensures still: invariants;
+    ensures -EXO_E_NOVM <= \result <= 0; */
 static long ports_call(uint64_t env, uint64_t sel, bool pass)
 {
     frame_t e;
@@ -394,8 +430,18 @@ static long ports_call(uint64_t env, uint64_t sel, bool pass)
     return r;
 }
 
+/*@ requires ok: invariants; requires pend_room;
+    assigns tables[0 .. PROOF_FRAMES - 1], caps[0 .. 0xffffffff].bindings, the_cpu.pend_count,
+            the_cpu.pend[the_cpu.pend_count];
+    ensures still: invariants;
+    ensures -EXO_E_NOVM <= \result <= 0; */
 long sys_port_pass(uint64_t env, uint64_t sel) { return ports_call(env, sel, true); }
 
+/*@ requires ok: invariants; requires pend_room;
+    assigns tables[0 .. PROOF_FRAMES - 1], caps[0 .. 0xffffffff].bindings, the_cpu.pend_count,
+            the_cpu.pend[the_cpu.pend_count];
+    ensures still: invariants;
+    ensures -EXO_E_NOVM <= \result <= 0; */
 long sys_port_unpass(uint64_t env, uint64_t sel) { return ports_call(env, sel, false); }
 
 long sys_null(void) { return 0; }

@@ -200,8 +200,6 @@ static long cap_narrow(const struct cap *s, unsigned rights, uint64_t base, uint
     requires invariants;
     assigns caps[0 .. 0xffffffff];
     ensures -EXO_E_NOVM <= \result <= 0;
-    ensures kept: sibling != 0 && \result == 0 ==>
-            (\old(caps[cap_at(from, src)].flags) & CAP_OWNER) == 0;
     ensures narrowed: \result == 0 ==> caps[cap_at(to, dst)].kind ==
             \old(caps[cap_at(from, src)].kind) &&
             SUBSET(caps[cap_at(to, dst)].rights, \old(caps[cap_at(from, src)].rights)); */
@@ -283,8 +281,8 @@ long sys_cap_info(uint64_t ref)
     list[0].frame = c->count;
     list[1].va = c->bindings;
     r = c->kind == EXO_NONE ? 0
-                            : c->kind | c->rights << 8 | cap_has_children(ref_c) << 16 |
-                                  ((c->flags & CAP_DYING) != 0) << 17;
+                            : c->kind | c->rights << 8 | (cap_has_children(ref_c) ? 1 << 16 : 0) |
+                                  ((c->flags & CAP_DYING) != 0 ? 1 << 17 : 0);
     unlock_tree();
     return r;
 }

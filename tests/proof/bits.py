@@ -122,7 +122,9 @@ FACTS = [  # name, variables, hypothesis, conclusion
      "p_xor(x, p_flip(m, e, r)) < (1 << 64)"),
     ("alike", "v, x", "v < (1 << 64) and x < (1 << 64)", "p_unlike(v, x, x) == 0"),
     ("lowest", "x", "0 < x and x < (1 << 64)", "(x & u64(-x)) != 0 and (x & (x - 1)) < x"),
-    ("upto", "p", "p < (1 << 32)", "p <= (p | 63) and (p | 63) < p + 64"),
+    ("upto", "p", "p < 65536", "p <= (p | 63) and (p | 63) < p + 64 and (p | 63) < 65536 and "
+     "(p >> 15) <= 1 and ((p >> 6) & 511) <= 511 and (p & 63) <= 63 and "
+     "0 <= ((p >> 6) & 511) and 0 <= (p & 63)"),
     ("frame_cut", "e", "e < (1 << 64)", "u32(e >> 12) == p_frame(e)"),
     ("rights", "x", "x < (1 << 64)",
      "((x & 0xfffffffffffffff8) == 0) == (x <= 7) and "

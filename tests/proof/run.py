@@ -41,6 +41,8 @@ BIND = ("cur_env,name_find,count_add,slot_clear,slot_bind,slots_forget,slots_for
         "irq_clear,irq_bind,irq_find,irqs_forget,irqs_forget_cap,port_check,sys_slot_bind,"
         "sys_slot_unbind,sys_irq_bind,sys_irq_unbind,sys_irq_ack,sys_port_in,sys_port_out")
 COMMIT = "object_commit,core_commit"
+PORTS = ("ports_kept,ports_take,ports_forget_cap,ports_pass,ports_call,sys_port_pass,"
+         "sys_port_unpass")
 # Of these only that no behaviour is undefined, and what their contracts say beside it, as long
 # as sched_ok or core_ok (tests/proof/threads.h) holds when a function begins, when one that it
 # calls is back, and when a loop goes on; `listed` is what the derivation list's order gives.
@@ -92,6 +94,7 @@ JOBS = [  # file, definitions of bits.py open or closed, options
     ("sweep", "closed", ["-wp-split", "-wp-fct", SWEEP_WALK]),
     ("sweep", "closed", ["-wp-prop=-ok,-ready,-@assigns", "-wp-fct", COMMIT]),
     ("bind", "closed", ["-wp-fct", BIND]),
+    ("bind", "closed", [NUMBERS, "-wp-fct", PORTS]),
     ("event", "closed", [NUMBERS, "-wp-fct", EVENT]),
     ("timer", "closed", [NUMBERS, "-wp-fct", TIMER]),
     ("sched", "closed", [NUMBERS, "-wp-fct", SCHED]),
