@@ -591,12 +591,24 @@ static long table_make(frame_t env, uint64_t va, unsigned level, uint64_t sel, u
     if (caps[c].bindings == UINT32_MAX) return -EXO_E_LIMIT;
     r = word_type((frame_t)frame, EXO_FT_PT1 + level - 1, env);
     if (r != 0) return r;
+    /*@ assert only: \forall integer x; 0 <= x < nframes && x != frame ==>
+        words[x] == \at(words[x], Pre); */
+    /*@ assert plain: w_type(\at(words[frame], Pre)) == EXO_FT_PLAIN; */
+    /*@ assert unled: \forall integer x, k; 0 <= x < nframes && 0 <= k < 512 &&
+        EXO_FT_PT2 <= w_type(\at(words[x], Pre)) <= EXO_FT_PT4 &&
+        (w_type(\at(words[x], Pre)) == EXO_FT_PT4 ==> user_slot(k)) &&
+        p_present(tables[x].e[k]) &&
+        (w_type(\at(words[x], Pre)) == EXO_FT_PT4 || !p_large(tables[x].e[k])) ==>
+        w_type(\at(words[p_frame(tables[x].e[k])], Pre)) >= EXO_FT_PT1; */
     /*@ assert apart: frame != up && \forall integer x, k; 0 <= x < nframes && 0 <= k < 512 &&
         EXO_FT_PT2 <= w_type(words[x]) <= EXO_FT_PT4 && x != frame &&
         (w_type(words[x]) == EXO_FT_PT4 ==> user_slot(k)) && p_present(tables[x].e[k]) &&
         (w_type(words[x]) == EXO_FT_PT4 || !p_large(tables[x].e[k])) ==>
         p_frame(tables[x].e[k]) != frame; */
     table_clear((frame_t)frame);
+    /*@ assert clear: \forall integer k; 0 <= k < 512 ==> !p_present(tables[frame].e[k]); */
+    /*@ assert others: \forall integer x, k; 0 <= x < nframes && 0 <= k < 512 && x != frame ==>
+        tables[x].e[k] == \at(tables[x].e[k], Pre); */
     /*@ assert cleared: tree; */
     *entry = pte_table(pte_format(env), (frame_t)frame, (uint32_t)s.sel);
     caps[c].bindings++;
@@ -656,6 +668,10 @@ static long table_unmake(frame_t env, uint64_t va, unsigned level)
     if (r != 0) return r;
     uint64_t *entry = &tables[up].e[va_index(va, level + 1)];
     if ((*entry & PTE_P) == 0 || (*entry & PTE_PS) != 0) return -EXO_E_NONE;
+    /*@ assert slot: level == 3 ==> user_slot(v_index(va, 4)); */
+    /*@ assert upper: is_table(up, level + 1, env) && p_present(tables[up].e[v_index(va, level + 1)]) &&
+        !p_large(tables[up].e[v_index(va, level + 1)]) && tree; */
+    /*@ assert below: is_table(p_frame(*entry), level, env); */
     if (table_next(pte_frame(*entry), 0, 512) != 512) return -EXO_E_BUSY;
     pend_add(env, va, entry_swap(entry, 0), level | PEND_TABLE);
     return 0;
