@@ -274,7 +274,7 @@ def main(argv):
         guest_tests(count, session)
     if "--long" in argv:
         bochs_guests(count)
-        host_tests(count, "tests/proof")
+        host_tests(count, "tests/proof", "LONG=--long")
     print(f"{count.passed} passed, {count.failed} failed")
     return 1 if count.failed or not count.passed else 0
 
