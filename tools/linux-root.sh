@@ -101,5 +101,5 @@ for pair; do
     cp -a "${pair#*=}" "$place"
 done
 find "$root" -exec touch -h -d @0 {} +
-(cd "$root" && find . -mindepth 1 | sort | cpio --quiet --reproducible -o -H newc -R 0:0) >"$output.new"
-mv "$output.new" "$output"
+(cd "$root" && find . -mindepth 1 | sort | cpio --quiet --reproducible -o -H newc -R 0:0) >"$output.$$"
+mv "$output.$$" "$output"
