@@ -118,6 +118,17 @@ static void test_remap(void)
     CHECK("remap_no_overlap", next + 400 * PAGE <= grown || grown + 400 * PAGE <= next);
     munmap(grown, 400 * PAGE);
     munmap(next, 400 * PAGE);
+    char *low = map(NULL, 33, PROT_READ | PROT_WRITE, 0);
+    memset(low, 6, 33 * PAGE);
+    bool right = true;
+    for (size_t n = 33, more = 65; n < 600; n = more, more = 2 * more - 1) {
+        low = mremap(low, n * PAGE, more * PAGE, MREMAP_MAYMOVE);
+        right = right && low != MAP_FAILED && low[0] == 6 && low[33 * PAGE - 1] == 6;
+        if (!right || faults(low + more * PAGE - 4, true) || faults(low + n * PAGE, true))
+            right = false;
+        map(NULL, 1, PROT_READ, 0);
+    }
+    CHECK("remap_again_and_again", right);
     CHECK_ERROR("remap_unmapped", mremap(larger, PAGE, 2 * PAGE, MREMAP_MAYMOVE), EFAULT);
     munmap(place, 8 * PAGE);
 }

@@ -236,7 +236,8 @@ static long remap_move(struct vma *old, uint64_t to, uint64_t length)
         }
     }
     pages_drop(start, end);
-    vma_remove(start, end);
+    /* The new area may have joined the old one. */
+    if (vma_cut(start) == 0 && vma_cut(end) == 0) vma_remove(start, end);
     return (long)to;
 }
 
