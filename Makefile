@@ -300,7 +300,7 @@ size:
 	@tools/size.sh $(BUDGET)
 
 formatted = $(wildcard abi/*.h kernel/*/*.[ch] lib/*/*.[ch] root/*.[ch] apps/*/*.[ch] apps/linux/*/*.[ch] vmm/*.[ch] \
-              tests/*/*.[ch] tests/*/*/*.[ch] bench/*/*.[ch])
+              libos/*/*.[ch] libos/*/*/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch] bench/*/*.[ch])
 
 check:
 	@tools/deps.sh check

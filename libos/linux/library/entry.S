@@ -112,21 +112,7 @@ upcall_entry:
     pushq F_RIP
     movl %eax, %ecx
     movq F_RAX, %rax
-    pushq %rdi
-    pushq %rsi
-    pushq %rdx
-    pushq F_RCX
-    pushq %rax
-    pushq %r8
-    pushq %r9
-    pushq %r10
-    pushq F_R11
-    pushq %rbx
-    pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
+    PUSH_REGS F_RCX, F_R11
     movl %ecx, %ebx
     movq F_VECTOR, %rbp
     movq F_ERROR, %r12

@@ -18,8 +18,8 @@
 #define VECTOR_AC 17
 #define VECTOR_XM 19
 
-extern const char exit_flags[], exit_last[], exit_event[], exit_end[], exit_leaf[],
-    exit_leaf_end[], user_copy_end[], user_copy_string_end[], user_fault[];
+extern const char exit_flags[], exit_last[], exit_event[], exit_end[], exit_leaf[], exit_leaf_end[],
+    user_copy_end[], user_copy_string_end[], user_fault[];
 long user_copy(void *to, const void *from, size_t n);
 long user_copy_string(char *to, const char *from, size_t n);
 
@@ -32,8 +32,8 @@ static bool within(uint64_t rip, const void *from, const void *to)
 static void frame_complete(struct exo_frame *frame)
 {
     struct thread_state *t = this_thread();
-    bool flags = within(frame->rip, exit_flags, exit_last) ||
-                 within(frame->rip, exit_event, exit_end);
+    bool flags =
+        within(frame->rip, exit_flags, exit_last) || within(frame->rip, exit_event, exit_end);
     if (flags)
         frame->rflags = *(const uint64_t *)frame->rsp;
     else if (!within(frame->rip, exit_leaf, exit_leaf_end) &&
@@ -86,7 +86,8 @@ int upcall_look(void)
         frame->rip = (uint64_t)user_fault;
         return 0;
     }
-    if (within(frame->rip, (const void *)LX_LIB_VA, (const void *)(LX_LIB_VA + LX_LIB_PAGES * PAGE)))
+    if (within(frame->rip, (const void *)LX_LIB_VA,
+               (const void *)(LX_LIB_VA + LX_LIB_PAGES * PAGE)))
         server(LX_OP_CRASH, (uint64_t)signal, frame->rip, frame->addr);
     return signal;
 }

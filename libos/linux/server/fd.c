@@ -56,7 +56,8 @@ static void direct_show(struct process *process, unsigned fd)
 {
     const struct thread *thread = process->threads[0];
     const struct file *file = process->fds[fd].file;
-    unsigned mode = file ? file->flags & O_ACCMODE : O_RDONLY, direct = file ? file->ops->direct : 0;
+    unsigned mode = file ? file->flags & O_ACCMODE : O_RDONLY,
+             direct = file ? file->ops->direct : 0;
     if (mode == O_WRONLY) direct &= LX_DIRECT_SINK;
     if (mode == O_RDONLY) direct &= ~(unsigned)LX_DIRECT_SINK;
     if (!thread || !thread->window) return;

@@ -188,8 +188,7 @@ static bool directory_within(const struct inode *inner, const struct inode *oute
 static long rename_check(const struct walk *from, const struct walk *to, uint32_t flags)
 {
     const struct inode *inode = from->inode, *over = to->inode;
-    if (from->directory && to->directory && from->directory->fs != to->directory->fs)
-        return -EXDEV;
+    if (from->directory && to->directory && from->directory->fs != to->directory->fs) return -EXDEV;
     if (from->special) return -EBUSY;
     if (to->special) return flags & RENAME_NOREPLACE ? -EEXIST : -EBUSY;
     if (from->last.length > LX_NAME_MAX) return -ENAMETOOLONG;

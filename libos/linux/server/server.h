@@ -70,7 +70,8 @@ struct file_ops {
     long (*ioctl)(struct file *file, struct thread *thread, uint32_t command, uint64_t argument,
                   struct iobuf *io);
     unsigned (*poll)(struct file *file); /* POLLIN ... that hold now */
-    struct waitq *(*queue)(struct file *file); /* woken when poll may say more; NULL: always ready */
+    struct waitq *(*queue)(
+        struct file *file); /* woken when poll may say more; NULL: always ready */
     void (*close)(struct file *file); /* the last descriptor is gone */
     long (*getdents)(struct file *file, struct iobuf *io);
     uint8_t direct; /* what the library does itself: LX_DIRECT_* */
@@ -84,7 +85,8 @@ struct file {
     void *data; /* the kind's own */
     struct epoll_item *watchers; /* epoll's: file_put calls epoll_forget (poll.h) at the end */
 };
-struct file *file_new(const struct file_ops *ops, uint32_t flags); /* one reference; NULL: none left */
+struct file *file_new(const struct file_ops *ops,
+                      uint32_t flags); /* one reference; NULL: none left */
 void file_get(struct file *file);
 void file_put(struct file *file); /* the last one closes it */
 
