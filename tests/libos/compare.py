@@ -21,6 +21,7 @@ sys.path.insert(0, os.path.join(TOP, "tools"))
 import linux  # noqa: E402
 import check  # noqa: E402
 
+MEMORY = "1G"  # of the machine
 SUITES = ["tests", "busybox", "ash", "dash", "mksh", "lua"]
 PART = re.compile(r"^== (\S+)(?: status (\d+))?$")
 OURS = re.compile(r"^(ok|FAIL) ([\w.]+)(?: (.*))?$")  # tests/libos, lua
@@ -74,7 +75,7 @@ def read_verdicts(suite, text):
 
 def run_side(side, suite, root, arguments, timeout, results):
     try:
-        text, _ = linux.run(side, root, command(suite, arguments), timeout=timeout)
+        text, _ = linux.run(side, root, command(suite, arguments), memory=MEMORY, timeout=timeout)
     except linux.Failure as failure:
         text = failure.args[1].replace("\r", "")
         print(f"compare.py: {suite} on {side}: {failure.args[0]}", file=sys.stderr)
