@@ -55,7 +55,6 @@ struct vcpu {
     uint32_t asid; /* tag of its translations, of that generation of its CPU */
     uint64_t asid_generation;
     uint32_t flush; /* its own translations have to go before it runs */
-    uint32_t launched; /* VT-x */
     /* the machine layer's own: VT-x MSR lists and what VMREAD would cost */
     _Alignas(16) uint64_t machine[64];
 };

@@ -46,6 +46,11 @@ static inline void xcr0_load(uint64_t value)
     __asm__ volatile("xsetbv" : : "c"(0), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)));
 }
 
+/* Exits that a monitor may be told of by vmenter.S. */
+#define REASONS_QUICK                                                                              \
+    (1u << EXO_VX_CPUID | 1u << EXO_VX_HLT | 1u << EXO_VX_PIO | 1u << EXO_VX_MSR_READ |            \
+     1u << EXO_VX_MSR_WRITE | 1u << EXO_VX_CR | 1u << EXO_VX_NESTED)
+
 /* After an exit; look: the guest may have changed it. QEMU 7.2 lets guests execute XSETBV:
  * what one made of XCR0 is its own from now on, less what the kernel does not switch. */
 HOT void xcr0_leave(struct vcpu *v, bool look)

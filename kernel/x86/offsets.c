@@ -5,6 +5,7 @@
  */
 #include "entry.h"
 #include "svm.h"
+#include "vmx.h"
 
 #define DEFINE(name, value) __asm__ volatile("\n->" #name " %c0" : : "i"(value))
 #define FIELD(name, type, field) DEFINE(name, offsetof(struct type, field))
@@ -96,6 +97,12 @@ void offsets(void)
     FIELD(V_MASKS, vcpu, masks);
     FIELD(V_SPECIAL, vcpu, machine);
     FIELD(V_HYPER_COUNT, vcpu, hyper_count);
+    DEFINE(V_HOST_CR3, offsetof(struct vcpu, machine) + offsetof(struct vmx, host_cr3));
+    DEFINE(V_CR2, offsetof(struct vcpu, machine) + offsetof(struct vmx, cr2));
+    FIELD(VM_KIND, vm_caps, kind);
+    DEFINE(VMCS_RIP, GUEST_RIP);
+    DEFINE(VMCS_RFLAGS, GUEST_RFLAGS);
+    DEFINE(VMCS_RSP, GUEST_RSP);
     FIELD(VB_SHADOW, vmcb, shadow);
     FIELD(VB_EXIT_CODE, vmcb, exit_code);
     FIELD(VB_EXIT_EVENT, vmcb, exit_event);

@@ -56,7 +56,7 @@ static bool has_decode, event_twice;
 void svm_run(struct thread *t, uint64_t vmcb) __attribute__((noreturn));
 /* ... calls these, on the kernel stack */
 uint32_t svm_decode(struct thread *t);
-bool svm_exit(struct thread *t);
+int svm_exit(struct thread *t);
 
 /* ---- at boot ----------------------------------------------------------------------------- */
 
@@ -365,11 +365,6 @@ static uint32_t svm_reason(struct thread *t, struct vcpu *v, struct exo_vm_exit 
     return decode(t, b, exit);
 }
 
-/* Exits that a monitor may be told of by vmenter.S, which leaves all others to svm_exit. */
-#define REASONS_QUICK                                                                              \
-    (1u << EXO_VX_HLT | 1u << EXO_VX_PIO | 1u << EXO_VX_MSR_READ | 1u << EXO_VX_MSR_WRITE |        \
-     1u << EXO_VX_CR | 1u << EXO_VX_NESTED)
-
 /* An exit that was quick so far: fills its block and returns the reason, 0 if it is none of those. */
 uint32_t svm_decode(struct thread *t)
 {
@@ -381,8 +376,8 @@ uint32_t svm_decode(struct thread *t)
     return (REASONS_QUICK >> reason & 1) != 0 ? reason : 0;
 }
 
-/* False: it was an interrupt of the host, which is pending. */
-bool svm_exit(struct thread *t)
+/* 0: it was an interrupt of the host, which is pending; else -1, core has decided. */
+int svm_exit(struct thread *t)
 {
     struct vcpu *v = vcpu_of(t);
     struct vmcb *b = control_block(t);
@@ -393,15 +388,15 @@ bool svm_exit(struct thread *t)
         if ((v->inject.event & 0x700) == EXO_VE_SOFT) t->regs.rip -= v->inject.length;
         v->shadow = (b->shadow & 1) != 0 || vcpu_shadow(t); /* nothing ran: QEMU forgets it */
         v->shadow_rip = t->regs.rip;
-        if (b->exit_code >= X_INTR && b->exit_code <= X_SMI) return false;
+        if (b->exit_code >= X_INTR && b->exit_code <= X_SMI) return 0;
         if (b->exit_code == X_EXCEPTION + 18) __asm__ volatile("int $18"); /* the host's own */
         if (b->exit_code == X_IRET) {
             v->nmi_blocked = 0;
-            if ((v->window & EXO_WINDOW_NMI) == 0) return true;
+            if ((v->window & EXO_WINDOW_NMI) == 0) return -1;
         }
     }
     vm_exit(t);
-    return true;
+    return -1;
 }
 
 const struct backend svm_backend = {

@@ -66,8 +66,7 @@ void vcpu_fpu_flush(struct thread *t)
     __asm__ volatile("clts");
     fpu_save(t);
     p->fpu_owner = p->guest_in = NULL;
-    p->ts_set = 0;
-    ts_set(p);
+    cr0_write(cr0_read() | CR0_TS);
 }
 
 /* The initial state: in the XSAVE header nothing; XRSTOR loads MXCSR even so (Intel SDM

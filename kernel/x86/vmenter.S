@@ -3,11 +3,11 @@
  * Into a guest and out of it. The guest's registers are those of its thread; RSP is at
  * the end of its rdi in guest mode, so that the exit can push them.
  *
- * AMD-V's common exit and the common reply to it go from the guest to its monitor and back
+ * The common exit and the common reply to it go from the guest to its monitor and back
  * here, as entry.S does calls between native threads: in the common case each does what the
  * functions of core named beside it do; in any other nothing, and core does it.
  * Common: only the groups A, B, RIP; no window, shadow, NMI, event, debug register or
- * XCR0 of its own, which svm_enter has found; the monitor waits and its gate is as it was. A
+ * XCR0 of its own, which svm_enter or vmx_exit has found; the monitor waits and its gate is as it was. A
  * thread with SLOW_QUICK has been left so, and its control block has what the exit stored.
  */
 #include "../../abi/vm.h"
@@ -38,6 +38,23 @@
     PUSH_REST
     .endm
 
+/* All but rax: rsp the thread, rsi the groups that come from the page in rdx. Then as SAVE_GUEST
+ * wants it. */
+    .macro LOAD_GUEST
+    mov %rdx, %rdi
+    test $EXO_VG_A, %esi
+    jnz 1f
+    GROUP_A(FROM_THREAD)
+    jmp 2f
+1:  GROUP_A(FROM_PAGE)
+2:  test $EXO_VG_B, %esi
+    jnz 3f
+    GROUP_B(FROM_THREAD)
+    jmp 4f
+3:  GROUP_B(FROM_PAGE)
+4:  add $T_VECTOR, %rsp
+    .endm
+
     .macro COPY to, from, via
     mov \from, \via
     mov \via, \to
@@ -52,23 +69,12 @@ svm_run:
     mov %rdi, %rsp
     mov %rsi, %rax
     xor %esi, %esi
-/* rsp: the thread; rax: its VMCB; rsi: the groups that come from the page in rdx. */
+/* rsp, rsi, rdx: LOAD_GUEST; rax: the VMCB. */
 svm_go:
     clgi
     sti
     vmload %rax
-    mov %rdx, %rdi
-    test $EXO_VG_A, %esi
-    jnz 1f
-    GROUP_A(FROM_THREAD)
-    jmp 2f
-1:  GROUP_A(FROM_PAGE)
-2:  test $EXO_VG_B, %esi
-    jnz 3f
-    GROUP_B(FROM_THREAD)
-    jmp 4f
-3:  GROUP_B(FROM_PAGE)
-4:  add $T_VECTOR, %rsp
+    LOAD_GUEST
     vmrun %rax
     SAVE_GUEST /* rax: the VMCB, as before */
     vmsave %rax
@@ -85,7 +91,6 @@ svm_go:
 
 /* vm_exit; call_make and call_enter in ipc.c; thread_switch. QEMU 7.2 lets guests execute
  * XSETBV: nobody else changes XCR0, and nobody its upper half. */
-    FAST_UNLESS svm_slow
     xor %ecx, %ecx
     xgetbv
     cmp xcr0(%rip), %eax
@@ -122,15 +127,17 @@ svm_plain:
     shr $8, %r11d /* IF */
     and $EXO_XF_IF, %r11d
     mov %r11d, VP_FLAGS(%rsi)
-svm_reason: /* eax: the reason; the page's exit says the rest */
+/* Both: eax the reason; rsp, rdx, rsi the thread, its vcpu and page, whose exit says the rest. */
+exit_told:
+    FAST_UNLESS exit_core
     mov V_MASKS(%rdx, %rax, 4), %r9d
     cmp $EXO_VG_A | EXO_VG_B | EXO_VG_RIP, %r9d
-    ja svm_slow
+    ja exit_core
     cmpl $EXO_CHAIN_MAX, T_DEPTH(%rsp)
-    jae svm_slow
+    jae exit_core
     mov T_FAULT_SEL(%rsp), %edi
     cmp T_NSEL(%rsp), %rdi
-    jae svm_slow
+    jae exit_core
     add T_CAP_FIRST(%rsp), %rdi
     shl $6, %rdi
     add %gs:PC_CAPS, %rdi
@@ -138,17 +145,17 @@ svm_reason: /* eax: the reason; the page's exit says the rest */
     movzwl CAP_KIND(%rdi), %r10d
     and $GATE_CALL | 0xff, %r10d
     cmp $GATE_CALL, %r10d
-    jne svm_slow
+    jne exit_core
     mov CAP_BASE(%rdi), %r8
     mov CAP_COUNT(%rdi), %r10
     mov CAP_BADGE(%rdi), %r11
     cmp %ecx, CAP_SEQ(%rdi)
-    jne svm_slow
+    jne exit_core
     shl $12, %r8
     add %gs:PC_THREADS, %r8
     mov %gs:PC_WAIT_HERE, %rdi
     cmp %rdi, T_STATE(%r8) /* state, cpu, slow */
-    jne svm_slow
+    jne exit_core
     mov %eax, VP_REASON(%rsi)
     mov %r9d, VP_FILLED(%rsi)
     mov %r10, T_CALL_ENTRY(%rsp)
@@ -208,21 +215,33 @@ svm_told:
     mov %rsp, %rdi
     mov %gs:PC_STACK, %rsp
     call svm_decode
+    test %eax, %eax
+    jnz guest_told
+    mov %gs:PC_CUR, %rsp
+svm_slow:
+    mov %rsp, %rdi
+    mov %gs:PC_STACK, %rsp
+    call svm_exit
+guest_left: /* eax: 0 for a host's interrupt, -1 core has decided, or the reason */
+    test %eax, %eax
+    js exit_user
+    jz guest_interrupted
+guest_told:
     mov %gs:PC_CUR, %rsp
     movabs $TO_PAGE, %rsi
     movabs $TO_VCPU, %rdx
     add %rsp, %rsi
     add %rsp, %rdx
-    test %eax, %eax
-    jnz svm_reason
-svm_slow:
+    jmp exit_told
+
+exit_core:
     mov %rsp, %rdi
     mov %gs:PC_STACK, %rsp
-    call svm_exit
-guest_left:
-    test %al, %al
-    jnz exit_user
+    call vm_exit
+    jmp exit_user
+
 /* A host interrupt ended guest mode and is pending: it arrives at trap_idle. */
+guest_interrupted:
     sti
     nop
     nop
@@ -253,8 +272,6 @@ reply_guest:
     add %rcx, %rdx
     cmpq $0, VP_EVENTS(%rdx)
     jne reply_back
-    movabs $TO_VMCB, %r8
-    add %rcx, %r8
     test $EXO_VG_RIP, %sil
     jz 1f
     cmpl $0, VP_RIP + 24(%rdx)
@@ -265,16 +282,26 @@ reply_guest:
     inc %r10
     cmp $1, %r10
     ja reply_back /* not canonical */
-    mov %r9, VB_RIP(%r8)
-    mov VP_RIP + 8(%rdx), %r9
-    and $FLAGS_GUEST, %r9d
-    or $FLAGS_ONE, %r9d
-    mov %r9, VB_RFLAGS(%r8)
-    COPY VB_RSP(%r8), VP_RIP + 16(%rdx), %r9
-1:  test $EXO_VG_A, %sil
+    mov VP_RIP + 8(%rdx), %r10
+    and $FLAGS_GUEST, %r10d
+    or $FLAGS_ONE, %r10d
+1:  cmpl $EXO_VM_VMX, VM_KIND + vm_caps(%rip)
+    je reply_vmx
+    movabs $TO_VMCB, %r8
+    add %rcx, %r8
+    test $EXO_VG_RIP, %sil
     jz 2f
+    mov %r9, VB_RIP(%r8)
+    mov %r10, VB_RFLAGS(%r8)
+    COPY VB_RSP(%r8), VP_RIP + 16(%rdx), %r9
+2:  test $EXO_VG_A, %sil
+    jz 3f
     COPY VB_RAX(%r8), VP_rax(%rdx), %r9
-2:  mov %rdi, T_WAIT_MASK(%rax)
+3:  mov VB_CR2(%r8), %r9
+    lea svm_again(%rip), %r10
+reply_commit: /* r9: the guest's CR2; r10: what comes behind */
+    mov %r9, %cr2
+    mov %rdi, T_WAIT_MASK(%rax)
     movl $0, T_CALLER(%rax)
     movl $EXO_T_WAIT, T_STATE(%rax)
     movl $EXO_T_READY, T_STATE(%rcx)
@@ -288,33 +315,55 @@ reply_guest:
     swapgs
     rdgsbase %r9 /* the kernel's comes back with the exit */
     mov %r9, T_GS(%rax)
-    mov VB_CR2(%r8), %r9
-    mov %r9, %cr2
     mov %rcx, %rsp
+    jmp *%r10
+
+svm_again:
     movabs $-WINDOW_TABLES, %rax
     add %r8, %rax
     jmp svm_go
+
+/* The VMCS is this virtual CPU's (else guest_in is not): its fields are SDM appendix B's. */
+reply_vmx:
+    movabs $TO_VCPU, %r8
+    add %rcx, %r8
+    mov V_HOST_CR3(%r8), %r11
+    cmp %gs:PC_CR3, %r11
+    jne reply_back
+    test $EXO_VG_RIP, %sil
+    jz 1f
+    mov $VMCS_RIP, %r11d
+    vmwrite %r9, %r11
+    mov $VMCS_RFLAGS, %r11d
+    vmwrite %r10, %r11
+    mov $VMCS_RSP, %r11d
+    vmwrite VP_RIP + 16(%rdx), %r11
+1:  test $EXO_VG_A, %sil
+    jz 2f
+    COPY T_rax(%rcx), VP_rax(%rdx), %r9
+2:  mov V_CR2(%r8), %r9
+    lea vmx_go(%rip), %r10
+    jmp reply_commit
 
 reply_back:
     xor %edx, %edx
     xor %r8d, %r8d
     jmp reply_slow
 
-/* ---- VT-x: vmx_run(thread, launched) ---------------------------------------------------- */
+/* ---- VT-x: vmx_run(thread) ------------------------------------------------------------------ */
 /* HOST_RSP is the end of the thread's rdi too, and the CPU has loaded the kernel's GS after
- * an exit. Interrupts stay off: in guest mode the host's end it whatever RFLAGS.IF is. */
+ * an exit. Interrupts stay off: in guest mode the host's end it whatever RFLAGS.IF is. What was
+ * not launched yet cannot be resumed. */
     .global vmx_run
 vmx_run:
-    test %esi, %esi
     mov %rdi, %rsp
-    .irp reg, r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi
-    pop %\reg
-    .endr
-    jz 1f
+    xor %esi, %esi
+vmx_go:
+    mov T_rax(%rsp), %rax
+    LOAD_GUEST
     vmresume
-    jmp 2f
-1:  vmlaunch
-2:  SAVE_GUEST
+    vmlaunch
+    SAVE_GUEST
     mov %rsp, %rdi
     mov %gs:PC_STACK, %rsp
     call vmx_failed

@@ -11,7 +11,7 @@
  * in struct vmx: the MSRs of two lists, CR2 and DR6 (#DB and MOV DR always exit, so the
  * guest's DR6 is never in the register).
  */
-#include "backend.h"
+#include "vmx.h"
 
 #define MSR_FEATURE_CONTROL 0x3a
 #define FEATURE_LOCK 1u
@@ -76,8 +76,7 @@ enum field {
     CR0_MASK = 0x6000, CR4_MASK = 0x6002, CR0_SHADOW = 0x6004, CR4_SHADOW = 0x6006,
     QUALIFICATION = 0x6400, GUEST_LINEAR = 0x640a,
     GUEST_CR0 = 0x6800, GUEST_CR3 = 0x6802, GUEST_CR4 = 0x6804, GUEST_BASE = 0x6806,
-    GDTR_BASE = 0x6816, IDTR_BASE = 0x6818, GUEST_DR7 = 0x681a, GUEST_RSP = 0x681c,
-    GUEST_RIP = 0x681e, GUEST_RFLAGS = 0x6820, PENDING_DEBUG = 0x6822, GUEST_SYSENTER_ESP = 0x6824,
+    GDTR_BASE = 0x6816, IDTR_BASE = 0x6818, GUEST_DR7 = 0x681a, PENDING_DEBUG = 0x6822, GUEST_SYSENTER_ESP = 0x6824,
     GUEST_SYSENTER_EIP = 0x6826,
     HOST_CR0 = 0x6c00, HOST_CR3 = 0x6c02, HOST_CR4 = 0x6c04, HOST_FS_BASE = 0x6c06,
     HOST_GS_BASE = 0x6c08,
@@ -122,19 +121,6 @@ static const struct {
     {ENTRY_CONTROLS, 0x490, ENTRY_WANTED, 0},
 };
 
-/* In vcpu.machine. */
-#define GUEST_MSRS 5
-#define HOST_MSRS 4 /* the first of the guest's; KERNEL_GS goes with the threads */
-struct msr_entry {
-    uint64_t msr, value;
-};
-struct vmx {
-    struct msr_entry guest[GUEST_MSRS], host[HOST_MSRS];
-    uint64_t cr2, dr6;
-    uint64_t host_cr3; /* these are as the VMCS has them */
-    uint32_t vpid, primary, blocked;
-    uint32_t reason; /* of the last exit */
-};
 _Static_assert(sizeof(struct vmx) <= sizeof((struct vcpu *)0)->machine, "vcpu.machine");
 _Static_assert(offsetof(struct vcpu, machine) % 16 == 0, "alignment of MSR lists");
 static const uint32_t switched_msrs[GUEST_MSRS] = {MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_FMASK,
@@ -147,15 +133,15 @@ static struct {
 static const struct thread *loaded[EXO_MAX_CPUS]; /* whose VMCS is current */
 
 /* vmenter.S */
-void vmx_run(struct thread *t, uint32_t launched) __attribute__((noreturn));
+void vmx_run(struct thread *t) __attribute__((noreturn));
 void vmx_exited(void);
 /* ... calls these, on the kernel stack */
-bool vmx_exit(struct thread *t);
+int vmx_exit(struct thread *t);
 void vmx_failed(struct thread *t);
 
 static struct vmx *vmx_of(struct vcpu *v) { return (struct vmx *)v->machine; }
 
-static uint64_t vmread(enum field field)
+static uint64_t vmread(unsigned field)
 {
     uint64_t value;
     __asm__ volatile("vmread %1, %0" : "=rm"(value) : "r"((uint64_t)field) : "cc");
@@ -175,6 +161,7 @@ static void vmcs_load(const struct thread *t)
     if (*current == t) return;
     __asm__ volatile("vmptrld %0" : : "m"(phys) : "cc", "memory");
     *current = t;
+    if (percpu()->guest_in != t) percpu()->guest_in = NULL;
 }
 
 /* ---- at boot ------------------------------------------------------------------------------ */
@@ -279,7 +266,7 @@ static void host_write(const struct thread *t)
     vmwrite(HOST_TR, SEL_TSS);
     vmwrite(HOST_PAT, msr_read(MSR_PAT));
     vmwrite(HOST_EFER, msr_read(MSR_EFER));
-    vmwrite(HOST_CR0, cr0_read() | (fpu_eager ? 0 : CR0_TS));
+    vmwrite(HOST_CR0, cr0_read() | CR0_TS);
     vmwrite(HOST_CR4, cr4_read());
     vmwrite(HOST_GS_BASE, (uint64_t)p);
     vmwrite(HOST_TR_BASE, (uint64_t)&p->tss);
@@ -408,8 +395,8 @@ static void vmx_init(struct thread *t, struct vcpu *v)
 
 static void vmx_forget(struct thread *t, struct vcpu *v)
 {
+    (void)v;
     vmcs_clear(t);
-    v->launched = 0;
     if (loaded[percpu()->id] == t) loaded[percpu()->id] = NULL;
 }
 
@@ -465,7 +452,7 @@ static void __attribute__((noreturn)) vmx_enter(struct thread *t, struct vcpu *v
     event_write(&v->inject);
     if ((v->dr[5] & 0xff) != 0) dr_load(v);
     cr2_write(x->cr2);
-    vmx_run(t, v->launched);
+    vmx_run(t);
 }
 
 /* ---- exit --------------------------------------------------------------------------------------------- */
@@ -512,8 +499,23 @@ static void gdt_limit(void)
     __asm__ volatile("lgdt %0" : : "m"(gdtr));
 }
 
-/* False: it was an interrupt of the host, which is pending. */
-bool vmx_exit(struct thread *t)
+static uint32_t vmx_reason(struct thread *t, struct vcpu *v, struct exo_vm_exit *exit);
+
+/* The reason, for vmenter.S to tell, if nothing special happened or is to happen. */
+static uint32_t reason_quick(struct thread *t, struct vcpu *v, const struct vmx *x)
+{
+    struct exo_vm_exit *exit = &vcpu_page(t)->exit;
+    if ((v->shadow | v->nmi_blocked | v->inject.event | v->window | (v->dr[5] & 0xff)) != 0 ||
+        v->xcr0 != xcr0 || x->primary != controls.word[PRIMARY_WORD])
+        return 0;
+    exit->flags = (t->regs.rflags & RFLAGS_IF) != 0 ? EXO_XF_IF : 0;
+    uint32_t reason = vmx_reason(t, v, exit);
+    if (reason == EXO_VX_HYPERCALL && v->hyper_count == 0) return reason;
+    return (REASONS_QUICK >> reason & 1) != 0 ? reason : 0;
+}
+
+/* 0: it was an interrupt of the host, which is pending; -1: core has decided; else the reason. */
+int vmx_exit(struct thread *t)
 {
     struct vcpu *v = vcpu_of(t);
     struct vmx *x = vmx_of(v);
@@ -524,9 +526,8 @@ bool vmx_exit(struct thread *t)
     if (x->reason == (X_FAILED | X_MACHINE_CHECK)) __asm__ volatile("int $18"); /* the host's own */
     if ((x->reason & X_FAILED) != 0) {
         vm_exit(t);
-        return true;
+        return -1;
     }
-    v->launched = 1;
     t->regs.rip = vmread(GUEST_RIP);
     t->regs.rflags = vmread(GUEST_RFLAGS);
     t->regs.rsp = vmread(GUEST_RSP);
@@ -535,11 +536,13 @@ bool vmx_exit(struct thread *t)
     v->shadow_rip = t->regs.rip;
     v->nmi_blocked = x->blocked & BLOCKED_NMI;
     event_keep(v);
-    if (x->reason == X_INTERRUPT || x->reason == X_TIMER) return false;
+    if (x->reason == X_INTERRUPT || x->reason == X_TIMER) return 0;
     nmi_block_again(v, x->reason);
     if (x->reason == X_EXCEPTION) host_exceptions();
+    uint32_t reason = reason_quick(t, v, x);
+    if (reason != 0) return (int)reason;
     vm_exit(t);
-    return true;
+    return -1;
 }
 
 /* VMLAUNCH or VMRESUME did not try: a control or the host's state is wrong. */
