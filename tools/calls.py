@@ -8,7 +8,7 @@ OUTDIR receives
     exo_calls.h    numbers, EXO_CALL_COUNT (C and assembler)
     exo_errors.h   EXO_ERROR(name, number, text) lines, from abi/exo.h
     exo_stubs.h    user stubs: static inline long exo_NAME(...)
-    call_table.h   CALL_LEAF(name, nargs), CALL_FULL(name), CALL_FAST(name) in order
+    call_table.h   CALL_LEAF(name, nargs), CALL_FULL(name) in order
     call_names.h   the names, for traces
     call_grammar.h argument types of each call, for fuzzers
 The format of the list is described at its own top. A malformed list is refused
@@ -170,7 +170,8 @@ def make_table(calls, _):
     out = head("The kernel's table, in the order of the numbers")
     for call in calls:
         count = f", {len(call.args)}" if call.kind == "leaf" else ""
-        out += f"CALL_{call.kind.upper()}({call.name}{count})\n"
+        kind = "LEAF" if call.kind == "leaf" else "FULL"  # a fast path is beside its function
+        out += f"CALL_{kind}({call.name}{count})\n"
     return out
 
 

@@ -22,12 +22,8 @@
 #include "exo_calls.h"
 #include "thread.h"
 
-#define RFLAGS_IF 0x200ull
 #define RESET_RIP 0xfff0 /* Intel SDM vol. 3, 10.1.1 */
 #define XCR0_RESET 1
-#define CR0_PG (1ull << 31)
-#define CR4_PAE 0x20ull
-#define EFER_LMA 0x400ull
 #define HYPERCALL_LENGTH 3 /* VMCALL, VMMCALL */
 #define WINDOW_SHIFT 58 /* from EXO_WINDOW_* to the events */
 _Static_assert((1ul << WINDOW_SHIFT) * EXO_WINDOW_INTERRUPT == EXO_EVENT_WINDOW, "window");

@@ -33,6 +33,16 @@ struct vm_caps {
 };
 extern struct vm_caps vm_caps;
 
+/* CR0, CR4, EFER, RFLAGS: Intel SDM vol. 3, 2.5, 2.2.1, 2.3; AMD64 APM vol. 2, 3.1. */
+#define CR0_PE 0x1ull
+#define CR0_NW (1ull << 29)
+#define CR0_CD (1ull << 30)
+#define CR0_PG (1ull << 31)
+#define CR4_PAE 0x20ull
+#define CR4_PCIDE (1ull << 17)
+#define EFER_LME 0x100ull
+#define EFER_LMA 0x400ull
+#define RFLAGS_IF 0x200ull
 #define RFLAGS_GUEST 0x3f7fd5ull /* the flags that exist */
 #define RFLAGS_ONE 2ull
 #define WINDOW_EVENTS (EXO_EVENT_WINDOW | EXO_EVENT_NMI_WINDOW)

@@ -10,16 +10,8 @@
 
 #include "thread.h"
 
-/* CR0, CR4, EFER, XCR0: Intel SDM vol. 3, 2.5, 2.2.1, 2.6; AMD64 APM vol. 2, 3.1. */
-#define CR0_PE 0x1ull
-#define CR0_NW (1ull << 29)
-#define CR0_CD (1ull << 30)
-#define CR0_PG (1ull << 31)
+/* CR0, XCR0: as in vm.h; Intel SDM vol. 3, 2.6. */
 #define CR0_DEFINED 0xe005003full
-#define CR4_PAE 0x20ull
-#define CR4_PCIDE (1ull << 17)
-#define EFER_LME 0x100ull
-#define EFER_LMA 0x400ull
 #define XCR0_X87 1ull
 #define XCR0_SSE 2ull
 #define XCR0_AVX 4ull

@@ -9,22 +9,11 @@
  */
 #include "x86.h"
 
-enum { /* registers; as MSR: MSR_X2APIC + (register >> 4) */
-       LAPIC_ID = 0x20,
-       LAPIC_TPR = 0x80,
-       LAPIC_EOI = 0xb0,
-       LAPIC_LDR = 0xd0,
-       LAPIC_SPURIOUS = 0xf0,
-       LAPIC_ICR = 0x300,
-       LAPIC_ICR_HIGH = 0x310,
-       LAPIC_LVT_TIMER = 0x320,
-       LAPIC_LVT_LINT0 = 0x350,
-       LAPIC_LVT_LINT1 = 0x360,
-       LAPIC_LVT_ERROR = 0x370,
-       LAPIC_TIMER_COUNT = 0x380,
-       LAPIC_TIMER_NOW = 0x390,
-       LAPIC_TIMER_DIVIDE = 0x3e0
-};
+/* Registers; as MSR: MSR_X2APIC + (register >> 4). */
+enum { LAPIC_ID = 0x20, LAPIC_TPR = 0x80, LAPIC_EOI = 0xb0, LAPIC_SPURIOUS = 0xf0 };
+enum { LAPIC_ICR = 0x300, LAPIC_ICR_HIGH = 0x310, LAPIC_LVT_TIMER = 0x320 };
+enum { LAPIC_LVT_LINT0 = 0x350, LAPIC_LVT_LINT1 = 0x360, LAPIC_LVT_ERROR = 0x370 };
+enum { LAPIC_TIMER_COUNT = 0x380, LAPIC_TIMER_NOW = 0x390, LAPIC_TIMER_DIVIDE = 0x3e0 };
 #define BASE_X2APIC 0x400ul
 #define BASE_ENABLE 0x800ul
 #define SPURIOUS_ENABLE 0x100u
@@ -137,13 +126,6 @@ void tsc_wait(uint64_t microseconds)
 }
 
 /* ---- each CPU ------------------------------------------------------------------- */
-static void lapic_find(void)
-{
-    uint64_t base = msr_read(MSR_APIC_BASE);
-    if (!(base & BASE_ENABLE)) panic("the local APIC is disabled");
-    if (!(base & BASE_X2APIC)) lapic = mmio_map(base & PTE_FRAME);
-}
-
 void lapic_init(void)
 {
     if (!lapic) /* firmware may leave the others in xAPIC mode */
@@ -259,8 +241,10 @@ static void time_measure(void)
 
 void apic_init(void)
 {
+    uint64_t base = msr_read(MSR_APIC_BASE);
     pic_disable();
-    lapic_find();
+    if (!(base & BASE_ENABLE)) panic("the local APIC is disabled");
+    if (!(base & BASE_X2APIC)) lapic = mmio_map(base & PTE_FRAME);
     tsc_deadline = cpuid(1, 0).c >> 24 & 1;
     for (unsigned i = 0; i < acpi.ioapics; i++)
         ioapic_init(i);

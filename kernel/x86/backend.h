@@ -8,7 +8,6 @@
 #ifndef BACKEND_H
 #define BACKEND_H
 
-#include "../core/vm.h"
 #include "x86.h"
 
 struct backend {
@@ -51,17 +50,14 @@ static inline void xcr0_load(uint64_t value)
     (1u << EXO_VX_CPUID | 1u << EXO_VX_HLT | 1u << EXO_VX_PIO | 1u << EXO_VX_MSR_READ |            \
      1u << EXO_VX_MSR_WRITE | 1u << EXO_VX_CR | 1u << EXO_VX_NESTED)
 
-/* After an exit; look: the guest may have changed it. QEMU 7.2 lets guests execute XSETBV:
- * what one made of XCR0 is its own from now on, less what the kernel does not switch. */
-HOT void xcr0_leave(struct vcpu *v, bool look)
+/* After an exit. QEMU 7.2 lets guests execute XSETBV: what one made of XCR0 is its own from now
+ * on, less what the kernel does not switch. */
+static inline void xcr0_leave(struct vcpu *v)
 {
-    if (look) {
-        uint32_t low, high;
-        __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-        if (low == xcr0 && high == 0 && v->xcr0 == low) return;
-        v->xcr0 = low & xcr0;
-    }
-    if (look || v->xcr0 != xcr0) xcr0_load(xcr0);
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    v->xcr0 = low & xcr0;
+    if (low != xcr0 || high != 0) xcr0_load(xcr0);
 }
 
 /* In the tables of exits that say it all: the reason, and detail 0 in the upper bits. */

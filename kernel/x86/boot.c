@@ -3,7 +3,6 @@
  * What the boot loader tells (PVH or Multiboot2), copied before its memory is used
  * for something else; and the order in which the machine is set up.
  */
-#include "../core/vm.h"
 #include "x86.h"
 
 #define MULTIBOOT2_MAGIC 0x36d76289 /* Multiboot2 specification 2.0, 3.5 */
@@ -94,16 +93,6 @@ static void multiboot_read(const uint32_t *start)
     }
 }
 
-/* Is [base, end) wholly inside one range of one of these types? */
-bool boot_is_ram(uint64_t base, uint64_t end, uint32_t types)
-{
-    for (unsigned i = 0; i < boot.ranges; i++)
-        if ((types >> boot.range[i].type & 1) && boot.range[i].base <= base &&
-            end <= boot.range[i].end)
-            return true;
-    return false;
-}
-
 static void info_fill(void)
 {
     info->magic = EXO_INFO_MAGIC;
@@ -114,9 +103,7 @@ static void info_fill(void)
 #ifdef EXO_DEBUG
     info->debug = 1;
 #endif
-#ifdef EXO_COUNTING
-    info->counting = 1;
-#endif
+    COUNTED(info->counting, 1);
     info->boot_tsc = now();
     info->vm = vm_caps.kind;
     info->archive_frame = (uint32_t)(boot.archive >> 12);

@@ -26,9 +26,7 @@ HOT void cr3_follow(struct percpu *p, uint64_t cr3)
     if (p->cr3 == cr3) return;
     __atomic_store_n(&p->cr3, cr3, __ATOMIC_RELEASE);
     cr3_write(cr3);
-#ifdef EXO_COUNTING
-    p->shown->switches++;
-#endif
+    COUNTED(p->shown->switches, 1);
 }
 
 /* The segment bases that user code may have changed; its GS is in the swapped one. */

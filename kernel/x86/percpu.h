@@ -22,6 +22,12 @@
 #define SEL_TSS 0x28
 
 #ifndef __ASSEMBLER__
+#ifdef EXO_COUNTING
+#define COUNTED(counter, n) ((counter) += (n)) /* counting builds only */
+#else
+#define COUNTED(counter, n) ((void)(n))
+#endif
+
 #include "../core/core.h"
 
 struct tss { /* Intel SDM vol. 3, 8.7 */

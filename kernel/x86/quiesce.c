@@ -25,19 +25,11 @@
  */
 #include "quiesce.h"
 
-#include "../core/vm.h"
 #include "entry.h"
 
 #define FLUSH_FEW 16 /* up to here page by page */
 
 static uint64_t round_last;
-
-static void count_flush(void)
-{
-#ifdef EXO_COUNTING
-    percpu()->shown->flushes++;
-#endif
-}
 
 static bool round_is_new(void)
 {
@@ -117,7 +109,7 @@ bool flush_alone(uint64_t va, uint64_t entry)
     if ((entry & PTE_A) == 0) return true;
     if (ncpus != 1) return false;
     invlpg(va);
-    count_flush();
+    COUNTED(percpu()->shown->flushes, 1);
     return true;
 }
 
@@ -133,12 +125,12 @@ static void flush_own(const struct cpu *c)
         all = (p->va & PEND_ANYWHERE) != 0 || (p->level & PEND_TABLE) != 0;
         if (!all && (p->entry == 0 || (p->entry & PTE_A) != 0)) {
             invlpg(p->va);
-            count_flush();
+            COUNTED(percpu()->shown->flushes, 1);
         }
     }
     if (all) {
         cr3_write(cr3_read());
-        count_flush();
+        COUNTED(percpu()->shown->flushes, 1);
     }
 }
 

@@ -23,11 +23,14 @@ void smp_main(void)
     cpu_enter();
 }
 
-/* A page of RAM below 640 KiB. */
+/* The highest page of RAM below 640 KiB. */
 static unsigned trampoline_page(void)
 {
     for (uint64_t page = 0x9f; page; page--)
-        if (boot_is_ram(page << 12, (page + 1) << 12, 1u << BOOT_RAM)) return (unsigned)page;
+        for (unsigned i = 0; i < boot.ranges; i++)
+            if (boot.range[i].type == BOOT_RAM && boot.range[i].base <= page << 12 &&
+                (page + 1) << 12 <= boot.range[i].end)
+                return (unsigned)page;
     panic("no RAM below 640 KiB to start the other CPUs from");
 }
 

@@ -62,7 +62,6 @@ int svm_exit(struct thread *t);
 
 static bool svm_probe(struct vm_caps *caps)
 {
-    if (!cpu_has(0x80000001, 2, 2)) return vm_none("this CPU has no AMD-V");
     struct cpuid r = cpuid(CPUID_SVM, 0);
     if ((r.d & SVM_NPT) == 0 || r.b < 2) return vm_none("this AMD-V has no nested paging");
     length_known = (r.d & SVM_NRIP) != 0 ? 15 : 0;
@@ -381,7 +380,7 @@ int svm_exit(struct thread *t)
 {
     struct vcpu *v = vcpu_of(t);
     struct vmcb *b = control_block(t);
-    xcr0_leave(v, true);
+    xcr0_leave(v);
     if ((v->window & EXO_WINDOW_INTERRUPT) != 0) lapic_look();
     if (b->exit_code != X_INVALID) {
         event_keep(t, v, b);

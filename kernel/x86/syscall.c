@@ -3,7 +3,6 @@
  * System calls above the assembly: the tables by call index, what is left to do when a
  * leaf call ends, and the one way back to user mode, which runs whom core has chosen.
  */
-#include "../core/vm.h"
 #include "entry.h"
 #include "quiesce.h"
 
@@ -11,26 +10,21 @@
 
 #define CALL_LEAF(name, nargs) long sys_##name();
 #define CALL_FULL(name) void sys_##name(struct thread *t);
-#define CALL_FAST(name) void sys_##name(struct thread *t);
 #include "call_table.h"
 #undef CALL_LEAF
 #undef CALL_FULL
-#undef CALL_FAST
 
 /* The registers that a leaf function does not take, it does not look at. */
 #define CALL_LEAF(name, nargs) (void *)sys_##name,
 #define CALL_FULL(name) (void *)syscall_full,
-#define CALL_FAST(name) (void *)syscall_full,
 void *const call_table[] = {
 #include "call_table.h"
 };
 #undef CALL_LEAF
 #undef CALL_FULL
-#undef CALL_FAST
 
 #define CALL_LEAF(name, nargs) NULL,
 #define CALL_FULL(name) sys_##name,
-#define CALL_FAST(name) sys_##name,
 call_full *const full_table[] = {
 #include "call_table.h"
 };

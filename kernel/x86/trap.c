@@ -6,11 +6,11 @@
  *
  * FPU: the registers hold the state of percpu.fpu_owner. On CPUs that are safe CR0.TS
  * is set while another thread runs, and its first use of the FPU (#NM) switches; on the
- * others the state is switched with the thread, and TS is never set. A virtual CPU's is in
- * the registers while its guest runs, and TS set on the former (vm.c). Invariant there: TS
+ * others the state is switched with the thread, and TS is never set, but while a virtual CPU's
+ * monitor runs behind a quick exit. A virtual CPU's is in the registers while its guest runs,
+ * and TS set on the former (vm.c). Invariant there: TS
  * is clear only while the owner, a native thread, runs. Interrupts are off.
  */
-#include "../core/vm.h"
 #include "entry.h"
 #include "quiesce.h"
 

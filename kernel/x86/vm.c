@@ -17,9 +17,6 @@
 #include "backend.h"
 #include "entry.h"
 
-#define VENDOR_AMD 0x68747541 /* "Auth" of AuthenticAMD; CPUID leaf 0, EBX */
-#define VENDOR_HYGON 0x6f677948
-
 struct vm_caps vm_caps;
 static const struct backend *backend;
 
@@ -55,8 +52,6 @@ static uint64_t cr4_guest(void)
 
 void vm_probe(void)
 {
-    uint32_t vendor = cpuid(0, 0).b;
-    bool amd = vendor == VENDOR_AMD || vendor == VENDOR_HYGON;
     uint32_t width = cpuid(0x80000000, 0).a >= 0x80000008 ? cpuid(0x80000008, 0).a & 0xff : 36;
     vm_caps = (struct vm_caps){
         .cr0_set = CR0_ET | CR0_NE,
@@ -66,7 +61,7 @@ void vm_probe(void)
         .xcr0_allowed = xcr0,
         .phys_mask = ((1ul << width) - 1) & PTE_FRAME,
     };
-    const struct backend *b = amd ? &svm_backend : &vmx_backend;
+    const struct backend *b = cpu_has(0x80000001, 2, 2) ? &svm_backend : &vmx_backend;
     if (b->probe(&vm_caps))
         backend = b;
     else
@@ -180,10 +175,8 @@ void vm_enter(struct percpu *p, struct thread *t)
         flush = true;
     }
     p->guest_in = t;
-#ifdef EXO_COUNTING
-    p->shown->worlds++;
-    p->shown->flushes += flush;
-#endif
+    COUNTED(p->shown->worlds, 1);
+    COUNTED(p->shown->flushes, flush);
     backend->enter(t, v, flush);
     __builtin_unreachable();
 }

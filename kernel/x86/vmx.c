@@ -499,61 +499,6 @@ static void gdt_limit(void)
     __asm__ volatile("lgdt %0" : : "m"(gdtr));
 }
 
-static uint32_t vmx_reason(struct thread *t, struct vcpu *v, struct exo_vm_exit *exit);
-
-/* The reason, for vmenter.S to tell, if nothing special happened or is to happen. */
-static uint32_t reason_quick(struct thread *t, struct vcpu *v, const struct vmx *x)
-{
-    struct exo_vm_exit *exit = &vcpu_page(t)->exit;
-    if ((v->shadow | v->nmi_blocked | v->inject.event | v->window | (v->dr[5] & 0xff)) != 0 ||
-        v->xcr0 != xcr0 || x->primary != controls.word[PRIMARY_WORD])
-        return 0;
-    exit->flags = (t->regs.rflags & RFLAGS_IF) != 0 ? EXO_XF_IF : 0;
-    uint32_t reason = vmx_reason(t, v, exit);
-    if (reason == EXO_VX_HYPERCALL && v->hyper_count == 0) return reason;
-    return (REASONS_QUICK >> reason & 1) != 0 ? reason : 0;
-}
-
-/* 0: it was an interrupt of the host, which is pending; -1: core has decided; else the reason. */
-int vmx_exit(struct thread *t)
-{
-    struct vcpu *v = vcpu_of(t);
-    struct vmx *x = vmx_of(v);
-    x->cr2 = cr2_read();
-    gdt_limit();
-    xcr0_leave(v, false);
-    x->reason = (uint32_t)vmread(EXIT_REASON);
-    if (x->reason == (X_FAILED | X_MACHINE_CHECK)) __asm__ volatile("int $18"); /* the host's own */
-    if ((x->reason & X_FAILED) != 0) {
-        vm_exit(t);
-        return -1;
-    }
-    t->regs.rip = vmread(GUEST_RIP);
-    t->regs.rflags = vmread(GUEST_RFLAGS);
-    t->regs.rsp = vmread(GUEST_RSP);
-    x->blocked = (uint32_t)vmread(INTERRUPTIBILITY);
-    v->shadow = x->blocked & BLOCKED_SHADOW;
-    v->shadow_rip = t->regs.rip;
-    v->nmi_blocked = x->blocked & BLOCKED_NMI;
-    event_keep(v);
-    if (x->reason == X_INTERRUPT || x->reason == X_TIMER) return 0;
-    nmi_block_again(v, x->reason);
-    if (x->reason == X_EXCEPTION) host_exceptions();
-    uint32_t reason = reason_quick(t, v, x);
-    if (reason != 0) return (int)reason;
-    vm_exit(t);
-    return -1;
-}
-
-/* VMLAUNCH or VMRESUME did not try: a control or the host's state is wrong. */
-void vmx_failed(struct thread *t)
-{
-    struct vcpu *v = vcpu_of(t);
-    xcr0_leave(v, false);
-    vmx_of(v)->reason = X_FAILED | (uint32_t)vmread(INSTRUCTION_ERROR) << 16;
-    vm_exit(t);
-}
-
 /* Exits whose number says it all: appendix C. */
 static const uint8_t simple[] = {
     [2] = EXO_VX_SHUTDOWN,     [7] = EXO_VX_WINDOW, [8] = EXO_VX_NMI_WINDOW,
@@ -636,6 +581,59 @@ static uint32_t vmx_reason(struct thread *t, struct vcpu *v, struct exo_vm_exit 
     exit->detail[0] = x->reason & ~X_FAILED;
     exit->detail[1] = vmread(QUALIFICATION);
     return EXO_VX_INVALID;
+}
+
+/* The reason, for vmenter.S to tell, if nothing special happened or is to happen. */
+static uint32_t reason_quick(struct thread *t, struct vcpu *v, const struct vmx *x)
+{
+    struct exo_vm_exit *exit = &vcpu_page(t)->exit;
+    if ((v->shadow | v->nmi_blocked | v->inject.event | v->window | (v->dr[5] & 0xff)) != 0 ||
+        v->xcr0 != xcr0 || x->primary != controls.word[PRIMARY_WORD])
+        return 0;
+    exit->flags = (t->regs.rflags & RFLAGS_IF) != 0 ? EXO_XF_IF : 0;
+    uint32_t reason = vmx_reason(t, v, exit);
+    if (reason == EXO_VX_HYPERCALL && v->hyper_count == 0) return reason;
+    return (REASONS_QUICK >> reason & 1) != 0 ? reason : 0;
+}
+
+/* 0: it was an interrupt of the host, which is pending; -1: core has decided; else the reason. */
+int vmx_exit(struct thread *t)
+{
+    struct vcpu *v = vcpu_of(t);
+    struct vmx *x = vmx_of(v);
+    x->cr2 = cr2_read();
+    gdt_limit();
+    xcr0_leave(v);
+    x->reason = (uint32_t)vmread(EXIT_REASON);
+    if (x->reason == (X_FAILED | X_MACHINE_CHECK)) __asm__ volatile("int $18"); /* the host's own */
+    if ((x->reason & X_FAILED) != 0) {
+        vm_exit(t);
+        return -1;
+    }
+    t->regs.rip = vmread(GUEST_RIP);
+    t->regs.rflags = vmread(GUEST_RFLAGS);
+    t->regs.rsp = vmread(GUEST_RSP);
+    x->blocked = (uint32_t)vmread(INTERRUPTIBILITY);
+    v->shadow = x->blocked & BLOCKED_SHADOW;
+    v->shadow_rip = t->regs.rip;
+    v->nmi_blocked = x->blocked & BLOCKED_NMI;
+    event_keep(v);
+    if (x->reason == X_INTERRUPT || x->reason == X_TIMER) return 0;
+    nmi_block_again(v, x->reason);
+    if (x->reason == X_EXCEPTION) host_exceptions();
+    uint32_t reason = reason_quick(t, v, x);
+    if (reason != 0) return (int)reason;
+    vm_exit(t);
+    return -1;
+}
+
+/* VMLAUNCH or VMRESUME did not try: a control or the host's state is wrong. */
+void vmx_failed(struct thread *t)
+{
+    struct vcpu *v = vcpu_of(t);
+    xcr0_leave(v);
+    vmx_of(v)->reason = X_FAILED | (uint32_t)vmread(INSTRUCTION_ERROR) << 16;
+    vm_exit(t);
 }
 
 const struct backend vmx_backend = {

@@ -6,6 +6,7 @@
 #ifndef X86_H
 #define X86_H
 
+#include "../core/vm.h"
 #include "percpu.h"
 
 /* ---- registers ------------------------------------------------------------- */
@@ -25,11 +26,9 @@
 #define MSR_KERNEL_GS_BASE 0xc0000102
 
 #define EFER_SCE 0x001ul
-#define EFER_LME 0x100ul
-#define EFER_LMA 0x400ul
 #define EFER_NXE 0x800ul
 
-/* Control registers: Intel SDM vol. 3, 2.5. */
+/* Control registers: Intel SDM vol. 3, 2.5; more of them in core/vm.h. */
 #define CR0_MP 0x2ul
 #define CR0_EM 0x4ul
 #define CR0_TS 0x8ul
@@ -37,22 +36,17 @@
 #define CR0_NE 0x20ul
 #define CR0_WP 0x10000ul
 #define CR0_AM 0x40000ul
-#define CR0_NW 0x20000000ul
-#define CR0_CD 0x40000000ul
-#define CR4_PAE 0x20ul
 #define CR4_MCE 0x40ul
 #define CR4_PGE 0x80ul
 #define CR4_OSFXSR 0x200ul
 #define CR4_OSXMMEXCPT 0x400ul
 #define CR4_UMIP 0x800ul
 #define CR4_FSGSBASE 0x10000ul
-#define CR4_PCIDE 0x20000ul
 #define CR4_OSXSAVE 0x40000ul
 #define CR4_SMEP 0x100000ul
 #define CR4_SMAP 0x200000ul
 
 #define RFLAGS_TF 0x100ul
-#define RFLAGS_IF 0x200ul
 #define RFLAGS_DF 0x400ul
 #define RFLAGS_NT 0x4000ul
 #define RFLAGS_AC 0x40000ul
@@ -143,7 +137,6 @@ struct boot {
     char command_line[512];
 };
 extern struct boot boot;
-bool boot_is_ram(uint64_t base, uint64_t end, uint32_t types); /* types: bit mask */
 
 /* ---- start.S: physical addresses of the boot tables --------------------------- */
 extern const struct boot_tables {

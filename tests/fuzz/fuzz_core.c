@@ -28,11 +28,9 @@ typedef long leaf_fn(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t)
 
 #define CALL_LEAF(name, nargs) long sys_##name();
 #define CALL_FULL(name) void sys_##name(struct thread *t);
-#define CALL_FAST(name) void sys_##name(struct thread *t);
 #include "call_table.h"
 #undef CALL_LEAF
 #undef CALL_FULL
-#undef CALL_FAST
 
 struct entry {
     const char *name;
@@ -42,7 +40,6 @@ struct entry {
 static const struct entry calls[] = {
 #define CALL_LEAF(name, nargs) {#name, sys_##name, NULL},
 #define CALL_FULL(name) {#name, NULL, sys_##name},
-#define CALL_FAST(name) {#name, NULL, sys_##name},
 #include "call_table.h"
 };
 #define CALLS (sizeof calls / sizeof *calls)
