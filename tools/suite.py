@@ -167,12 +167,13 @@ def paths_compared(count, seed, turns):
     count.run(f"paths-{seed}", verdicts, reason, time.monotonic() - start)
 
 
-def path_mutants(count, *settings):
+def mutants(count, name, *settings):
+    """Planted bugs that tests must notice: tests/mutants."""
     start = time.monotonic()
-    result = subprocess.run([sys.executable, "tests/mutants/paths.py", *settings], text=True,
+    result = subprocess.run([sys.executable, f"tests/mutants/{name}.py", *settings], text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     reason = f"it ended with {result.returncode}" if result.returncode else None
-    count.run("paths-mutants", result.stdout, reason, time.monotonic() - start)
+    count.run(f"{name}-mutants", result.stdout, reason, time.monotonic() - start)
 
 
 def bars(count):
@@ -261,7 +262,9 @@ def main(argv):
             boot_tests(count, *machine)
         for seed in range(1, 9 if long else 2):
             paths_compared(count, seed, 10000 if long else 5000)
-        path_mutants(count, *([] if long else ["--quick"]))
+        mutants(count, "paths", *([] if long else ["--quick"]))
+        if long:
+            mutants(count, "vm")
     else:
         print("FAIL boot tests: there is no build/test.cpio")
         count.failed += 1
