@@ -35,6 +35,18 @@ class Shell(console.Console):
         answer = self.text[start:at if at >= 0 else None]
         return answer.split("\n", 1)[1] if "\n" in answer else ""
 
+    def settle(self):
+        """Waits until the shell obeys again, whatever was on the screen."""
+        self.marks = getattr(self, "marks", 0) + 1
+        start = len(self.text)
+        self.send(f"echo '<'{self.marks}'>'\r")
+        at = self.until(f"<{self.marks}>", start)
+        return at >= 0 and self.until(PROMPT, at) >= 0
+
+    def typed(self, keys, words):
+        """Types keys; whether words are seen, and the shell obeys afterwards."""
+        return self.answers(keys, words) and self.settle()
+
     def leave(self):
         """From a machine's console back to the shell."""
         start = len(self.text)
@@ -59,6 +71,42 @@ def comes_back(shell):
             return True
         before = after
     return False
+
+
+def busybox(shell, check):
+    """What people do at a shell: Debian's busybox, unmodified, on the terminal."""
+    lines = (
+        ("pipelines", "seq 1 100 | grep 7 | sort -rn | head -3 | xargs", "97 87 79"),
+        ("redirections", "echo one > f; echo two >> f; cat < f | wc -l; cat none 2>&1 >/dev/null",
+         "2\ncat: can't open 'none'"),
+        ("awk and sed", "printf 'a 1\\nb 2\\n' | awk '{ s += $2 } END { print s }' | sed s/3/three/",
+         "three"),
+        ("tar, gzip, find", "mkdir -p t/u; echo x > t/u/v; tar czf t.tgz t && rm -r t && tar xzf t.tgz"
+         " && find t -type f", "t/u/v"),
+        ("ps", "ps -o pid,args", "1 /bin/sh -l"),
+        ("top", "top -b -n 1 | head -4", "PID  PPID USER"),
+        ("free and df", "free | grep -c Mem; df /tmp | wc -l", "1\n2"),
+        ("a date of today", "date +%Y", time.strftime("%Y", time.gmtime())),
+    )
+    for what, command, words in lines:
+        check(what, words in shell.run(command))
+    check("a here-document", shell.typed("cat <<END | tr a-z A-Z\rhere $((2 + 3))\rEND\r", "HERE 5"))
+    shell.send("sleep 1000\r")
+    time.sleep(1)
+    check("Ctrl-C", shell.typed("\x03", "^C"))
+    shell.run("sleep 1000 &")
+    check("jobs", "Running" in shell.run("jobs"))
+    shell.send("fg\r")
+    time.sleep(1)
+    check("Ctrl-Z", shell.typed("\x1a", "Stopped"))
+    check("bg", "sleep 1000" in shell.run("bg") and "Running" in shell.run("jobs"))
+    check("kill", "Terminated" in shell.run("kill %1; sleep 1; jobs"))
+    shell.send("vi v.txt\r")
+    for text in ("i", "hello from vi", "\x1b", ":wq"):
+        time.sleep(0.7)
+        shell.send(text)
+    check("vi", shell.typed("\r", PROMPT) and shell.run("cat v.txt") == "hello from vi\n")
+    check("line editing", shell.run("echo editxd\x1b[D\x7fe").endswith("edited\n"))
 
 
 def row(answer, name):
@@ -140,6 +188,7 @@ def session(shell, check):
     check("the shell is there", there)
     if not there:
         return
+    busybox(shell, check)
     machine(shell, check)
     second(shell, check)
     sent(shell, check)
