@@ -9,8 +9,8 @@ Debian's kernel on the bare emulator: the same root file system, the same files.
     --debian     only that side, without verdicts; --exovisor likewise
 
 The programs are bench/linux/primitives.c, and busybox's applets in bench/linux/workload.
-Needs `make` and tests/libos/Makefile's programs. Writes build/bench-linux.tsv; fails if a row
-is not ahead of Linux by its bar, or was not measured."""
+Needs `make` and tests/libos/Makefile's programs. Writes build/bench-linux.tsv; with --verdicts
+it fails if a row is not ahead of Linux by its bar, or was not measured."""
 import os
 import re
 import subprocess
@@ -125,7 +125,7 @@ def main(argv):
     if not right or right != same:
         behind += 1
         print(f"FAIL bench linux_workloads gave '{same}' instead of '{right}'")
-    return 1 if behind else 0
+    return 1 if behind and "--verdicts" in argv else 0
 
 
 if __name__ == "__main__":
