@@ -9,7 +9,7 @@
 #define FAULT_PRESENT 1 /* error code, Intel SDM vol. 3, 4.7 */
 #define FAULT_WRITE 2
 #define FAULT_FETCH 16
-#define AHEAD 4 /* fresh pages of memory that is gone through */
+#define AHEAD 8 /* fresh pages of memory that is gone through */
 #define AROUND 4 /* pages that are bound at once */
 
 /* The area that the stack's growth to va would be part of. */
