@@ -146,7 +146,8 @@ static void test_devices(void)
     EXPECT(dev_register("deep/er/x", S_IFCHR | 0600, LX_DEV(9, 9), &memory_ops,
                         (void *)(uintptr_t)&zero_ops) == 0);
     EXPECT(read_all("/dev/deep/er/x", data, 11) == 10);
-    EXPECT(dev_unregister("deep/er/x") == 0 && dev_unregister("deep/er/x") == -ENOENT);
+    EXPECT(dev_unregister("deep/er/x", S_IFCHR, LX_DEV(9, 9)) == 0 &&
+           dev_unregister("deep/er/x", S_IFCHR, LX_DEV(9, 9)) == -ENOENT);
     EXPECT(open_path("/dev/deep/er/x", O_RDONLY, 0) == -ENOENT);
     EXPECT(read_all("/dev/fd/0", data, 11) == 0); /* /dev/null */
     EXPECT(CALL(readlink, PATH("/dev/stdin"), POINTER(data), 100) == 15);

@@ -270,20 +270,22 @@ static void test_waiters(void)
     host_process(0);
     host_process(1);
     struct thread *t = host_thread(0);
-    for (unsigned i = 0; i < LX_WAITERS; i++)
+    for (unsigned i = 0; i <= LX_WAITERS; i++) /* its own one and all that there are */
         EXPECT(wait_on(&queue[i & 1], t) == -LX_WAIT);
-    EXPECT(wait_on(&queue[0], t) == -ENOMEM && wait_on(&queue[1], &host_threads[1]) == -ENOMEM);
+    EXPECT(wait_on(&queue[0], t) == -ENOMEM && wait_on(&queue[1], &host_threads[1]) == -LX_WAIT);
+    EXPECT(wait_on(&queue[1], &host_threads[1]) == -ENOMEM);
     wake(&queue[0]);
-    EXPECT(woken[0] == LX_WAITERS / 2 && queue[0].wakes == 1 && !queue[0].first);
+    EXPECT(woken[0] == LX_WAITERS / 2 + 1 && queue[0].wakes == 1 && !queue[0].first);
     wait_end(t);
+    wait_end(&host_threads[1]);
     EXPECT(!queue[1].first && !t->waiting);
     wake(&queue[1]);
-    EXPECT(woken[0] == LX_WAITERS / 2);
+    EXPECT(woken[0] == LX_WAITERS / 2 + 1);
     for (unsigned i = 0; i < LX_WAITERS; i++)
         EXPECT(wait_on(&queue[0], &host_threads[i & 1]) == -LX_WAIT);
     wait_end(&host_threads[0]);
     wake(&queue[0]);
-    EXPECT(woken[1] == LX_WAITERS / 2 && woken[0] == LX_WAITERS / 2);
+    EXPECT(woken[1] == LX_WAITERS / 2 && woken[0] == LX_WAITERS / 2 + 1);
     wait_end(&host_threads[1]);
 }
 

@@ -106,8 +106,9 @@ long dev_register(const char *name, uint32_t mode, uint64_t rdev, const struct d
     devices[i].data = data;
     return 0;
 }
-long dev_unregister(const char *name)
+long dev_unregister(const char *name, uint32_t mode, uint64_t rdev)
 {
+    (void)mode, (void)rdev;
     int i = device_at(name);
     if (i < 0) return -ENOENT;
     devices[i].name[0] = 0;

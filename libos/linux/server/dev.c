@@ -56,23 +56,22 @@ long dev_register(const char *text, uint32_t mode, uint64_t rdev, const struct d
     return 0;
 }
 
-long dev_unregister(const char *text)
+long dev_unregister(const char *text, uint32_t mode, uint64_t rdev)
 {
     char room[LX_NAME_ROOM];
     struct name name;
+    uint32_t type = mode & S_IFMT;
     struct device **link = &devices;
+    while (*link && ((*link)->rdev != rdev || (*link)->type != type))
+        link = &(*link)->next;
+    if (!*link) return -ENOENT;
+    struct device *device = *link;
+    *link = device->next;
+    free(device);
     struct inode *directory = dev_directory(text, &name, room);
     struct entry *entry = directory ? entry_find(directory, &name) : NULL;
-    if (!entry) return -ENOENT;
-    while (*link &&
-           ((*link)->rdev != entry->inode->rdev || (*link)->type != (entry->inode->mode & S_IFMT)))
-        link = &(*link)->next;
-    if (*link) {
-        struct device *device = *link;
-        *link = device->next;
-        free(device);
-    }
-    entry_remove(entry);
+    if (entry && entry->inode->rdev == rdev && (entry->inode->mode & S_IFMT) == type)
+        entry_remove(entry);
     return 0;
 }
 

@@ -62,8 +62,9 @@ struct dev_ops {
  * in the form of st_rdev (DEV). 0, -EEXIST, -ENOMEM. */
 long dev_register(const char *name, uint32_t mode, uint64_t rdev, const struct dev_ops *ops,
                   void *data);
-/* /dev/name is gone; open files stay. 0 or -ENOENT. */
-long dev_unregister(const char *name);
+/* The device of that type and number is gone, and /dev/name where it is still that one (it may
+ * have been removed, or be something else by now); open files stay. 0 or -ENOENT. */
+long dev_unregister(const char *name, uint32_t mode, uint64_t rdev);
 /* A device number of Linux as stat shows it. */
 #define LX_DEV(major, minor)                                                                       \
     (((uint64_t)(major) << 8) | ((minor)&0xff) | ((uint64_t)((minor) & ~0xffu) << 12))

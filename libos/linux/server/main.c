@@ -14,6 +14,7 @@
 #include "tty.h"
 
 #define LIBRARY "linux-library"
+#define FAULT_PAUSE 1000000 /* nanoseconds */
 #define TEXT_SIZE (2 * sizeof(((struct exo_startup *)0)->args) + 8)
 
 long lx_serve(uint64_t mask);
@@ -216,18 +217,33 @@ static long world_make(struct exo_startup *start)
     return r < 0 ? -1 : 0;
 }
 
+/* After a look at the faults the event is not looked at for a while: whoever signals it without
+ * end must not keep others from being served. */
+static uint64_t fault_mask = LX_SERVER_FAULT;
+
+static void fault_again(struct timer *timer)
+{
+    (void)timer;
+    fault_mask = LX_SERVER_FAULT;
+}
+static struct timer fault_timer = {.run = fault_again};
+
 int main(struct exo_startup *start)
 {
     if (world_make(start) < 0) return 1;
     console_poll(); /* from now on its event comes */
     while (process_alive(&processes[0])) {
-        long events = lx_serve(LX_SERVER_FAULT | LX_SERVER_TIMER | LX_SERVER_END |
-                               console_events() | vm_dev_events());
+        long events = lx_serve(fault_mask | LX_SERVER_TIMER | LX_SERVER_END | console_events() |
+                               vm_dev_events());
         if (events <= 0) continue;
         if ((uint64_t)events & console_events()) console_poll();
         if ((uint64_t)events & vm_dev_events()) vm_dev_poll();
         if (events & LX_SERVER_TIMER) timers_run();
-        if (events & LX_SERVER_FAULT) faults_look();
+        if (events & LX_SERVER_FAULT) {
+            faults_look();
+            fault_mask = 0;
+            timer_set(&fault_timer, time_boot() + FAULT_PAUSE);
+        }
     }
     console_poll();
     return processes[0].status >> 8;

@@ -246,14 +246,22 @@ long extent_derive(struct process *process, uint16_t number, uint32_t sel, unsig
                           e->first, e->count);
 }
 
+/* What a process may write it may lend: its own, and in vfork its parent's. */
+static bool may_lend(const struct process *p, const struct extent *e)
+{
+    return e->owner == process_index(p) + 1 ||
+           (p->vfork && p->parent && e->owner == process_index(p->parent) + 1);
+}
+
 long extents_fork(struct process *parent, struct process *child, bool lend, const uint64_t keep[2])
 {
     struct process_memory *from = parent->memory, *to = child->memory;
     for (uint32_t i = 0; i < from->extents; i++) {
         uint16_t number = from->extent[i];
         if (!number || number == LX_EXTENT_OBJECTS || !(keep[i / 64] >> i % 64 & 1)) continue;
-        unsigned kind = extents[number].kind;
-        bool write = lend || kind == LX_FOR_SHARED || kind == LX_FOR_FILE;
+        const struct extent *e = &extents[number];
+        bool shared = e->kind == LX_FOR_SHARED || e->kind == LX_FOR_FILE;
+        bool write = shared || (lend && may_lend(parent, e));
         unsigned rights = EXO_R | EXO_X | (write ? EXO_W : 0);
         long r = extent_derive(child, number, LX_SEL_EXTENT + i, rights);
         if (r < 0) return r;
@@ -299,11 +307,13 @@ static bool frames_allowed(const struct process *p, uint64_t first, uint64_t las
         const struct extent *e = &extents[unit_extent[u]];
         unsigned i = process_index(p);
         if (!unit_extent[u] || !(e->held[i / 64] >> i % 64 & 1)) return false;
-        bool lent = p->vfork && p->parent && e->owner == process_index(p->parent) + 1;
-        if (write && e->owner != i + 1 && e->kind != LX_FOR_SHARED && !lent) return false;
+        if (write && e->kind != LX_FOR_SHARED && !may_lend(p, e)) return false;
     }
     return true;
 }
+
+/* Bytes of one call at most: it cannot be interrupted. The rest is another call's. */
+#define IO_MAX (4ul << 20)
 
 static bool run_add(struct iobuf *io, const struct process *p, uint64_t address, uint64_t length,
                     bool write)
@@ -325,13 +335,17 @@ static __attribute__((noinline)) long runs_add(struct iobuf *io, struct thread *
     io->runs = io->at = 0;
     io->offset = io->left = 0;
     if (!length) return 0;
-    if (!(where & LX_RUNS)) return run_add(io, p, where, length, write) ? 0 : -EFAULT;
+    if (!(where & LX_RUNS))
+        return run_add(io, p, where, EXO_MIN(length, IO_MAX), write) ? 0 : -EFAULT;
     uint64_t n = where & ~LX_RUNS;
     if (n > LX_RUN_MAX) return -EFAULT;
     for (uint64_t i = 0; i < n; i++) {
         uint64_t address = __atomic_load_n(&thread->window->run[i].address, __ATOMIC_RELAXED);
         uint64_t size = __atomic_load_n(&thread->window->run[i].length, __ATOMIC_RELAXED);
-        if (size > length - io->left || !run_add(io, p, address, size, write)) return -EFAULT;
+        if (size > length - io->left) return -EFAULT;
+        size = EXO_MIN(size, IO_MAX - io->left);
+        if (!run_add(io, p, address, size, write)) return -EFAULT;
+        if (io->left == IO_MAX) return 0;
     }
     return io->left == length ? 0 : -EFAULT;
 }

@@ -124,7 +124,9 @@ static void orphans(struct process *p)
         c->sibling = first->child;
         first->child = c;
         if (process_alive(c)) process_window(c)->start.ppid = (uint64_t)first->pid;
-        if (c->state == PROCESS_ZOMBIE) child_tell(c, SIGCHLD, CLD_EXITED, c->status >> 8);
+        if (c->state != PROCESS_ZOMBIE) continue;
+        child_tell(c, SIGCHLD, CLD_EXITED, c->status >> 8);
+        if (process_alive(first) && process_window(first)->start.no_zombies) process_free(c);
     }
 }
 
@@ -330,7 +332,7 @@ long signal_process(struct process *p, int signal)
     if (p->state == PROCESS_FREE) return -ESRCH;
     if (!signal || !process_alive(p)) return 0;
     if (signal == SIGKILL) {
-        process_end(p, SIGKILL);
+        if (p != &processes[0]) process_end(p, SIGKILL); /* the first one stays */
         return 0;
     }
     if (signal == SIGCONT) stop_end(p);
@@ -417,7 +419,6 @@ long call_kill(struct thread *thread, const uint64_t a[6])
     if (signal < 0 || signal > 64) return -EINVAL;
     if (pid > 0) {
         struct process *p = process_by_pid(pid);
-        if (p == &processes[0] && signal == SIGKILL) return 0; /* the first one stays */
         return p ? signal_from(self, p, signal) : -ESRCH;
     }
     if (pid == 0) return signal_group(self->pgid, signal);

@@ -32,6 +32,7 @@ static void pty_check(struct pty *pty)
     if (pty->master || pty->tty.opened) return;
     ptys[pty->number] = NULL;
     wake(&pty->tty.wait);
+    wake(&pty->wait);
     free(pty);
 }
 
@@ -148,7 +149,7 @@ static void master_close(struct file *file)
     struct pty *pty = file->data;
     char name[16];
     exo_format(name, sizeof(name), "pts/%u", pty->number);
-    dev_unregister(name);
+    dev_unregister(name, S_IFCHR, pty->tty.device);
     tty_hangup(&pty->tty);
     pty->master = false;
     pty_check(pty);
@@ -191,7 +192,7 @@ static long open_master(void *data, uint32_t flags, struct file **file)
     if (!*file) {
         char name[16];
         exo_format(name, sizeof(name), "pts/%u", number);
-        if (r == 0) dev_unregister(name);
+        if (r == 0) dev_unregister(name, S_IFCHR, pty->tty.device);
         free(pty);
         return r < 0 ? r : -ENFILE;
     }

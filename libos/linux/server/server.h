@@ -112,6 +112,8 @@ struct thread {
     uint32_t sel, event; /* our capabilities: the thread, its LX_EVENT */
     struct lx_window *window; /* untrusted */
     struct waiter *waiting; /* in these queues */
+    struct waiter own; /* the first of them */
+    bool own_used;
     /* In a read that waits: the queue it is in, and the read's buffer (iobuf_from). Who has
      * something for it can put it there (pipe.c). NULL: not so. */
     struct waitq *reading;

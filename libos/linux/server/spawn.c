@@ -65,6 +65,9 @@ static struct thread *thread_new(struct process *p, uint32_t index)
         t->sel = THREAD_SEL(t);
         t->event = THREAD_SEL(t) + 1;
         t->waiting = NULL;
+        t->reading = NULL;
+        t->handed = 0;
+        t->own_used = false;
         t->stopping = false;
         p->threads[index] = t;
         p->thread_count++;
@@ -330,6 +333,10 @@ void thread_end(struct thread *t)
     uint32_t i = t->index;
     cap_end(t->event);
     cap_end(t->sel);
+    if (exo_cap_info(t->sel) > 0 || exo_cap_info(t->event) > 0) {
+        process_end(p, SIGKILL); /* it holds them up by a revocation that it does not finish */
+        return;
+    }
     thread_forget(t);
     thread_release(p, i);
 }

@@ -5,7 +5,17 @@
  * as many as timerfds and terminals, a few. */
 #include "timer.h"
 
+#define GAP 50000 /* nanoseconds between two rounds: callers have their turn */
+
 static struct timer *first;
+static uint64_t next_round; /* not before this time */
+static bool running; /* a round: the clock is set at its end */
+
+static void clock_set(void)
+{
+    if (running) return;
+    server_timer(!first ? 0 : first->deadline > next_round ? first->deadline : next_round);
+}
 
 static void timer_remove(struct timer *timer)
 {
@@ -21,7 +31,7 @@ void timer_cancel(struct timer *timer)
     if (!timer->deadline) return;
     bool earliest = first == timer;
     timer_remove(timer);
-    if (earliest) server_timer(first ? first->deadline : 0);
+    if (earliest) clock_set();
 }
 
 void timer_set(struct timer *timer, uint64_t deadline)
@@ -33,16 +43,19 @@ void timer_set(struct timer *timer, uint64_t deadline)
         at = &(*at)->next;
     timer->next = *at;
     *at = timer;
-    server_timer(first->deadline);
+    clock_set();
 }
 
 void timers_run(void)
 {
     uint64_t now = time_boot();
+    running = true;
     while (first && first->deadline <= now) {
         struct timer *timer = first;
         timer_remove(timer);
         timer->run(timer);
     }
-    server_timer(first ? first->deadline : 0);
+    running = false;
+    next_round = time_boot() + GAP;
+    clock_set();
 }

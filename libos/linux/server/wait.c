@@ -2,7 +2,8 @@
  *
  * Who waits for what: one node for each thread and queue that it is in. Owner: the server;
  * no locks, it is one thread. A node is in its thread's list from wait_on to wait_end, and
- * in the queue's (link is not NULL) until that is woken. Whoever frees a queue wakes it
+ * in the queue's (link is not NULL) until that is woken. Each thread has one of its own, so that
+ * waiting for one thing never fails. Whoever frees a queue wakes it
  * first, which leaves no node in it. */
 #include "pipe.h"
 
@@ -22,8 +23,9 @@ static struct waiter *waiter_new(void)
 
 long wait_on(struct waitq *queue, struct thread *thread)
 {
-    struct waiter *w = waiter_new();
+    struct waiter *w = thread->own_used ? waiter_new() : &thread->own;
     if (!w) return -ENOMEM;
+    thread->own_used = true;
     w->thread = thread;
     w->more = thread->waiting;
     thread->waiting = w;
@@ -49,6 +51,7 @@ void wait_end(struct thread *thread)
 {
     struct waiter *w = thread->waiting;
     thread->waiting = NULL;
+    thread->own_used = false;
     thread->reading = NULL;
     if (fifo_openers) fifo_back(thread);
     while (w) {
@@ -57,8 +60,10 @@ void wait_end(struct thread *thread)
             *w->link = w->next;
             if (w->next) w->next->link = w->link;
         }
-        w->more = unused;
-        unused = w;
+        if (w != &thread->own) {
+            w->more = unused;
+            unused = w;
+        }
         w = more;
     }
 }
