@@ -206,6 +206,23 @@ static long errno_of(long r)
     return r < 0 ? -*__errno_location() : r;
 }
 
+/* Of 10 ms, for what the host's kernel does later. */
+#define TRIES 300
+
+/* Waits until the host has as much to be read as we have. */
+static void host_catch_up(void)
+{
+    for (int tries = 0; tries < TRIES; tries++) {
+        int ours = 0, host = 0;
+        struct pollfd none = {-1, 0, 0};
+        control(0, 1, FIONREAD, NULL, &ours);
+        sys_ioctl(host_slave, FIONREAD, &host);
+        if (ours == host) return;
+        host_settle();
+        if (tries) syscall(SYS_poll, &none, 1, 10);
+    }
+}
+
 /* Everything that the masters see now. */
 static void compare_output(const char *what)
 {
@@ -213,14 +230,20 @@ static void compare_output(const char *what)
     long n = 0, m = 0, r;
     while ((r = host_read(0, 0, ours + n, 4096)) > 0)
         n += r;
-    while ((r = syscall(SYS_read, host_master, host + m, 4096)) > 0)
-        m += r;
+    for (int tries = 0; tries < TRIES; tries++) {
+        struct pollfd p = {host_master, POLLIN, 0};
+        while ((r = syscall(SYS_read, host_master, host + m, 4096)) > 0)
+            m += r;
+        if (m >= n) break;
+        syscall(SYS_poll, &p, 1, 10); /* it comes when the host's kernel has the time */
+    }
     differ(what, ours, n, host, m);
 }
 
 static void compare_read(size_t n)
 {
     static uint8_t ours[5000], host[5000];
+    host_catch_up();
     long a = host_read(0, 1, ours, n);
     differ("read", ours, a, host, errno_of(syscall(SYS_read, host_slave, host, n)));
 }
@@ -228,6 +251,7 @@ static void compare_read(size_t n)
 static void compare_count(void)
 {
     int ours = 0, host = 0;
+    host_catch_up();
     EXPECT(control(0, 1, FIONREAD, NULL, &ours) == 0);
     sys_ioctl(host_slave, FIONREAD, &host);
     if (ours != host && differences++ < 5)
