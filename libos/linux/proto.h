@@ -59,8 +59,6 @@
 #define LX_DATA_PAGES 128
 #define LX_DATA_CHUNK 16 /* pages it grows by */
 /* Frames of a process's private block: window and stacks of its first thread, data. */
-#define LX_PRIVATE_WINDOW 0
-#define LX_PRIVATE_STACKS LX_WINDOW_PAGES
 #define LX_PRIVATE_DATA (LX_WINDOW_PAGES + LX_STACK_PAGES)
 #define LX_PRIVATE_FRAMES 24
 #define LX_UNIT 8 /* frames: memory of processes is handed out in multiples of it */
@@ -133,7 +131,6 @@
  * the file's end; -EACCES, -ENOMEM, -EEXIST, -EINVAL */
 #define LX_OP_SHARE 0x1010
 #define LX_SHARE_MAX 64
-#define LX_OP_END 0x1011
 
 #define LX_FOR_MEMORY 0
 #define LX_FOR_OBJECTS 1 /* page tables, threads: the server never touches it */

@@ -31,7 +31,8 @@ static bool key_change(struct thread_state *t, uint64_t from, uint64_t to)
                                        __ATOMIC_SEQ_CST);
 }
 
-long futex_wake(uint64_t address, uint32_t n, uint32_t bits)
+/* Wakes at most n waiters of an address: how many. */
+static long futex_wake(uint64_t address, uint32_t n, uint32_t bits)
 {
     uint32_t done = 0;
     while (done < n) {

@@ -118,7 +118,7 @@ struct lx_sigaction {
 
 /* Everything that fork copies: lies at LX_DATA_VA; `heap` goes on behind it. */
 struct lx {
-    int pid, ppid, pgid, sid;
+    int pid;
     uint32_t lock; /* thread index + 1 of its holder */
     uint32_t threads; /* running */
     uint32_t thread_map; /* indices in use */
@@ -135,7 +135,6 @@ struct lx {
     uint32_t object_next; /* of the first objects, handed out so far */
     uint32_t object_end;
     uint64_t brk_start, brk;
-    uint64_t mmap_low; /* lowest address given out by mmap so far */
     struct pages *pages[64]; /* hashed by block */
     struct pages *pages_last; /* the last one found */
 
@@ -278,13 +277,8 @@ long user_runs(unsigned runs, uint64_t va, uint64_t *length, bool write);
 /* The first of the two arguments that name so many runs. */
 uint64_t user_where(unsigned runs);
 long mm_map(uint64_t va, uint64_t length, int prot, int flags, int fd, uint64_t offset);
-long mm_unmap(uint64_t va, uint64_t length);
 void mm_clear(void); /* everything of the program goes */
 void *data_alloc(size_t n); /* of the library's data, for good; NULL: no memory */
-
-/* An upcall that is not a system call (upcall.c): what fault_handle's signal is called. */
-#define FAULT_MAPERR 1 /* si_code of SIGSEGV: nothing is there */
-#define FAULT_ACCERR 2 /* not allowed */
 
 uint64_t random_word(void); /* random.c */
 
@@ -322,7 +316,6 @@ void timers_adopt(struct thread_state *t);
 /* A deadline (time-stamp counter) from the program's timespec at `from`: so long from now, or
  * an absolute time of the clock. -EFAULT, -EINVAL. */
 long deadline_of(uint64_t from, uint64_t clock, bool absolute, uint64_t *deadline);
-uint64_t time_since_boot(void); /* nanoseconds */
 /* Nanoseconds in ticks of the time-stamp counter. */
 uint64_t ticks_of(uint64_t ns);
 static inline uint64_t tsc_now(void)
@@ -331,8 +324,6 @@ static inline uint64_t tsc_now(void)
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
     return (uint64_t)high << 32 | low;
 }
-/* futex.c: wakes at most n waiters of an address: how many. */
-long futex_wake(uint64_t address, uint32_t n, uint32_t bits);
 /* A thread ends: its robust list, and the word that clone was to clear. */
 void futex_thread_end(struct thread_state *t);
 /* thread.c: does not come back when another thread wants this one to end. */

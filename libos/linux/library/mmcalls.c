@@ -115,19 +115,15 @@ long sys_mmap(struct thread_state *t, struct regs *r)
     return mm_map(r->rdi, r->rsi, (int)r->rdx, (int)r->r10, (int)r->r8, r->r9);
 }
 
-long mm_unmap(uint64_t va, uint64_t length)
-{
-    if (!length || !range_good(va, page_up(length))) return -EINVAL;
-    lock();
-    long r = unmap(va, va + page_up(length));
-    unlock();
-    return r;
-}
-
 long sys_munmap(struct thread_state *t, struct regs *r)
 {
     (void)t;
-    return mm_unmap(r->rdi, r->rsi);
+    uint64_t va = r->rdi, length = page_up(r->rsi);
+    if (!r->rsi || !range_good(va, length)) return -EINVAL;
+    lock();
+    long result = unmap(va, va + length);
+    unlock();
+    return result;
 }
 
 /* ---- rights ---------------------------------------------------------------------------- */

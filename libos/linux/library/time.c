@@ -52,7 +52,7 @@ static uint64_t ns_of(uint64_t ticks)
     return (uint64_t)((unsigned __int128)ticks * shared->ns_mult >> 32);
 }
 
-uint64_t time_since_boot(void) { return shared->boot_base + elapsed(); }
+static uint64_t time_since_boot(void) { return shared->boot_base + elapsed(); }
 
 static uint64_t cpu_time(void) { return ns_of(tsc_now() - lx.started - this_thread()->waited); }
 

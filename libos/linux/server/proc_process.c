@@ -48,7 +48,7 @@ static void process_stat_text(struct text *text, const struct process *process)
              process->thread_count, process->started / NS_PER_TICK,
              process_frames(process) * KIB_PER_PAGE * 1024, process_frames(process));
     text_add(text, "0 0 0 0 0 %lu 0 0 0 0 0 0 %d 0 0 0 0 0 0 0 0 0 0 0 0 0 %d\n",
-             process->signals & 0x7fffffff, process->exit_signal, process->status);
+             process_signals(process) & 0x7fffffff, process->exit_signal, process->status);
 }
 
 static const char *state_name(char letter)
@@ -71,7 +71,8 @@ static void status_text(struct text *text, const struct process *process)
     if (process->state != PROCESS_ZOMBIE)
         text_add(text, "VmSize:\t%8lu kB\nVmRSS:\t%8lu kB\n",
                  process_frames(process) * KIB_PER_PAGE, process_frames(process) * KIB_PER_PAGE);
-    text_add(text, "Threads:\t%u\nShdPnd:\t%016lx\n", process->thread_count, process->signals);
+    text_add(text, "Threads:\t%u\nShdPnd:\t%016lx\n", process->thread_count,
+             process_signals(process));
 }
 
 static void statm_text(struct text *text, const struct process *process)

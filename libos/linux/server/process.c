@@ -28,6 +28,11 @@ bool process_alive(const struct process *p)
     return p->state == PROCESS_RUNNING || p->state == PROCESS_STOPPED;
 }
 
+uint64_t process_signals(const struct process *p)
+{
+    return process_alive(p) ? process_window(p)->start.signals : 0;
+}
+
 struct process *process_by_pid(int pid)
 {
     for (unsigned i = 0; i < LX_PROCESSES; i++)

@@ -135,7 +135,6 @@ struct process {
     struct inode *cwd, *root;
     uint32_t umask;
     struct tty *tty; /* controlling terminal, or NULL (tty.h); a child has its parent's */
-    uint64_t signals; /* pending for the whole process */
     char name[16];
     uint32_t cmdline_length;
     char cmdline[LX_CMDLINE]; /* arguments, each with its end */
@@ -154,6 +153,8 @@ extern struct process processes[LX_PROCESSES];
 extern struct thread *thread_current;
 /* Signals the thread's event, unless it was told already since its last call. */
 void thread_wake(struct thread *thread);
+/* Signals that are pending for the whole process, a bit each. */
+uint64_t process_signals(const struct process *process);
 struct process *process_by_pid(int pid); /* NULL: none (zombies are found) */
 /* Sends a signal to a process, or to all of a process group: 0 or -ESRCH. */
 long signal_process(struct process *process, int signal);
