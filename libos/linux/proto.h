@@ -111,7 +111,8 @@
 /* a0 handle, a1 first page, a2 number (1..64): frame numbers as uint32_t in bytes, 0 for
  * what lies beyond the end. Result: how many */
 #define LX_OP_PAGES 0x1006
-#define LX_OP_COPY 0x1007 /* a0 frame from (0: zeroes), a1 frame to: copies a page */
+/* a0 first frame from (0: zeroes), a1 first frame to, a2 pages (1..LX_EXTENT_MAX): copies them */
+#define LX_OP_COPY 0x1007
 /* a0 offset, a1 length of text for the log (dmesg) */
 #define LX_OP_LOG 0x1008
 #define LX_OP_CRASH 0x1009 /* a0 signal: the process ends by it */

@@ -204,6 +204,39 @@ static void grandchild(void)
     _exit(status == 0 && mine[2 * PAGE] == 'g' && mine[0] == 'p' ? 0 : 1);
 }
 
+#define ROW 40 /* pages */
+
+/* Writes them one after the other: each then has what it had, and the mark. */
+static bool row_write(char *row, char mark)
+{
+    bool good = true;
+    for (int i = 0; i < ROW; i++) {
+        good = good && row[i * PAGE] == i + 1 && row[(i + 1) * PAGE - 1] == i + 1;
+        row[i * PAGE] = mark;
+    }
+    for (int i = 0; i < ROW; i++)
+        good = good && row[i * PAGE] == mark && row[(i + 1) * PAGE - 1] == i + 1;
+    return good;
+}
+
+/* Who goes through memory may get several pages at once. */
+static void test_fork_row(void)
+{
+    char *row = map(NULL, ROW, PROT_READ | PROT_WRITE, 0), byte = 0;
+    int ends[2], status = -1;
+    for (int i = 0; i < ROW; i++)
+        memset(row + i * PAGE, i + 1, PAGE);
+    pid_t pid = pipe(ends) == 0 ? fork() : -1;
+    if (pid == 0) _exit(read(ends[0], &byte, 1) == 1 && row_write(row, 'c') ? 0 : 1);
+    bool good = row_write(row, 'p') && write(ends[1], &byte, 1) == 1;
+    waitpid(pid, &status, 0);
+    CHECK("cow_row_parent", good && row[0] == 'p' && row[(ROW - 1) * PAGE] == 'p');
+    CHECK("cow_row_child", status == 0);
+    close(ends[0]);
+    close(ends[1]);
+    munmap(row, ROW * PAGE);
+}
+
 static void test_fork(void)
 {
     mine = map(NULL, 16, PROT_READ | PROT_WRITE, 0);
@@ -286,6 +319,7 @@ int main(void)
     test_break();
     test_files();
     test_fork();
+    test_fork_row();
     test_advice();
     return test_end();
 }

@@ -30,17 +30,48 @@ static unsigned rights_of(const struct vma *vma, bool write)
     return EXO_R | (write ? EXO_W : 0) | (vma->prot & PROT_EXEC ? EXO_X : 0);
 }
 
-/* How many pages from va on are taken at once: the program goes through its memory when the
- * two before it are there. */
-static uint32_t zero_run(const struct vma *vma, uint64_t va)
+/* How many pages from va on are taken at once, at most: the program goes through its memory
+ * when the two before it have one of these flags. */
+static uint32_t run_room(const struct vma *vma, uint64_t va, uint32_t flags)
 {
     const struct pages *p = pages_at(va, false);
-    unsigned i = va >> 12 & 511, n = 1;
+    unsigned i = va >> 12 & 511;
     uint64_t room = (vma->end - va) / PAGE;
-    if (i < 2 || !p->entry[i - 1] || !p->entry[i - 2]) return 1;
-    while (n < AHEAD && n < room && i + n < 512 && !p->entry[i + n])
+    if (i < 2 || !(p->entry[i - 1] & flags) || !(p->entry[i - 2] & flags)) return 1;
+    if (room > 512 - i) room = 512 - i;
+    return room < AHEAD ? (uint32_t)room : AHEAD;
+}
+
+/* As many where nothing lies. */
+static uint32_t zero_run(const struct vma *vma, uint64_t va)
+{
+    const uint32_t *entry = page_entry(va, false);
+    uint32_t n = 1, room = run_room(vma, va, PG_FRAME);
+    while (n < room && !entry[n])
         n++;
     return n;
+}
+
+/* As many that lie in a row from the first one's entry on. */
+static uint32_t copy_run(const struct vma *vma, uint64_t va, uint32_t first)
+{
+    const uint32_t *entry = page_entry(va, false);
+    uint32_t n = 1, room = run_room(vma, va, PG_W);
+    while (n < room && entry[n] == first + n)
+        n++;
+    return n;
+}
+
+/* Of n fresh frames that go to va so many are bound; what lay there before (0: nothing) and
+ * what is left over is free. */
+static void run_note(uint64_t va, uint32_t entry, uint32_t n, uint32_t bound, uint32_t before)
+{
+    for (uint32_t k = 0; k < bound; k++) {
+        if (before && !(before & PG_FILE)) frame_free((before & PG_FRAME) + k);
+        page_note(va + k * PAGE, entry + k);
+    }
+    for (uint32_t k = bound; k < n; k++)
+        frame_free((entry & PG_FRAME) + k);
 }
 
 /* Fresh frames at va, filled with zeroes; the page's entries are there. */
@@ -49,14 +80,10 @@ static int fault_zero(struct vma *vma, uint64_t va)
     bool write = vma->prot & PROT_WRITE, alone = write && lx.threads == 1;
     uint32_t n = alone ? zero_run(vma, va) : 1, frame = frames_alloc(&n);
     if (!frame) return SIGBUS;
-    if (!alone && server(LX_OP_COPY, 0, frame, 0) < 0) return SIGBUS;
+    if (!alone && server(LX_OP_COPY, 0, frame, n) < 0) return SIGBUS;
     long bound = pages_map(va, frame, n, rights_of(vma, write));
     if (bound < 0) return SIGBUS;
-    for (uint32_t k = 0; k < n; k++)
-        if (k < (uint32_t)bound)
-            page_note(va + k * PAGE, (frame + k) | (write ? PG_W : 0));
-        else
-            frame_free(frame + k);
+    run_note(va, frame | (write ? PG_W : 0), n, (uint32_t)bound, 0);
     if (alone) {
         uint64_t quads = (uint64_t)bound * PAGE / 8, to = va;
         __asm__ volatile("cld; rep stosq" : "+D"(to), "+c"(quads) : "a"(0ul) : "memory");
@@ -163,12 +190,12 @@ static int fault_write(struct vma *vma, uint64_t va, uint32_t entry, bool presen
         page_note(va, entry | PG_W);
         return 0;
     }
-    uint32_t frame = frame_alloc();
+    uint32_t n = copy_run(vma, va, entry), frame = frames_alloc(&n);
     if (!frame) return SIGBUS;
-    if (server(LX_OP_COPY, entry & PG_FRAME, frame, 0) < 0) return SIGBUS;
-    if (page_map(va, frame, rights_of(vma, true)) < 0) return SIGBUS;
-    if (!(entry & PG_FILE)) frame_free(entry & PG_FRAME);
-    page_note(va, frame | PG_W);
+    if (server(LX_OP_COPY, entry & PG_FRAME, frame, n) < 0) return SIGBUS;
+    long bound = pages_map(va, frame, n, rights_of(vma, true));
+    if (bound < 0) return SIGBUS;
+    run_note(va, frame | PG_W, n, (uint32_t)bound, entry);
     return 0;
 }
 

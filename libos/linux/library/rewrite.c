@@ -18,9 +18,17 @@
 #define SYSCALL_SIZE 2
 #define LOWEST 0x10000ul /* of a page of stubs */
 
+#define SITES (sizeof(lx.sites) / sizeof(lx.sites[0]))
+
+static bool notes(uint64_t note, uint64_t site) { return (note ^ site) << (64 - COUNT_SHIFT) == 0; }
+
+/* Where a site is counted: one of two places, else that of the one that was counted less. */
 static uint64_t *seen(uint64_t site)
 {
-    return &lx.sites[(site ^ site >> 6 ^ site >> 12) % (sizeof(lx.sites) / sizeof(lx.sites[0]))];
+    uint64_t *two = &lx.sites[(site ^ site >> 6 ^ site >> 12) % SITES & ~1ul];
+    if (notes(two[0], site)) return &two[0];
+    if (notes(two[1], site)) return &two[1];
+    return &two[two[1] >> COUNT_SHIFT < two[0] >> COUNT_SHIFT];
 }
 
 /* Only what a file holds and the program cannot write is rewritten. */
@@ -99,7 +107,7 @@ void rewrite_site(struct thread_state *t, uint64_t rip)
 {
     (void)t;
     uint64_t site = rip - SYSCALL_SIZE, *note = seen(site), count = *note >> COUNT_SHIFT;
-    if ((*note ^ site) << (64 - COUNT_SHIFT)) count = 0;
+    if (!notes(*note, site)) count = 0;
     if (count < REWRITE_AFTER) {
         *note = site | (count + 1) << COUNT_SHIFT;
         return;

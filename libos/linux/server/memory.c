@@ -300,6 +300,7 @@ void memory_end(struct process *process)
  * extent: neighbours make one run. */
 static bool frames_allowed(const struct process *p, uint64_t first, uint64_t last, bool write)
 {
+    if (last < first) return false;
     if (first >= files_first && last < files_first + files_count_frames)
         return !write || run_has(p, first, last);
     if (first < memory_first || last >= memory_first + memory_count) return false;
@@ -497,12 +498,14 @@ long op_give(struct thread *thread, const uint64_t a[6])
 long op_copy(struct thread *thread, const uint64_t a[6])
 {
     const struct process *p = thread->process;
-    if (!frames_allowed(p, a[1], a[1], true)) return -EFAULT;
-    if (a[0] && !frames_allowed(p, a[0], a[0], false)) return -EFAULT;
-    if (a[0])
-        memcpy(block_va(a[1]), block_va(a[0]), EXO_PAGE);
+    uint64_t from = a[0], to = a[1], more = a[2] - 1;
+    if (more >= LX_EXTENT_MAX) return -EINVAL;
+    if (!frames_allowed(p, to, to + more, true)) return -EFAULT;
+    if (from && !frames_allowed(p, from, from + more, false)) return -EFAULT;
+    if (from)
+        memmove(block_va(to), block_va(from), (more + 1) * EXO_PAGE);
     else
-        memset(block_va(a[1]), 0, EXO_PAGE);
+        memset(block_va(to), 0, (more + 1) * EXO_PAGE);
     return 0;
 }
 
