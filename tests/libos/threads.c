@@ -291,6 +291,43 @@ static void test_futex(void)
     CHECK("futex_all_woke", woken == 4);
 }
 
+#define PLAYERS 3
+#define TURNS 3000
+static int turn;
+static volatile int signals_taken;
+
+static void take_signal(int number) { signals_taken += number != 0; }
+
+/* The turn goes round; who wakes somebody waits at once, and signals come meanwhile. */
+static void *futex_player(void *argument)
+{
+    int self = (int)(intptr_t)argument, seen;
+    while ((seen = __atomic_load_n(&turn, __ATOMIC_SEQ_CST)) < TURNS) {
+        if (seen % PLAYERS != self) {
+            futex(&turn, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+            continue;
+        }
+        __atomic_store_n(&turn, seen + 1, __ATOMIC_SEQ_CST);
+        futex(&turn, FUTEX_WAKE_PRIVATE, PLAYERS, NULL, NULL, 0);
+        if (seen % 64 == 0) kill(getpid(), SIGUSR1);
+    }
+    return NULL;
+}
+
+static void test_futex_turns(void)
+{
+    pthread_t thread[PLAYERS];
+    struct timespec brief = {0, 20000000};
+    signal(SIGUSR1, take_signal);
+    for (int i = 0; i < PLAYERS; i++)
+        pthread_create(&thread[i], NULL, futex_player, (void *)(intptr_t)i);
+    for (int i = 0; i < PLAYERS; i++)
+        pthread_join(thread[i], NULL);
+    CHECK("futex_turns", turn == TURNS && signals_taken > 0);
+    futex(&turn, FUTEX_WAKE, 1, NULL, NULL, 0); /* nobody is there any more */
+    CHECK_ERROR("futex_after", futex(&turn, FUTEX_WAIT, turn, &brief, NULL, 0), ETIMEDOUT);
+}
+
 int main(void)
 {
     test_begin("threads");
@@ -299,5 +336,6 @@ int main(void)
     test_more();
     test_process();
     test_futex();
+    test_futex_turns();
     return test_end();
 }

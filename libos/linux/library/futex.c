@@ -39,16 +39,16 @@ static long futex_wake(uint64_t address, uint32_t n, uint32_t bits)
         struct thread_state *t = waiter_first(address, bits);
         if (!t) break;
         if (!key_change(t, address, 0)) continue;
-        __atomic_store_n(&t->futex_woken, 1, __ATOMIC_RELEASE);
-        exo_event_signal(t->event);
+        if (!__atomic_load_n(&t->futex_ready, __ATOMIC_SEQ_CST)) exo_event_signal(t->event);
         done++;
     }
+    if (done) this_thread()->futex_woke = true;
     return done;
 }
 
 static bool woken(const struct thread_state *t)
 {
-    return __atomic_load_n(&t->futex_woken, __ATOMIC_ACQUIRE);
+    return !__atomic_load_n(&t->futex_key, __ATOMIC_SEQ_CST);
 }
 
 /* The wait is over: 0 when somebody woke us meanwhile, else `otherwise`. */
@@ -61,18 +61,39 @@ static long wait_end(struct thread_state *t, long otherwise)
     }
 }
 
+/* The thread is a waiter from here on: 0, or what ended that. */
+static inline __attribute__((always_inline)) long
+wait_begin(struct thread_state *t, uint64_t address, uint32_t value, uint32_t bits)
+{
+    uint32_t now;
+    t->futex_bits = bits;
+    t->futex_ticket = __atomic_fetch_add(&lx.futex_tickets, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&t->futex_key, address, __ATOMIC_SEQ_CST);
+    long error = user_get(&now, address, sizeof(now));
+    if (error == 0 && now == value) return 0;
+    return wait_end(t, error < 0 ? error : -EAGAIN);
+}
+
+/* Whom this thread woke may be about to wake it: he gets the CPU, and need not tell the kernel
+ * when he does. LEAF_FULL: he did not. */
+static long wait_ready(struct thread_state *t, uint64_t address, uint32_t value)
+{
+    t->futex_woke = false;
+    t->futex_ready = true;
+    long r = wait_begin(t, address, value, FUTEX_BITSET_MATCH_ANY);
+    bool begun = !woken(t);
+    if (begun) turn_give(t);
+    __atomic_store_n(&t->futex_ready, false, __ATOMIC_SEQ_CST);
+    return begun ? wait_end(t, LEAF_FULL) : r;
+}
+
 /* deadline: time-stamp counter, 0 none. */
 static long futex_wait(struct thread_state *t, uint64_t address, uint32_t value, uint32_t bits,
                        uint64_t deadline)
 {
-    uint32_t now;
     if (!bits) return -EINVAL;
-    t->futex_bits = bits;
-    t->futex_woken = 0;
-    t->futex_ticket = __atomic_fetch_add(&lx.futex_tickets, 1, __ATOMIC_RELAXED);
-    __atomic_store_n(&t->futex_key, address, __ATOMIC_SEQ_CST);
-    long error = user_get(&now, address, sizeof(now));
-    if (error < 0 || now != value) return wait_end(t, error < 0 ? error : -EAGAIN);
+    long error = wait_begin(t, address, value, bits);
+    if (error < 0) return error;
     while (!woken(t)) {
         if (signals_pending(t)) return wait_end(t, deadline ? -EINTR : -RESTART_SYS);
         if (deadline && tsc_now() >= deadline) return wait_end(t, -ETIMEDOUT);
@@ -153,14 +174,17 @@ static long deadline_get(const struct regs *r, uint64_t *deadline)
     return deadline_of(r->r10, clock, command != FUTEX_WAIT, deadline);
 }
 
-/* FUTEX_WAKE, which never waits. */
-long leaf_futex(uint64_t address, uint64_t command, uint64_t value, uint64_t d, uint64_t e,
+/* FUTEX_WAKE, which never waits; FUTEX_WAIT without a time-out, as long as it stays ready. */
+long leaf_futex(uint64_t address, uint64_t command, uint64_t value, uint64_t timeout, uint64_t e,
                 uint64_t f)
 {
-    (void)d, (void)e, (void)f;
-    if (((unsigned)command & (unsigned)FUTEX_CMD_MASK) != FUTEX_WAKE || address % 4 || !address)
-        return LEAF_FULL;
-    return futex_wake(address, (uint32_t)value, FUTEX_BITSET_MATCH_ANY);
+    struct thread_state *t = this_thread();
+    unsigned what = (unsigned)command & (unsigned)FUTEX_CMD_MASK;
+    (void)e, (void)f;
+    if (address % 4 || address - 1 >= LX_USER_END) return LEAF_FULL;
+    if (what == FUTEX_WAKE) return futex_wake(address, (uint32_t)value, FUTEX_BITSET_MATCH_ANY);
+    if (what != FUTEX_WAIT || timeout || !t->futex_woke) return LEAF_FULL;
+    return wait_ready(t, address, (uint32_t)value);
 }
 
 static __attribute__((noinline)) long futex_other(struct thread_state *t, struct regs *r)

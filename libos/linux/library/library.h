@@ -48,7 +48,9 @@ struct thread_state {
     uint64_t robust_list;
     uint64_t futex_key; /* address waited for, 0 none: futex.c */
     uint64_t futex_ticket; /* who waits longest has the lowest */
-    uint32_t futex_bits, futex_woken;
+    uint32_t futex_bits;
+    bool futex_ready; /* it waits, but can run: it is not to be told */
+    bool futex_woke; /* it has woken somebody since it last waited */
     uint64_t sleep_deadline; /* of an interrupted nanosleep, for restart_syscall */
     uint64_t waited; /* ticks spent waiting in here */
 };
@@ -308,6 +310,8 @@ void timer_expired(struct thread_state *t);
 /* Waits for LX_EVENT or the deadline (time-stamp counter; 0: none), or less; a timer that
  * expired is seen to. */
 void event_wait(struct thread_state *t, uint64_t deadline);
+/* Others run, if any can. */
+void turn_give(struct thread_state *t);
 /* The process has no timers but, if not told so, alarm's (exec); nor that one (fork). */
 void timers_clear(bool alarm);
 /* A thread ends, whose timer may be the one that is set; another one sets it then. */

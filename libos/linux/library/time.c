@@ -149,6 +149,13 @@ void event_wait(struct thread_state *t, uint64_t deadline)
     if (events > 0 && events & LX_TIMER) timer_expired(t);
 }
 
+void turn_give(struct thread_state *t)
+{
+    uint64_t from = tsc_now();
+    exo_yield();
+    t->waited += tsc_now() - from;
+}
+
 static long time_get(uint64_t from, uint64_t *ns)
 {
     struct lx_timespec time;
