@@ -164,7 +164,7 @@ build/user/bench/primitives.elf: build/user/tests/vmboot/vmtests/monitor.o
 # ---- the Linux library: a flat image that linuxd finds in the boot archive ---------------------
 
 linux_library := $(call objects,libos/linux/library) \
-  $(patsubst %,build/user/libos/linux/library/exo-%.o,string print)
+  $(patsubst %,build/user/libos/linux/library/exo-%.o,string format)
 build/user/libos/linux/library/exo-%.o: lib/exo/%.c | $(generated)
 	@mkdir -p $(@D)
 	@$(CC) $(user_flags) $(user_extra) -c -o $@ $<

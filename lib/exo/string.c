@@ -65,10 +65,3 @@ char *strchr(const char *s, int c)
         if (!*s) return NULL;
     return (char *)s;
 }
-
-void exo_strcpy(char *to, const char *from, size_t size)
-{
-    size_t n = EXO_MIN(strlen(from), size - 1);
-    memcpy(to, from, n);
-    to[n] = 0;
-}

@@ -24,17 +24,6 @@ int exo_printf(const char *format, ...)
     return n;
 }
 
-int exo_format(char *to, size_t size, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    int n = vsnprintf(to, size, format, arguments);
-    va_end(arguments);
-    return n;
-}
-
-const char *exo_strerror(long error) { return error < 0 ? "an error" : "none"; }
-
 long memory_rom(uint64_t address, const void *data, uint64_t bytes)
 {
     static uint8_t rom[16 << 20];

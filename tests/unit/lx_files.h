@@ -35,20 +35,6 @@ struct exo exo;
 static struct lx_shared shared;
 struct lx_shared *lx_shared = &shared;
 
-int exo_vformat(char *to, size_t size, const char *format, va_list list)
-{
-    int n = vsnprintf(to, size, format, list);
-    return n < (int)size ? n : (int)size - 1;
-}
-int exo_format(char *to, size_t size, const char *format, ...)
-{
-    va_list list;
-    va_start(list, format);
-    int n = exo_vformat(to, size, format, list);
-    va_end(list);
-    return n;
-}
-void exo_strcpy(char *to, const char *from, size_t size) { snprintf(to, size, "%s", from); }
 long exo_bind(struct exo_pool *pool, uint64_t va, uint64_t n, uint32_t sel, uint64_t frame,
               unsigned rights)
 {
@@ -78,13 +64,6 @@ size_t iobuf_zero(struct iobuf *io, size_t n)
     io->offset += n;
     io->left -= n;
     return n;
-}
-long window_path(struct thread *thread, uint64_t offset, char path[LX_PATH_MAX])
-{
-    if (offset >= LX_WINDOW_BYTES) return -EFAULT;
-    for (size_t i = 0; i < LX_PATH_MAX && offset + i < LX_WINDOW_BYTES; i++)
-        if (!(path[i] = (char)thread->window->bytes[offset + i])) return 0;
-    return -ENAMETOOLONG;
 }
 
 /* ---- calls ---- */

@@ -122,18 +122,7 @@ size_t iobuf_move(struct iobuf *to, struct iobuf *from)
     return n;
 }
 size_t iobuf_get(struct iobuf *io, void *to, size_t n) { return host_iobuf(io, to, NULL, n); }
-long window_get(struct thread *thread, uint64_t at, void *to, size_t n)
-{
-    if (n > LX_WINDOW_BYTES || at > LX_WINDOW_BYTES - n) return -EFAULT;
-    memcpy(to, thread->window->bytes + at, n);
-    return 0;
-}
-long window_put(struct thread *thread, uint64_t at, const void *from, size_t n)
-{
-    if (n > LX_WINDOW_BYTES || at > LX_WINDOW_BYTES - n) return -EFAULT;
-    memcpy(thread->window->bytes + at, from, n);
-    return 0;
-}
+#include "../../libos/linux/server/window.c"
 static void *host_pages[HOST_PAGES];
 uint32_t page_new(void)
 {

@@ -28,7 +28,6 @@ static long bind_fake(uint64_t va, uint64_t n)
     return -EXO_E_BOUND; /* the memory is not there on this machine */
 }
 struct exo exo;
-void exo_strcpy(char *to, const char *from, size_t size) { snprintf(to, size, "%s", from); }
 #define exo_event_signal(sel) signalled(sel)
 #define exo_bind(pool, va, n, sel, frame, rights) bind_fake(va, n)
 #include "../../lib/exo/channel.c"

@@ -48,14 +48,6 @@ void exo_write(const char *text, size_t n)
     memcpy(host_shown + host_shown_at, text, n);
     host_shown_at += n;
 }
-int exo_format(char *to, size_t size, const char *format, ...)
-{
-    va_list list;
-    va_start(list, format);
-    int n = vsnprintf(to, size, format, list);
-    va_end(list);
-    return n;
-}
 
 #include "../../libos/linux/server/wait.c"
 #include "../../libos/linux/server/timer.c"

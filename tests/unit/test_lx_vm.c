@@ -12,7 +12,6 @@ static long signalled_channel(uint64_t sel)
 }
 static long not_bound(void) { return -EXO_E_BOUND; }
 struct exo exo;
-void exo_strcpy(char *to, const char *from, size_t size) { snprintf(to, size, "%s", from); }
 #define exo_event_signal(sel) signalled_channel(sel)
 #define exo_bind(pool, va, n, sel, frame, rights) not_bound()
 #define wake channel_wake

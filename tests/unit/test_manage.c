@@ -41,7 +41,6 @@ void exo_exit(long status) { exit((int)status); }
 #define put print_put
 #include "../../lib/exo/print.c"
 #undef put
-void exo_strcpy(char *to, const char *from, size_t size) { snprintf(to, size, "%s", from); }
 #include "../../lib/exo/archive.c"
 #undef HEADER
 #include "../../vmm/config.c"

@@ -27,17 +27,6 @@ int exo_printf(const char *format, ...)
     return n;
 }
 
-int exo_format(char *to, size_t size, const char *format, ...)
-{
-    va_list list;
-    va_start(list, format);
-    int n = vsnprintf(to, size, format, list);
-    va_end(list);
-    return n;
-}
-
-void exo_strcpy(char *to, const char *from, size_t size) { snprintf(to, size, "%s", from); }
-
 void vcpu_need(struct vcpu *v, uint32_t groups) { v->exit.filled |= groups; }
 uint64_t vcpu_tsc_offset(unsigned cpu) { return cpu * 1000; }
 static unsigned changed[VM_CPUS];

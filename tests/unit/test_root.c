@@ -30,7 +30,6 @@ long exo_bind(struct exo_pool *pool, uint64_t va, uint64_t n, uint32_t sel, uint
     (void)pool, (void)va, (void)n, (void)sel, (void)frame, (void)rights;
     return -EXO_E_RANGE; /* no address space of ours here */
 }
-void exo_strcpy(char *to, const char *from, size_t size) { snprintf(to, size, "%s", from); }
 
 #include "unit.h"
 

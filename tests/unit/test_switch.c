@@ -18,14 +18,6 @@ int exo_printf(const char *format, ...)
     printed += format[0] != 0;
     return 0;
 }
-int exo_format(char *to, size_t size, const char *format, ...)
-{
-    va_list list;
-    va_start(list, format);
-    int n = vsnprintf(to, size, format, list);
-    va_end(list);
-    return n;
-}
 #include "../../apps/switch/forward.c"
 #include "../../apps/switch/groups.c"
 

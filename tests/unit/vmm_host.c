@@ -44,8 +44,6 @@ void guest_page_give(uint64_t page)
     host.given++;
 }
 
-void exo_strcpy(char *to, const char *from, size_t size) { snprintf(to, size, "%s", from); }
-
 /* ---- time --------------------------------------------------------------------------------- */
 
 uint64_t vm_now(void) { return host.now; }
