@@ -174,31 +174,43 @@ def session(console, check):
     check("no leak", "LEAK" not in console.text)
 
 
-def run(arguments):
-    """Returns (lines of verdicts, the console's text)."""
+def talk(name, make, session, show=False):
+    """Runs session(machine, check) with the machine that make(directory) starts. Returns (lines of
+    verdicts, the machine's text); show prints each verdict at once."""
     verdicts = []
 
     def check(what, good):
-        verdicts.append(f"{'PASS' if good else 'FAIL'} console: {what}")
+        verdicts.append(f"{'PASS' if good else 'FAIL'} {name}: {what}")
+        if show:
+            print(verdicts[-1], flush=True)
 
-    with tempfile.TemporaryDirectory(prefix="console.") as directory:
-        console = Console(emu.arguments(arguments), directory)
+    with tempfile.TemporaryDirectory(prefix=f"{name}.") as directory:
+        machine = make(directory)
         try:
-            session(console, check)
+            session(machine, check)
         except OSError as error:
             check(f"the emulator ended: {error}", False)
         finally:
-            emu.stop(console.process)
-    return verdicts, console.text
+            emu.stop(machine.process)
+    return verdicts, machine.text
 
 
-def main(argv):
-    verdicts, text = run(argv or DEFAULT)
-    print("\n".join(verdicts))
+def status(verdicts, text):
+    """The exit status of a session; shows what was printed if it failed."""
     failed = any(line.startswith("FAIL") for line in verdicts)
     if failed:
         print(text)
     return 1 if failed else 0
+
+
+def run(arguments, show=False):
+    """Returns (lines of verdicts, the console's text)."""
+    options = emu.arguments(arguments)
+    return talk("console", lambda directory: Console(options, directory), session, show)
+
+
+def main(argv):
+    return status(*run(argv or DEFAULT, True))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 
 import console
@@ -315,13 +314,8 @@ SESSIONS = {"bare": (bare, BARE), "two": (two, TWO), "hundred": (hundred, TWO), 
             "hostile": (hostile, WITH_HOSTILE)}
 
 
-def run(name, options=()):
+def run(name, options=(), show=False):
     """Returns (lines of verdicts, what was printed)."""
-    verdicts = []
-
-    def check(what, good):
-        verdicts.append(f"{'PASS' if good else 'FAIL'} {name}: {what}")
-
     session, defaults = SESSIONS[name]
     for what in ([], ["disk-64"]) if session in (bare, two, hundred) else ():
         subprocess.run(["tools/guest.sh"] + what, check=True)
@@ -336,27 +330,16 @@ def run(name, options=()):
         make_firmware()
     if session is hostile:
         make_hostile()
-    with tempfile.TemporaryDirectory(prefix="guests.") as directory:
-        machine = console.Console(emu.arguments(defaults + list(options)), directory, WAIT)
-        try:
-            session(machine, check)
-        except OSError as error:
-            check(f"the emulator ended: {error}", False)
-        finally:
-            emu.stop(machine.process)
-    return verdicts, machine.text
+    options = emu.arguments(defaults + list(options))
+    return console.talk(name, lambda directory: console.Console(options, directory, WAIT), session,
+                        show)
 
 
 def main(argv):
     if not argv or argv[0] not in SESSIONS:
         print(__doc__, file=sys.stderr)
         return 2
-    verdicts, text = run(argv[0], argv[1:])
-    print("\n".join(verdicts))
-    failed = any(line.startswith("FAIL") for line in verdicts)
-    if failed:
-        print(text)
-    return 1 if failed else 0
+    return console.status(*run(argv[0], argv[1:], True))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 
 import console
@@ -221,32 +220,10 @@ def make():
 
 def run(arguments=(), show=False):
     """Returns (lines of verdicts, what was printed)."""
-    verdicts = []
-
-    def check(what, good):
-        verdicts.append(f"{'PASS' if good else 'FAIL'} shell: {what}")
-        if show:
-            print(verdicts[-1], flush=True)
-
     make()
-    with tempfile.TemporaryDirectory(prefix="shell.") as directory:
-        shell = Shell(emu.arguments(DEFAULT + list(arguments)), directory, WAIT)
-        try:
-            session(shell, check)
-        except OSError as error:
-            check(f"the emulator ended: {error}", False)
-        finally:
-            emu.stop(shell.process)
-    return verdicts, shell.text
-
-
-def main(argv):
-    verdicts, text = run(argv, True)
-    failed = any(line.startswith("FAIL") for line in verdicts)
-    if failed:
-        print(text)
-    return 1 if failed else 0
+    options = emu.arguments(DEFAULT + list(arguments))
+    return console.talk("shell", lambda directory: Shell(options, directory, WAIT), session, show)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(console.status(*run(sys.argv[1:], True)))

@@ -19,7 +19,6 @@ struct walk {
 #define WALK_PRESENT 1u
 #define WALK_WRITE 2u
 #define WALK_USER 4u
-#define WALK_RESERVED 8u
 #define WALK_FETCH 16u
 
 /* Where linear leads for an access (0, WALK_WRITE or WALK_FETCH), accessed and dirty bits

@@ -12,7 +12,6 @@
 #define ELF_LOAD 1
 #define ELF_X 1
 #define ELF_W 2
-#define ELF_R 4
 
 struct elf_header {
     uint32_t magic;

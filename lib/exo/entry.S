@@ -6,25 +6,10 @@
  * whatever the other side made of them afterwards. */
 #include "../../abi/exo.h"
 #include "exo_calls.h"
+#include "save.inc"
 
 #define PAGE_RAX 104 /* exo_upcall_page.frame.rax */
 
-    .macro SAVE
-    pushq %rbx
-    pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
-    .endm
-    .macro RESTORE
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbp
-    popq %rbx
-    .endm
     .macro SCRUB
     xorl %r10d, %r10d
     xorl %ebx, %ebx

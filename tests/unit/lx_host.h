@@ -197,7 +197,11 @@ static inline long host_move(unsigned thread, uint64_t fd, void *data, size_t n,
     struct iobuf io;
     if (!file) return -EBADF;
     iobuf_own(&io, data, n);
-    long r = write ? file->ops->write(file, &io, NULL) : file->ops->read(file, &io, NULL);
+    long (*op)(struct file *, struct iobuf *, uint64_t *) =
+        write ? file->ops->write : file->ops->read;
+    if ((file->flags & O_ACCMODE) == (write ? O_RDONLY : O_WRONLY)) return -EBADF;
+    if (!op) return -EINVAL;
+    long r = op(file, &io, NULL);
     if (r != -EAGAIN || (file->flags & O_NONBLOCK)) return r;
     return wait_on(file->ops->queue(file), t);
 }

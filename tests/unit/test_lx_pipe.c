@@ -224,7 +224,7 @@ static void test_size(void)
     iobuf_own(&io, &fill, sizeof(fill));
     EXPECT(file->ops->ioctl(file, &host_threads[0], FIONREAD, 0, &io) == 0 && fill == 16384);
     EXPECT(file->ops->ioctl(file, &host_threads[0], TCGETS, 0, &io) == -ENOTTY);
-    EXPECT(file->ops->seek(file, 0, 0) == -ESPIPE && file_is_pipe(file) && !file_is_socket(file));
+    EXPECT(!file->ops->seek && file_is_pipe(file) && !file_is_socket(file));
     host_close_all(0);
     EXPECT(pages_used == 0);
 }

@@ -9,9 +9,7 @@
 #include "../../libos/linux/server/socket.c"
 #include "../../libos/linux/server/poll.c"
 #include "../../libos/linux/server/epoll.c"
-#define no_seek no_seek_event
 #include "../../libos/linux/server/eventfd.c"
-#undef no_seek
 #include "../../libos/linux/server/signalfd.c"
 
 #define NEVER ~0ul

@@ -10,6 +10,7 @@
  * the return address, everything else is the program's, red zone included). */
 #include "../../../abi/exo.h"
 #include "exo_calls.h"
+#include "../../../lib/exo/save.inc"
 
 #define EVENTS %gs:0
 #define EVENT_MASK %gs:8
@@ -237,12 +238,7 @@ event_here:
 /* long server6(op, a0, a1, a2, a3, a4, a5) */
     .globl server6
 server6:
-    pushq %rbx
-    pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
+    SAVE
     movq 56(%rsp), %rbp
     movq %r9, %rbx
     movq %r8, %r10
@@ -255,12 +251,7 @@ server6:
     syscall
     testq %rax, %rax
     cmovnsq %rsi, %rax
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbp
-    popq %rbx
+    RESTORE
     ret
 
 /* long user_copy(to, from, n): 0, or -EFAULT (14) when a fault was not repaired. The

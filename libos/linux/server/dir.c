@@ -155,7 +155,7 @@ long directory_getdents_old(struct file *file, struct iobuf *io)
     return directory_list(file, io, true);
 }
 
-static long directory_seek(struct file *file, int64_t offset, int whence)
+long position_seek(struct file *file, int64_t offset, int whence)
 {
     int64_t at = offset;
     if (whence == SEEK_CUR) {
@@ -164,8 +164,15 @@ static long directory_seek(struct file *file, int64_t offset, int whence)
         return -EINVAL;
     }
     if (at < 0) return -EINVAL;
-    if ((uint64_t)at != file->position) cursor_drop(file);
     file->position = (uint64_t)at;
+    return at;
+}
+
+static long directory_seek(struct file *file, int64_t offset, int whence)
+{
+    uint64_t before = file->position;
+    long at = position_seek(file, offset, whence);
+    if (file->position != before) cursor_drop(file);
     return at;
 }
 

@@ -3,17 +3,13 @@
  * Calls of processes: words in registers as proto.h says, to lx_call in C, and back. */
 #include "../../../abi/exo.h"
 #include "exo_calls.h"
+#include "../../../lib/exo/save.inc"
 
     .text
 /* long lx_serve(mask): serves calls until an event in mask is there; the events. */
     .globl lx_serve
 lx_serve:
-    pushq %rbx
-    pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
+    SAVE
     pushq %rdi
     xorl %esi, %esi
 wait:
@@ -27,12 +23,7 @@ wait:
     testq %rax, %rax
     cmovnsq %rdi, %rax
     addq $8, %rsp
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbp
-    popq %rbx
+    RESTORE
     ret
 
     .globl lx_gate_entry

@@ -80,18 +80,6 @@ void epoll_forget(struct file *file)
 
 /* ---- the file ---- */
 
-static long epoll_read(struct file *file, struct iobuf *io, uint64_t *pos)
-{
-    (void)file, (void)io, (void)pos;
-    return -EINVAL;
-}
-
-static long epoll_seek(struct file *file, int64_t offset, int whence)
-{
-    (void)file, (void)offset, (void)whence;
-    return -ESPIPE;
-}
-
 static unsigned epoll_poll(struct file *file)
 {
     const struct epoll *epoll = file->data;
@@ -112,12 +100,8 @@ static void epoll_close(struct file *file)
     items--;
 }
 
-static const struct file_ops epoll_ops = {.read = epoll_read,
-                                          .write = epoll_read,
-                                          .seek = epoll_seek,
-                                          .poll = epoll_poll,
-                                          .queue = epoll_queue,
-                                          .close = epoll_close};
+static const struct file_ops epoll_ops = {
+    .poll = epoll_poll, .queue = epoll_queue, .close = epoll_close};
 
 bool file_is_epoll(const struct file *file) { return file->ops == &epoll_ops; }
 

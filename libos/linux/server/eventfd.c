@@ -36,12 +36,6 @@ static unsigned files;
 
 unsigned poll_files_count(void) { return files + epoll_count(); }
 
-static long no_seek(struct file *file, int64_t offset, int whence)
-{
-    (void)file, (void)offset, (void)whence;
-    return -ESPIPE;
-}
-
 /* A file with this state (NULL: there was no memory for it), as a descriptor. */
 static long counter_file(struct thread *thread, const struct file_ops *ops, uint32_t flags,
                          void *state)
@@ -61,7 +55,7 @@ static long counter_file(struct thread *thread, const struct file_ops *ops, uint
 static long event_read(struct file *file, struct iobuf *io, uint64_t *pos)
 {
     struct eventfd *event = file->data;
-    if (pos) return -ESPIPE;
+    (void)pos;
     if (io->left < sizeof(uint64_t)) return -EINVAL;
     if (!event->count) return -EAGAIN;
     uint64_t value = event->semaphore ? 1 : event->count;
@@ -75,7 +69,7 @@ static long event_write(struct file *file, struct iobuf *io, uint64_t *pos)
 {
     struct eventfd *event = file->data;
     uint64_t value = 0;
-    if (pos) return -ESPIPE;
+    (void)pos;
     if (io->left < sizeof(value)) return -EINVAL;
     iobuf_get(io, &value, sizeof(value));
     if (value == UINT64_MAX) return -EINVAL;
@@ -107,7 +101,6 @@ static void event_close(struct file *file)
 
 static const struct file_ops event_ops = {.read = event_read,
                                           .write = event_write,
-                                          .seek = no_seek,
                                           .poll = event_poll,
                                           .queue = event_queue,
                                           .close = event_close};
@@ -163,19 +156,13 @@ static void timerfd_run(struct timer *timer)
 static long timerfd_read(struct file *file, struct iobuf *io, uint64_t *pos)
 {
     struct timerfd *t = file->data;
-    if (pos) return -ESPIPE;
+    (void)pos;
     if (io->left < sizeof(t->count)) return -EINVAL;
     timerfd_count(t);
     if (!t->count) return -EAGAIN;
     iobuf_put(io, &t->count, sizeof(t->count));
     t->count = 0;
     return sizeof(t->count);
-}
-
-static long timerfd_write(struct file *file, struct iobuf *io, uint64_t *pos)
-{
-    (void)file, (void)io, (void)pos;
-    return -EINVAL;
 }
 
 static unsigned timerfd_poll(struct file *file)
@@ -199,12 +186,8 @@ static void timerfd_close(struct file *file)
     files--;
 }
 
-static const struct file_ops timerfd_ops = {.read = timerfd_read,
-                                            .write = timerfd_write,
-                                            .seek = no_seek,
-                                            .poll = timerfd_poll,
-                                            .queue = timerfd_queue,
-                                            .close = timerfd_close};
+static const struct file_ops timerfd_ops = {
+    .read = timerfd_read, .poll = timerfd_poll, .queue = timerfd_queue, .close = timerfd_close};
 
 long call_timerfd_create(struct thread *thread, const uint64_t a[6])
 {

@@ -155,24 +155,14 @@ long pipe_put(struct pipe *pipe, struct iobuf *io)
 
 static long pipe_read(struct file *file, struct iobuf *io, uint64_t *pos)
 {
-    return pos ? -ESPIPE : pipe_get(file->data, io);
+    (void)pos;
+    return pipe_get(file->data, io);
 }
 
 static long pipe_write(struct file *file, struct iobuf *io, uint64_t *pos)
 {
-    return pos ? -ESPIPE : pipe_put(file->data, io);
-}
-
-static long no_read(struct file *file, struct iobuf *io, uint64_t *pos)
-{
-    (void)file, (void)io, (void)pos;
-    return -EBADF;
-}
-
-static long no_seek(struct file *file, int64_t offset, int whence)
-{
-    (void)file, (void)offset, (void)whence;
-    return -ESPIPE;
+    (void)pos;
+    return pipe_put(file->data, io);
 }
 
 static long pipe_ioctl(struct file *file, struct thread *thread, uint32_t command,
@@ -245,22 +235,17 @@ static void pipe_close(struct file *file)
 }
 
 static const struct file_ops read_ops = {.read = pipe_read,
-                                         .write = no_read,
-                                         .seek = no_seek,
                                          .ioctl = pipe_ioctl,
                                          .poll = pipe_poll_read,
                                          .queue = pipe_queue_read,
                                          .close = pipe_close};
-static const struct file_ops write_ops = {.read = no_read,
-                                          .write = pipe_write,
-                                          .seek = no_seek,
+static const struct file_ops write_ops = {.write = pipe_write,
                                           .ioctl = pipe_ioctl,
                                           .poll = pipe_poll_write,
                                           .queue = pipe_queue_write,
                                           .close = pipe_close};
 static const struct file_ops both_ops = {.read = pipe_read,
                                          .write = pipe_write,
-                                         .seek = no_seek,
                                          .ioctl = pipe_ioctl,
                                          .poll = pipe_poll_both,
                                          .queue = pipe_queue_read,

@@ -257,19 +257,6 @@ static long text_read(struct file *file, struct iobuf *io, uint64_t *pos)
     return (long)n;
 }
 
-static long text_seek(struct file *file, int64_t offset, int whence)
-{
-    int64_t at = offset;
-    if (whence == SEEK_CUR) {
-        if (__builtin_add_overflow((int64_t)file->position, offset, &at)) return -EINVAL;
-    } else if (whence != SEEK_SET) {
-        return -EINVAL;
-    }
-    if (at < 0) return -EINVAL;
-    file->position = (uint64_t)at;
-    return at;
-}
-
 static void text_close(struct file *file)
 {
     struct text *text = file->data;
@@ -277,7 +264,8 @@ static void text_close(struct file *file)
     free(text);
 }
 
-static const struct file_ops text_ops = {.read = text_read, .seek = text_seek, .close = text_close};
+static const struct file_ops text_ops = {
+    .read = text_read, .seek = position_seek, .close = text_close};
 
 long proc_open(struct inode *inode, uint32_t flags, struct file **file)
 {

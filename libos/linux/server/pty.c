@@ -53,7 +53,7 @@ static long master_read(struct file *file, struct iobuf *io, uint64_t *pos)
     struct pty *pty = file->data;
     uint8_t piece[PIECE];
     size_t done = 0, n;
-    if (pos) return -ESPIPE;
+    (void)pos;
     if (io->left == 0) return 0;
     while (io->left && (n = tty_take(&pty->tty, piece, EXO_MIN(io->left, sizeof(piece)))))
         done += iobuf_put(io, piece, n);
@@ -66,7 +66,7 @@ static long master_write(struct file *file, struct iobuf *io, uint64_t *pos)
     struct pty *pty = file->data;
     uint8_t piece[PIECE];
     size_t done = 0;
-    if (pos) return -ESPIPE;
+    (void)pos;
     while (io->left) {
         size_t n = iobuf_get(io, piece, EXO_MIN(io->left, sizeof(piece)));
         size_t taken = tty_input(&pty->tty, piece, n);
@@ -74,12 +74,6 @@ static long master_write(struct file *file, struct iobuf *io, uint64_t *pos)
         if (taken < n) return done ? (long)done : -EAGAIN;
     }
     return (long)done;
-}
-
-static long master_seek(struct file *file, int64_t offset, int whence)
-{
-    (void)file, (void)offset, (void)whence;
-    return -ESPIPE;
 }
 
 static long open_slave(void *data, uint32_t flags, struct file **file)
@@ -157,7 +151,6 @@ static void master_close(struct file *file)
 
 static const struct file_ops master_ops = {.read = master_read,
                                            .write = master_write,
-                                           .seek = master_seek,
                                            .ioctl = master_ioctl,
                                            .poll = master_poll,
                                            .queue = master_queue,

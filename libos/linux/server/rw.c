@@ -42,8 +42,8 @@ static inline long file_read(struct thread *thread, const uint64_t a[6], uint64_
         return done;
     }
     if (!file || !file_readable(file)) return -EBADF;
-    if (!file->ops->read) return file->ops == &directory_ops ? -EISDIR : -EINVAL;
     if (pos && !file->ops->seek) return -ESPIPE;
+    if (!file->ops->read) return file->ops == &directory_ops ? -EISDIR : -EINVAL;
     long r = iobuf_from(&io, thread, a[1], a[2], true);
     if (r < 0) return r;
     r = file->ops->read(file, &io, pos);
@@ -63,8 +63,8 @@ static inline long file_write(struct thread *thread, const uint64_t a[6], uint64
     struct file *file = fd_file(thread, a[0]);
     struct iobuf io;
     if (!file || !file_writable(file)) return -EBADF;
-    if (!file->ops->write) return -EINVAL;
     if (pos && !file->ops->seek) return -ESPIPE;
+    if (!file->ops->write) return -EINVAL;
     long r = iobuf_from(&io, thread, a[1], a[2], false);
     if (r < 0) return r;
     r = file->ops->write(file, &io, pos);

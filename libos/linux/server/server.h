@@ -59,7 +59,7 @@ void wait_end(struct thread *thread); /* leaves all queues */
 
 /* ---- open files (file.c) ----------------------------------------------------------------
  * What a descriptor refers to: Linux' open file description. */
-struct file_ops {
+struct file_ops { /* NULL: no such thing. No seek: no position, -ESPIPE, for pread too. */
     /* Both move file->position themselves where there is one; pos is NULL for read and
      * write, or points to pread's. Bytes done; 0 at the end; -EAGAIN when it would block. */
     long (*read)(struct file *file, struct iobuf *io, uint64_t *pos);

@@ -48,7 +48,7 @@ static void signal_describe(int signal, struct signalfd_siginfo *to)
 static long signalfd_read(struct file *file, struct iobuf *io, uint64_t *pos)
 {
     size_t done = 0;
-    if (pos) return -ESPIPE;
+    (void)pos;
     if (io->left < sizeof(struct signalfd_siginfo)) return -EINVAL;
     for (int signal = 1; signal <= SIGNALS; signal++) {
         struct signalfd_siginfo info;
@@ -58,18 +58,6 @@ static long signalfd_read(struct file *file, struct iobuf *io, uint64_t *pos)
         done += iobuf_put(io, &info, sizeof(info));
     }
     return done ? (long)done : -EAGAIN;
-}
-
-static long signalfd_write(struct file *file, struct iobuf *io, uint64_t *pos)
-{
-    (void)file, (void)io, (void)pos;
-    return -EINVAL;
-}
-
-static long signalfd_seek(struct file *file, int64_t offset, int whence)
-{
-    (void)file, (void)offset, (void)whence;
-    return -ESPIPE;
 }
 
 static unsigned signalfd_poll(struct file *file)
@@ -89,12 +77,8 @@ static void signalfd_close(struct file *file)
     signalfds--;
 }
 
-static const struct file_ops signalfd_ops = {.read = signalfd_read,
-                                             .write = signalfd_write,
-                                             .seek = signalfd_seek,
-                                             .poll = signalfd_poll,
-                                             .queue = signalfd_wait,
-                                             .close = signalfd_close};
+static const struct file_ops signalfd_ops = {
+    .read = signalfd_read, .poll = signalfd_poll, .queue = signalfd_wait, .close = signalfd_close};
 
 static long signalfd_new(struct thread *thread, uint64_t mask, uint32_t flags)
 {

@@ -36,7 +36,7 @@ struct socket_pair {
 static long socket_read(struct file *file, struct iobuf *io, uint64_t *pos)
 {
     struct socket *socket = file->data;
-    if (pos) return -ESPIPE;
+    (void)pos;
     if (socket->read_shut && !pipe_fill(socket->in)) return 0;
     return pipe_get(socket->in, io);
 }
@@ -44,16 +44,10 @@ static long socket_read(struct file *file, struct iobuf *io, uint64_t *pos)
 static long socket_write(struct file *file, struct iobuf *io, uint64_t *pos)
 {
     struct socket *socket = file->data;
-    if (pos) return -ESPIPE;
+    (void)pos;
     if (!socket->write_shut) return pipe_put(socket->out, io);
     signal_process(thread_current->process, SIGPIPE);
     return -EPIPE;
-}
-
-static long socket_seek(struct file *file, int64_t offset, int whence)
-{
-    (void)file, (void)offset, (void)whence;
-    return -ESPIPE;
 }
 
 static long socket_ioctl(struct file *file, struct thread *thread, uint32_t command,
@@ -111,7 +105,6 @@ static void socket_close(struct file *file)
 
 static const struct file_ops socket_ops = {.read = socket_read,
                                            .write = socket_write,
-                                           .seek = socket_seek,
                                            .ioctl = socket_ioctl,
                                            .poll = socket_poll,
                                            .queue = socket_queue,

@@ -150,7 +150,7 @@ static bool tty_read_now(struct tty *tty, size_t wanted, bool nonblock)
 static long dev_read(struct file *file, struct iobuf *io, uint64_t *pos)
 {
     struct tty *tty = file->data;
-    if (pos) return -ESPIPE;
+    (void)pos;
     if (tty->hung) return 0;
     long r = tty_check(tty, SIGTTIN);
     if (r < 0) return r;
@@ -168,7 +168,7 @@ static long dev_write(struct file *file, struct iobuf *io, uint64_t *pos)
     struct tty *tty = file->data;
     uint8_t piece[PIECE];
     size_t done = 0;
-    if (pos) return -ESPIPE;
+    (void)pos;
     if (tty->hung) return -EIO;
     if (tty->settings.c_lflag & TOSTOP) {
         long r = tty_check(tty, SIGTTOU);
@@ -181,12 +181,6 @@ static long dev_write(struct file *file, struct iobuf *io, uint64_t *pos)
         if (taken < n) return done ? (long)done : -EAGAIN;
     }
     return (long)done;
-}
-
-static long dev_seek(struct file *file, int64_t offset, int whence)
-{
-    (void)file, (void)offset, (void)whence;
-    return -ESPIPE;
 }
 
 static unsigned dev_poll(struct file *file)
@@ -216,7 +210,6 @@ static long dev_ioctl(struct file *file, struct thread *thread, uint32_t command
 
 static const struct file_ops tty_ops = {.read = dev_read,
                                         .write = dev_write,
-                                        .seek = dev_seek,
                                         .ioctl = dev_ioctl,
                                         .poll = dev_poll,
                                         .queue = dev_queue,
