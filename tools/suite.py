@@ -206,14 +206,11 @@ def guest_tests(count, name):
     count.run(f"guests-{name}", "\n".join(verdicts), reason, time.monotonic() - start)
 
 
-def manage_tests(count, long):
-    """Machines made at run time, by a client of their manager: tests/manage. With monitors that
-    lie on two CPUs only in the long tests: docs/caveats.md says what was seen there."""
+def manage_tests(count):
+    """Machines made at run time, by a client of their manager: tests/manage."""
     manage.make()
     for cpus in ("1", "2"):
         for which in manage.ARCHIVES:
-            if which and cpus == "2" and not long:
-                continue
             boot_tests(count, f"manage-{which}{cpus}", manage.options(which) + ["--cpus", cpus],
                        manage.TIMEOUT)
 
@@ -271,7 +268,7 @@ def main(argv):
         print("FAIL boot tests: there is no build/test.cpio")
         count.failed += 1
     console_test(count)
-    manage_tests(count, long)
+    manage_tests(count)
     shell_test(count)
     linux_tests(count)
     guest_tests(count, "bare")

@@ -405,6 +405,11 @@ void exo_strcpy(char *to, const char *from, size_t size);
 void *malloc(size_t size);
 void free(void *memory);
 
-#define EXO_MIN(a, b) ((a) < (b) ? (a) : (b))
+/* Evaluates each of the two once, since either may be a word that somebody else changes. */
+#define EXO_MIN(a, b)                                                                              \
+    __extension__({                                                                                \
+        __typeof__(1 ? (a) : (b)) min_a_ = (a), min_b_ = (b);                                      \
+        min_a_ < min_b_ ? min_a_ : min_b_;                                                         \
+    })
 #define EXO_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #endif

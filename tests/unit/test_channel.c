@@ -164,6 +164,42 @@ static void test_wakeups(void)
     EXPECT(!stuck);
 }
 
+/* A peer that goes on while we look: no more is read, or written, than was asked for. */
+#define PIECE 512u
+static bool over;
+static void *other_side(void *argument)
+{
+    uint8_t piece[64];
+    memset(piece, 0xa5, sizeof(piece));
+    while (!__atomic_load_n(&over, __ATOMIC_RELAXED)) {
+        exo_channel_write(&side[0], piece, 1 + next(sizeof(piece)));
+        exo_channel_read(&side[0], piece, sizeof(piece));
+    }
+    return argument;
+}
+
+static void test_at_once(void)
+{
+    pthread_t thread;
+    uint8_t *data = calloc(1, PIECE);
+    uint64_t in = 0, out = 0;
+    open_both();
+    over = false;
+    pthread_create(&thread, NULL, other_side, NULL);
+    for (uint64_t turns = 0; (in < 300 * RING || out < 300 * RING) && turns < 1ul << 28; turns++) {
+        size_t n = 1 + turns % PIECE, r = exo_channel_read(&side[1], data, n);
+        size_t w = exo_channel_write(&side[1], data, n);
+        if (r > n || w > n) failures++;
+        in += r;
+        out += w;
+        if (!r && !w) sched_yield();
+    }
+    __atomic_store_n(&over, true, __ATOMIC_RELAXED);
+    pthread_join(thread, NULL);
+    EXPECT(in >= 300 * RING && out >= 300 * RING && !exo_channel_broken(&side[1]));
+    free(data);
+}
+
 /* Lengths and indexes that cannot be. */
 static void test_lies(void)
 {
@@ -255,10 +291,10 @@ static void test_open(void)
 int main(void)
 {
     static const struct unit_test tests[] = {
-        {"bytes", test_bytes},     {"packets", test_packets},
-        {"signals", test_signals}, {"no wakeup is lost", test_wakeups},
-        {"lies", test_lies},       {"hostile peer", test_hostile},
-        {"open", test_open},
+        {"bytes", test_bytes},          {"packets", test_packets},
+        {"signals", test_signals},      {"no wakeup is lost", test_wakeups},
+        {"both at once", test_at_once}, {"lies", test_lies},
+        {"hostile peer", test_hostile}, {"open", test_open},
     };
     memory = aligned_alloc(EXO_PAGE, BYTES);
     int failed = TESTS_RUN("channel", tests);
