@@ -82,6 +82,7 @@
 #define LX_SEL_EXTENT 128 /* 128..255: extents of memory */
 #define LX_EXTENTS 128
 #define LX_EXTENT_MAX 512 /* frames of one */
+#define LX_EXTENT_FEW 32 /* others are asked to make room for so many, not for more */
 #define LX_EXTENTS_ALL 3584 /* of all processes together */
 #define LX_TABLES 4 /* frames of its capability table */
 
@@ -92,7 +93,8 @@
 /* ---- calls that Linux does not have -------------------------------------------------- */
 #define LX_OP_BASE 0x1000
 /* a0 frames wanted (1..LX_EXTENT_MAX), a1 selector index (0..LX_EXTENTS - 1), a2 what for:
- * LX_FOR_*. Result: first frame; bytes: its number. -ENOMEM, -EINVAL, -EEXIST */
+ * LX_FOR_*. Result: first frame; bytes: its number. -ENOMEM, -EINVAL, -EEXIST; -EAGAIN: another
+ * process was asked to give some back, and has LX_ASK_US to do so: to be called again */
 #define LX_OP_EXTENT 0x1000
 /* a0 selector index: given back. Nothing may be bound through it: else -EBUSY */
 #define LX_OP_GIVE 0x1001
@@ -132,6 +134,13 @@
  * the file's end; -EACCES, -ENOMEM, -EEXIST, -EINVAL */
 #define LX_OP_SHARE 0x1010
 #define LX_SHARE_MAX 64
+/* A page's contents out of a process's memory: a0 frame. Result: the slot it is in, from 1 on;
+ * -ENOMEM, -EFAULT. Children inherit slots as they do extents. */
+#define LX_OP_SWAP_OUT 0x1018
+/* a0 slot, a1 frame: back into a frame of the process's; the slot is not its any more. -EINVAL:
+ * it never was. -EFAULT */
+#define LX_OP_SWAP_IN 0x1019
+#define LX_OP_SWAP_FREE 0x101a /* a0 slot: what is in it is not needed any more. -EINVAL */
 
 #define LX_FOR_MEMORY 0
 #define LX_FOR_OBJECTS 1 /* page tables, threads: the server never touches it */
@@ -142,6 +151,8 @@
 
 #define LX_FDS 256 /* descriptors of a process */
 #define LX_CMDLINE 256 /* bytes of arguments that /proc shows */
+#define LX_ASK_US 1000000 /* microseconds until frames that were asked for are taken */
+#define LX_TAKEN (1ul << 63) /* in lx_window.start.asked: extents were taken */
 #define LX_NULL (~0ul) /* in place of a window offset: the program gave no pointer */
 #define LX_WAIT 4095 /* -LX_WAIT: wait for LX_EVENT, then call again */
 #define LX_RUNS (1ul << 63)
@@ -158,7 +169,7 @@ struct lx_run {
 #define LX_DIRECT_ZEROES 2 /* reading gives zeroes */
 #define LX_DIRECT_SINK 4 /* what is written is gone */
 #define LX_DIRECT_SIZE (LX_FDS / 2)
-#define LX_WINDOW_BYTES (LX_WINDOW_PAGES * 4096 - 72 - LX_DIRECT_SIZE - LX_RUN_MAX * 16)
+#define LX_WINDOW_BYTES (LX_WINDOW_PAGES * 4096 - 96 - LX_DIRECT_SIZE - LX_RUN_MAX * 16)
 struct lx_window {
     uint64_t signals; /* pending for this thread (bit signal - 1); the server sets, the
                          library clears when it takes one (atomically) */
@@ -171,6 +182,9 @@ struct lx_window {
         uint64_t signals; /* in thread 0's window: pending for the whole process. The server
                              sets a bit and tells (LX_EVENT) a thread that does not refuse it,
                              if there is one; whoever takes it clears the bit */
+        uint64_t asked; /* in thread 0's window: frames to give back within LX_ASK_US, as whole
+                           extents; and LX_TAKEN. The library makes it 0 */
+        uint64_t taken[LX_EXTENTS / 64]; /* extents that were taken by force, a bit each */
         uint64_t no_zombies; /* in thread 0's window, not 0: children that end are forgotten */
     } start;
     uint64_t result; /* of a read that waits: 1 + bytes that the server has put into its buffer

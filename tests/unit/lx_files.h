@@ -52,6 +52,12 @@ size_t log_read(uint64_t *position, void *to, size_t n)
 }
 const char *system_hostname(void) { return LX_HOSTNAME; }
 uint32_t extent_count(uint16_t number) { return number; }
+void swap_count(uint64_t *all, uint64_t *used) { *all = *used = 0; }
+uint32_t swap_held(const struct process *process)
+{
+    (void)process;
+    return 0;
+}
 void page_count(uint64_t *all, uint64_t *unused)
 {
     *all = page_limit;

@@ -161,6 +161,7 @@ void call_dispatch(struct regs *r)
         r->rax = (uint64_t)call_server(t, r);
     else
         r->rax = (uint64_t)-ENOSYS;
+    t->pin_start = t->pin_end = 0;
     if (t->window->signals || process_window()->start.signals || call_restarts(r->rax))
         signals_deliver(t, r);
 }

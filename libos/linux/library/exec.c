@@ -32,6 +32,7 @@ struct exec {
     uint64_t at; /* next free byte of it */
     uint64_t sp; /* final */
     uint64_t entry, phdr, phnum, bias, brk;
+    enum replace_policy policy;
 };
 
 static long word_get(const struct exec *x, uint64_t array, uint64_t i, uint64_t *word)
@@ -270,6 +271,18 @@ static void random_bytes(uint64_t *to, unsigned n)
         *to++ = random_word();
 }
 
+/* The order in which pages go is chosen in the environment. */
+static void policy_look(struct exec *x, const char *variable)
+{
+    const char *name = "EXO_REPLACE=";
+    for (; *name; name++, variable++)
+        if (*variable != *name) return;
+    x->policy = replace_policy_of(variable);
+    if (x->policy != REPLACE_POLICIES) return;
+    log_line("EXO_REPLACE=%s: one of clock, fifo, mru, random", variable);
+    x->policy = REPLACE_CLOCK;
+}
+
 /* All strings, then (their places are known) the pointers in front of them. `places` are
  * remembered in the pointers' own words. */
 static long stack_strings(struct exec *x, uint64_t *words)
@@ -293,6 +306,7 @@ static long stack_strings(struct exec *x, uint64_t *words)
     for (uint64_t i = 0; i < x->envc; i++) {
         if (word_get(x, x->envp, i, &word) < 0) return -EFAULT;
         if ((r = stage_string(x, word, x->own)) < 0) return r;
+        policy_look(x, (const char *)r);
         words[n++] = (uint64_t)r;
     }
     words[n++] = 0;
@@ -420,6 +434,7 @@ static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
     const uint32_t mxcsr = 0x1f80; /* all exceptions masked: XRSTOR loads it always */
     threads_end_others(t);
     mm_clear();
+    replace_clear(x->policy);
     extents_return();
     if (!stack_place(x)) return false;
     const Elf64_Phdr *p = headers(x);

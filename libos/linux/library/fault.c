@@ -9,7 +9,7 @@
 #define FAULT_PRESENT 1 /* error code, Intel SDM vol. 3, 4.7 */
 #define FAULT_WRITE 2
 #define FAULT_FETCH 16
-#define AHEAD 8 /* fresh pages of memory that is gone through */
+#define AHEAD REPLACE_FAULT /* fresh pages of memory that is gone through */
 #define AROUND 4 /* pages that are bound at once */
 
 /* The area that the stack's growth to va would be part of. */
@@ -123,7 +123,7 @@ static int around_bind(const struct vma *vma, uint64_t va)
     unsigned at = va >> 12 & 511, stop = at + (unsigned)((end - va) / PAGE);
     for (unsigned i = at - (unsigned)((va - first) / PAGE); i < stop;) {
         bool bound = p->bound[i / 64] >> i % 64 & 1;
-        i += p->entry[i] && !bound && !(p->entry[i] & (PG_W | PG_SHARED))
+        i += p->entry[i] && !bound && !(p->entry[i] & (PG_W | PG_SHARED | PG_SWAP))
                  ? run_bind(p, i, stop, rights_of(vma, false))
                  : 1;
     }
@@ -172,6 +172,21 @@ static int fault_inherited(struct vma *vma, uint64_t va, uint32_t entry)
     return page_map(va, entry, rights_of(vma, vma->prot & PROT_WRITE)) < 0 ? SIGBUS : 0;
 }
 
+/* A page that was given up comes back. */
+static int fault_swapped(struct vma *vma, uint64_t va, uint32_t entry)
+{
+    bool write = vma->prot & PROT_WRITE;
+    uint32_t frame = entry & PG_FRAME ? frame_alloc() : 0; /* else it was taken by force */
+    if (!frame) return SIGBUS;
+    if (server(LX_OP_SWAP_IN, entry & PG_FRAME, frame, 0) < 0) {
+        frame_free(frame);
+        return SIGBUS;
+    }
+    lx.replace.majors++;
+    page_note(va, frame | (write ? PG_W : 0));
+    return page_map(va, frame, rights_of(vma, write)) < 0 ? SIGBUS : 0;
+}
+
 /* May the frame be written where it is? */
 static bool frame_writable(uint32_t entry)
 {
@@ -211,6 +226,8 @@ static int fault_locked(uint64_t va, uint64_t error)
     uint32_t *entry = page_entry(va, true);
     if (!entry) return SIGBUS;
     bool present = error & FAULT_PRESENT;
+    lx.replace.faulting = va;
+    if (*entry & PG_SWAP) return fault_swapped(vma, va, *entry);
     if (!*entry) {
         int signal = vma->flags & VMA_WRITES ? fault_shared(vma, va)
                      : vma->handle < 0       ? fault_zero(vma, va)
@@ -239,7 +256,7 @@ long page_own(uint64_t va)
     struct vma *vma = vma_find(va);
     uint32_t *entry = vma ? page_entry(va, true) : NULL;
     int signal = entry ? 0 : SIGSEGV;
-    if (entry && !*entry) signal = fault_locked(va, 0);
+    if (entry && (!*entry || *entry & PG_SWAP)) signal = fault_locked(va, 0);
     if (!signal) signal = fault_write(vma, va, *entry, false);
     unlock();
     return signal ? -EFAULT : 0;

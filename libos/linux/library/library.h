@@ -11,6 +11,7 @@
 #define LX_LIBRARY_H
 #include "../../../abi/exo.h"
 #include "../proto.h"
+#include "replace.h"
 #include "exo_stubs.h"
 
 #pragma GCC visibility push(hidden) /* no global offset table */
@@ -53,6 +54,7 @@ struct thread_state {
     bool futex_woke; /* it has woken somebody since it last waited */
     uint64_t sleep_deadline; /* of an interrupted nanosleep, for restart_syscall */
     uint64_t waited; /* ticks spent waiting in here */
+    uint64_t pin_start, pin_end; /* pages that the server is told of stay (user_runs) */
 };
 #define THREAD_STATE_OFFSET 1536
 _Static_assert(offsetof(struct exo_upcall_page, user) == THREAD_STATE_OFFSET, "GS layout");
@@ -81,6 +83,7 @@ struct vma {
 };
 #define VMA_STACK 0x80000000u /* grows downward to LX_STACK_MAX */
 #define VMA_HEAP 0x40000000u
+#define VMA_LOCKED 0x10000000u /* mlock: its pages stay */
 #define VMA_WRITES 0x20000000u /* a shared mapping of a file that was open for writing */
 
 /* What lies on a page of the program: frame in the low 24 bits, 0 nothing yet. */
@@ -88,13 +91,18 @@ struct vma {
 #define PG_W 0x01000000u /* bound writable */
 #define PG_FILE 0x02000000u /* a file's own page */
 #define PG_SHARED 0x04000000u /* of an extent for MAP_SHARED */
+#define PG_SWAP 0x08000000u /* not there: the server's slot, in place of the frame; 0: lost */
+#define BLOCK_BITS 21
+#define BLOCK_PAGES 512
+#define BLOCK_LISTS 64 /* of lx.pages */
 struct pages { /* of 2 MiB of address space */
     uint64_t va; /* of the block */
     struct pages *next; /* of the same bucket */
     uint64_t used[8]; /* entries that are not 0, a bit each */
     uint64_t writable[8]; /* private ones that are bound writable */
     uint64_t bound[8]; /* those that a page table has */
-    uint32_t entry[512];
+    uint64_t listed[8]; /* those in the ring of replace.c */
+    uint32_t entry[BLOCK_PAGES];
 };
 
 struct extent {
@@ -111,6 +119,7 @@ struct extent {
 #define EXTENT_LENT 3 /* the parent's, in vfork: written, not allocated from */
 #define EXTENT_SHARED 4 /* MAP_SHARED */
 #define EXTENT_OBJECTS 5
+#define EXTENT_LEAVING 7 /* our own; it is being emptied to be given back */
 #define EXTENT_FILE 6 /* a file's pages, mapped to be written; id: the handle */
 
 struct lx_sigaction {
@@ -137,8 +146,9 @@ struct lx {
     uint32_t object_next; /* of the first objects, handed out so far */
     uint32_t object_end;
     uint64_t brk_start, brk;
-    struct pages *pages[64]; /* hashed by block */
+    struct pages *pages[BLOCK_LISTS]; /* hashed by block */
     struct pages *pages_last; /* the last one found */
+    struct replace replace; /* replace.c */
 
     /* fork: what the child starts with */
     struct regs fork_regs;
@@ -225,6 +235,7 @@ struct vma *vma_find(uint64_t va); /* that contains va, or NULL */
 uint32_t frame_alloc(void);
 /* The same of at most *n (1..64) that lie in a row: *n is how many. */
 uint32_t frames_alloc(uint32_t *n);
+uint32_t frame_spare(void); /* one that is free in what we have; 0: none */
 void frame_free(uint32_t frame);
 /* The 2 MiB around va; NULL: nothing lies there (make: no memory). */
 struct pages *pages_at(uint64_t va, bool make);
@@ -258,9 +269,11 @@ void extents_inherited(uint64_t keep[LX_EXTENTS / 64]);
 void pages_drop(uint64_t va, uint64_t end);
 /* Takes the right to write private pages away (before a fork). */
 void pages_protect(void);
-/* vmas: makes one (joined with a like neighbour); cuts one at an address; takes a range out. */
+/* vmas: makes one (joined with a like neighbour); cuts one at an address; joins those of a range
+ * that are alike, and its neighbours; takes a range out. */
 long vma_add(const struct vma *vma);
 long vma_cut(uint64_t va);
+void vma_join(uint64_t va, uint64_t end);
 void vma_remove(uint64_t start, uint64_t end);
 /* The highest free range below LX_MMAP_TOP, or 0. */
 uint64_t vma_room(uint64_t length);

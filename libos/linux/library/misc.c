@@ -45,6 +45,7 @@ static long limit_set(unsigned which, const uint64_t limit[2])
     if (which == RLIMIT_NOFILE) server(__NR_prlimit64, limit[0], 0, 0);
     memcpy(lx.limit[which], limit, sizeof(old));
     lx.limits_set |= 1u << which;
+    if (which == RLIMIT_RSS) replace_allot(limit[0]);
     return 0;
 }
 
@@ -290,6 +291,12 @@ long sys_prctl(struct thread_state *t, struct regs *r)
     }
     case PR_GET_NAME:
         return user_put(r->rsi, lx.name, sizeof(lx.name));
+    case PR_EXO_REPLACE: {
+        long before = (long)lx.replace.policy;
+        if (r->rsi >= REPLACE_POLICIES) return -EINVAL;
+        lx.replace.policy = (uint32_t)r->rsi;
+        return before;
+    }
     case PR_GET_DUMPABLE:
     case PR_CAPBSET_READ:
         return 1;

@@ -7,7 +7,8 @@
 #include <linux/mman.h>
 #include "text.h"
 
-#define FIRST_EXTENT 32 /* frames */
+#define FIRST_EXTENT LX_EXTENT_FEW /* frames */
+#define EVICTED 8 /* pages that go when no memory is to be had */
 
 /* ---- extents and frames ---------------------------------------------------------------- */
 
@@ -23,11 +24,14 @@ struct extent *extent_of(uint32_t frame)
 long extent_get(uint32_t frames, unsigned purpose)
 {
     uint32_t i = 0;
+    if (process_window()->start.asked) replace_answer();
     while (i < LX_EXTENTS && lx.extent[i].own)
         i++;
     if (i == LX_EXTENTS) return -ENOMEM;
     uint64_t id;
-    long first = server_aside(LX_OP_EXTENT, frames, i, purpose, &id, sizeof(id));
+    long first;
+    while ((first = server_aside(LX_OP_EXTENT, frames, i, purpose, &id, sizeof(id))) == -EAGAIN)
+        exo_yield(); /* somebody else was asked to give some back */
     if (first < 0) return first;
     struct extent *e = &lx.extent[i];
     *e = (struct extent){.first = (uint32_t)first,
@@ -90,6 +94,7 @@ static bool extent_usable(const struct extent *e, uint8_t own)
     return e->own == own && e->free && (own != EXTENT_OWN || shared->holders[e->id] == 1);
 }
 
+/* grow: frames of a new extent when there is none free in what we have; 0: none is asked for. */
 static uint32_t frame_of(uint8_t own, unsigned purpose, uint32_t grow, uint32_t *n)
 {
     struct extent *e = &lx.extent[lx.extent_hint];
@@ -99,6 +104,7 @@ static uint32_t frame_of(uint8_t own, unsigned purpose, uint32_t grow, uint32_t 
         if (own == EXTENT_OWN) lx.extent_hint = i;
         return extent_take(&lx.extent[i], n);
     }
+    if (!grow) return 0;
     long i = extent_get(grow, purpose);
     if (i < 0 && grow > FIRST_EXTENT) i = extent_get(FIRST_EXTENT, purpose);
     if (i < 0) return 0;
@@ -113,7 +119,9 @@ static uint32_t frame_of(uint8_t own, unsigned purpose, uint32_t grow, uint32_t 
  * only copies are needed, and for a short time. */
 uint32_t frames_alloc(uint32_t *n)
 {
-    uint64_t grow = lx.owned;
+    uint64_t grow = lx.owned, room = replace_room();
+    if (!room) room = replace_evict(1);
+    if (*n > room) *n = room ? (uint32_t)room : 1; /* nothing can go: more than allotted */
     for (uint32_t i = 0; i < lx.extents; i++)
         if (lx.extent[i].own == EXTENT_OWN && shared->holders[lx.extent[i].id] > 1) {
             grow /= 8;
@@ -121,7 +129,16 @@ uint32_t frames_alloc(uint32_t *n)
         }
     if (grow < FIRST_EXTENT) grow = FIRST_EXTENT;
     if (grow > LX_EXTENT_MAX) grow = LX_EXTENT_MAX;
-    return frame_of(EXTENT_OWN, LX_FOR_MEMORY, (uint32_t)grow, n);
+    if (grow > room) grow = room < FIRST_EXTENT ? FIRST_EXTENT : room;
+    uint32_t frame = frame_of(EXTENT_OWN, LX_FOR_MEMORY, (uint32_t)grow, n);
+    if (!frame && replace_evict(EVICTED)) frame = frame_of(EXTENT_OWN, LX_FOR_MEMORY, 0, n);
+    return frame;
+}
+
+uint32_t frame_spare(void)
+{
+    uint32_t n = 1;
+    return frame_of(EXTENT_OWN, LX_FOR_MEMORY, 0, &n);
 }
 
 uint32_t frame_alloc(void)
@@ -133,7 +150,7 @@ uint32_t frame_alloc(void)
 void frame_free(uint32_t frame)
 {
     struct extent *e = extent_of(frame);
-    if (!e || e->own != EXTENT_OWN) return;
+    if (!e || (e->own != EXTENT_OWN && e->own != EXTENT_LEAVING)) return;
     uint32_t bit = frame - e->first;
     e->used[bit / 64] &= ~(1ul << bit % 64);
     e->free++;
@@ -194,8 +211,6 @@ static long tables_make(uint64_t va)
 
 /* ---- what lies where -------------------------------------------------------------------------- */
 
-#define BLOCK_BITS 21
-
 struct pages *pages_at(uint64_t va, bool make)
 {
     uint64_t base = va >> BLOCK_BITS << BLOCK_BITS;
@@ -231,6 +246,7 @@ void page_note(uint64_t va, uint32_t entry)
         p->writable[i / 64] |= bit;
     else
         p->writable[i / 64] &= ~bit;
+    if (lx.replace.ring && entry && !(entry & (PG_FILE | PG_SHARED | PG_SWAP))) replace_came(p, i);
 }
 
 /* Bits [first, first + n) of one word at a time. */
@@ -337,7 +353,10 @@ static void block_drop(struct pages *p, unsigned first, unsigned n)
         p->writable[w] &= ~mask;
         for (; mask; mask &= mask - 1) {
             uint32_t *entry = &p->entry[w * 64 + (unsigned)__builtin_ctzl(mask)];
-            if (!(*entry & (PG_FILE | PG_SHARED))) frame_free(*entry & PG_FRAME);
+            if (*entry & PG_SWAP)
+                server(LX_OP_SWAP_FREE, *entry & PG_FRAME, 0, 0);
+            else if (!(*entry & (PG_FILE | PG_SHARED)))
+                frame_free(*entry & PG_FRAME);
             *entry = 0;
         }
     }
@@ -445,6 +464,20 @@ long vma_cut(uint64_t va)
     vma[1].offset += (va - vma[1].start) / PAGE;
     vma[1].start = va;
     return 0;
+}
+
+void vma_join(uint64_t va, uint64_t end)
+{
+    uint32_t i = vma_at(va ? va - 1 : va);
+    while (i + 1 < lx.vmas && lx.vma[i].end <= end) {
+        if (!vma_joins(&lx.vma[i], &lx.vma[i + 1])) {
+            i++;
+            continue;
+        }
+        lx.vma[i].end = lx.vma[i + 1].end;
+        lx.vmas--;
+        memmove(&lx.vma[i + 1], &lx.vma[i + 2], (lx.vmas - i - 1) * sizeof(lx.vma[0]));
+    }
 }
 
 void vma_remove(uint64_t start, uint64_t end)

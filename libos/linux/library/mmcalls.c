@@ -166,6 +166,7 @@ static long protect(uint64_t va, uint64_t end, uint32_t prot)
         vma->prot = prot;
         protect_pages(vma);
     }
+    vma_join(va, end);
     return 0;
 }
 
@@ -303,6 +304,12 @@ long sys_madvise(struct thread_state *t, struct regs *r)
         forget(r->rdi, r->rdi + length);
         unlock();
         return 0;
+    case MADV_PAGEOUT:
+        lock();
+        replace_range(r->rdi, r->rdi + length);
+        unlock();
+        return 0;
+    case MADV_COLD:
     case MADV_NORMAL:
     case MADV_RANDOM:
     case MADV_SEQUENTIAL:
@@ -326,13 +333,13 @@ long sys_mincore(struct thread_state *t, struct regs *r)
         uint64_t va = r->rdi + i * PAGE;
         if (!vma_find(va)) return -ENOMEM;
         uint32_t *entry = page_entry(va, false);
-        uint8_t there = entry && *entry;
+        uint8_t there = entry && *entry && !(*entry & PG_SWAP);
         if (user_put(r->rdx + i, &there, 1) < 0) return -EFAULT;
     }
     return 0;
 }
 
-/* Files are changed through calls only, and nothing is ever swapped out. */
+/* Files are changed through calls only: nothing is to be written back. */
 long sys_msync(struct thread_state *t, struct regs *r)
 {
     (void)t;
@@ -340,14 +347,38 @@ long sys_msync(struct thread_state *t, struct regs *r)
     return vma_find(r->rdi) ? 0 : -ENOMEM;
 }
 
+/* The areas of [va, end) are locked from now on, or not. */
+static long lock_range(uint64_t va, uint64_t length, bool on)
+{
+    uint64_t end = page_up(va + length), at = va &= -PAGE;
+    if (!range_good(va, end - va)) return -ENOMEM;
+    lock();
+    long r = vma_cut(va);
+    if (r == 0) r = vma_cut(end);
+    while (r == 0 && at < end) {
+        struct vma *vma = vma_find(at);
+        if (!vma) {
+            r = -ENOMEM;
+            break;
+        }
+        vma->flags = on ? vma->flags | VMA_LOCKED : vma->flags & ~VMA_LOCKED;
+        at = vma->end;
+    }
+    if (r == 0) vma_join(va, end);
+    unlock();
+    return r;
+}
+
 long sys_mlock(struct thread_state *t, struct regs *r)
 {
     (void)t;
+    long error = lock_range(r->rdi, r->rsi, true);
+    if (error < 0) return error;
     return user_touch(r->rdi, r->rsi, false) < 0 ? -ENOMEM : 0;
 }
 
 long sys_munlock(struct thread_state *t, struct regs *r)
 {
     (void)t;
-    return vma_find(r->rdi) || !r->rsi ? 0 : -ENOMEM;
+    return lock_range(r->rdi, r->rsi, false);
 }

@@ -147,6 +147,7 @@ void event_wait(struct thread_state *t, uint64_t deadline)
     long events = exo_event_wait(LX_EVENTS, deadline);
     t->waited += tsc_now() - from;
     if (events > 0 && events & LX_TIMER) timer_expired(t);
+    if (process_window()->start.asked) replace_look();
 }
 
 void turn_give(struct thread_state *t)
@@ -453,6 +454,7 @@ long sys_getrusage(struct thread_state *t, struct regs *r)
     memset(&usage, 0, sizeof(usage));
     struct __kernel_old_timeval used = timeval_of(who == RUSAGE_CHILDREN ? 0 : cpu_time());
     memcpy(&usage.ru_utime, &used, sizeof(used));
+    usage.ru_majflt = who == RUSAGE_CHILDREN ? 0 : (long)lx.replace.majors;
     usage.ru_maxrss = who == RUSAGE_CHILDREN ? 0 : (long)(lx.owned * PAGE / 1024);
     return user_put(r->rsi, &usage, sizeof(usage));
 }

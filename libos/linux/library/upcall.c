@@ -113,6 +113,7 @@ void event_look(struct regs *r)
 {
     uint64_t events = __atomic_fetch_and(&upcall_page()->events, ~LX_EVENTS, __ATOMIC_ACQUIRE);
     if (events & LX_TIMER) timer_expired(this_thread());
+    if (process_window()->start.asked) replace_look();
     signals_deliver(this_thread(), r);
 }
 

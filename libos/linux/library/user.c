@@ -38,14 +38,19 @@ long user_string(char *to, uint64_t from, size_t size)
     return n == (long)size ? -ENAMETOOLONG : n;
 }
 
+/* Whether something lies there; and may be written. */
+static bool entry_there(uint32_t entry, bool write)
+{
+    return write ? entry & PG_W : entry && !(entry & PG_SWAP);
+}
+
 long user_touch(uint64_t va, uint64_t n, bool write)
 {
     if (!n) return 0;
     if (!user_range(va, n)) return -EFAULT;
     for (uint64_t at = va & -PAGE; at < va + n; at += PAGE) {
         uint32_t *entry = page_entry(at, false);
-        uint32_t need = write ? PG_W : PG_FRAME;
-        if (entry && *entry & need) {
+        if (entry && entry_there(*entry, write)) {
             struct vma *vma = write ? NULL : vma_find(at);
             if (write || (vma && vma->prot)) continue;
         }
@@ -69,7 +74,7 @@ static uint32_t *pages_next(struct pages_walk *walk, uint64_t at, bool write)
     else
         walk->entry = page_entry(at, false);
     walk->block = at / PAGES_BYTES;
-    if (walk->entry && *walk->entry & (write ? PG_W : PG_FRAME)) {
+    if (walk->entry && entry_there(*walk->entry, write)) {
         if (write) return walk->entry;
         if (!walk->vma || at >= walk->vma->end) walk->vma = vma_find(at);
         if (walk->vma && walk->vma->prot) return walk->entry;
@@ -77,6 +82,14 @@ static uint32_t *pages_next(struct pages_walk *walk, uint64_t at, bool write)
     walk->vma = NULL; /* a fault may change them */
     if (user_touch(at & -PAGE, 1, write) < 0) return NULL;
     return walk->entry = page_entry(at, false);
+}
+
+/* The pages of all buffers of a call stay until it is over (replace.c). */
+static void pin(unsigned runs, uint64_t va, uint64_t n)
+{
+    struct thread_state *t = this_thread();
+    if (!runs || va < t->pin_start) t->pin_start = va;
+    if (!runs || va + n > t->pin_end) t->pin_end = va + n;
 }
 
 /* A page can be copied on write by another thread between this and the server's copy: then
@@ -88,6 +101,7 @@ long user_runs(unsigned runs, uint64_t va, uint64_t *length, bool write)
     struct pages_walk walk = {NULL, 0, NULL};
     uint64_t done = 0, n = *length;
     if (n && !user_range(va, n)) return -EFAULT;
+    pin(runs, va, n);
     while (done < n) {
         uint64_t at = va + done;
         uint64_t step = PAGE - at % PAGE;

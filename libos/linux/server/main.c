@@ -10,6 +10,7 @@
 #include "pipe.h"
 #include "poll.h"
 #include "process.h"
+#include "swap.h"
 #include "timer.h"
 #include "tty.h"
 
@@ -40,6 +41,9 @@ static call_function *const operations[] = {
     [LX_OP_VFORK_WAIT - LX_OP_BASE] = op_vfork_wait,
     [LX_OP_SIGINFO - LX_OP_BASE] = op_siginfo,
     [LX_OP_STOPPED - LX_OP_BASE] = op_stopped,
+    [LX_OP_SWAP_OUT - LX_OP_BASE] = op_swap_out,
+    [LX_OP_SWAP_IN - LX_OP_BASE] = op_swap_in,
+    [LX_OP_SWAP_FREE - LX_OP_BASE] = op_swap_free,
 };
 struct thread *thread_current;
 
@@ -158,6 +162,7 @@ static long world_make(struct exo_startup *start)
         return -1;
     }
     if (memory_init() < 0) return -1;
+    swap_init();
     time_init();
     if (exo_archive_find(LIBRARY, &data, &size) < 0) {
         exo_printf("%s: the boot archive has no '%s' (archive=yes?)\n", start->name, LIBRARY);

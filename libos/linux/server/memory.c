@@ -4,11 +4,15 @@
  * processes. A frame that a process still has bound is not given to another file: the
  * kernel's table of frames tells (only our own binding is left). */
 #include "memory.h"
+#include "../signals.h"
 #include "files.h"
+#include "process.h"
+#include "swap.h"
 
 #define MAP_VA 0x100000000000ul
 #define UNITS_MAX 131072 /* 4 GiB of process memory */
 #define FILE_PAGES_MAX 262144 /* 1 GiB */
+#define RESERVE 64 /* one part of so many is not handed out for growth */
 
 struct extent {
     uint32_t first, count; /* frames; count 0: free */
@@ -269,12 +273,51 @@ long extents_fork(struct process *parent, struct process *child, bool lend, cons
         held_set(&extents[number], child, true);
         to->extents = i + 1;
     }
+    swap_fork(parent, child);
     return 0;
+}
+
+static bool extent_private(const struct process *p, uint16_t number)
+{
+    const struct extent *e = &extents[number];
+    return number && number != LX_EXTENT_OBJECTS && e->kind == LX_FOR_MEMORY && e->holders == 1 &&
+           e->owner == process_index(p) + 1;
+}
+
+uint32_t extents_private(const struct process *p)
+{
+    uint32_t frames = 0;
+    for (uint32_t i = 0; i < p->memory->extents; i++)
+        if (extent_private(p, p->memory->extent[i])) frames += extents[p->memory->extent[i]].count;
+    return frames;
+}
+
+uint32_t extents_take(struct process *p, uint32_t frames)
+{
+    struct process_memory *m = p->memory;
+    struct lx_window *window = process_window(p);
+    uint32_t taken = 0;
+    for (uint32_t i = m->extents; i-- && taken < frames;) {
+        uint16_t number = m->extent[i];
+        if (!extent_private(p, number)) continue;
+        taken += extents[number].count;
+        cap_end(EXO_REF(store, number));
+        if (exo_cap_info(EXO_REF(store, number)) > 0) {
+            process_end(p, SIGKILL); /* it holds the revocation up */
+            return taken;
+        }
+        extent_put(p, number);
+        m->extent[i] = 0;
+        __atomic_fetch_or(&window->start.taken[i / 64], 1ul << i % 64, __ATOMIC_RELAXED);
+        __atomic_fetch_or(&window->start.asked, LX_TAKEN, __ATOMIC_RELEASE);
+    }
+    return taken;
 }
 
 void memory_end(struct process *process)
 {
     struct process_memory *m = process->memory;
+    swap_end(process);
     for (uint32_t i = 0; i < m->extents; i++)
         if (m->extent[i] && m->extent[i] != LX_EXTENT_OBJECTS) extent_put(process, m->extent[i]);
     for (uint32_t i = 0; i < m->more_count; i++)
@@ -296,9 +339,7 @@ void memory_end(struct process *process)
 
 /* ---- the user's buffers ---------------------------------------------------------------------- */
 
-/* Whether the process may read (write) all frames of [first, last]. They need not be of one
- * extent: neighbours make one run. */
-static bool frames_allowed(const struct process *p, uint64_t first, uint64_t last, bool write)
+bool frames_allowed(const struct process *p, uint64_t first, uint64_t last, bool write)
 {
     if (last < first) return false;
     if (first >= files_first && last < files_first + files_count_frames)
@@ -452,6 +493,20 @@ static long objects_extent(struct process *p, uint32_t i, uint32_t frames)
     return first;
 }
 
+/* Leaves a part for what processes cannot do without: their libraries' data, children. A small
+ * piece that is not there is asked for. */
+static long extent_grant(struct process *p, uint32_t frames, unsigned purpose)
+{
+    for (;;) {
+        long number = -ENOMEM;
+        if (lx_shared->memory_free >= frames + memory_count / RESERVE)
+            number = extent_new(p, frames, purpose);
+        if (number >= 0 || frames > LX_EXTENT_FEW) return number;
+        long r = memory_ask(p, frames);
+        if (r < 0) return r;
+    }
+}
+
 long op_extent(struct thread *thread, const uint64_t a[6])
 {
     struct process *p = thread->process;
@@ -461,7 +516,7 @@ long op_extent(struct thread *thread, const uint64_t a[6])
         return -EINVAL;
     if (m->extent[i]) return -EEXIST;
     if (a[2] == LX_FOR_OBJECTS) return objects_extent(p, (uint32_t)i, (uint32_t)frames);
-    long number = extent_new(p, (uint32_t)frames, (unsigned)a[2]);
+    long number = extent_grant(p, (uint32_t)frames, (unsigned)a[2]);
     if (number < 0) return number;
     if (extent_derive(p, (uint16_t)number, LX_SEL_EXTENT + (uint32_t)i, EXO_R | EXO_W | EXO_X) <
         0) {
@@ -488,6 +543,7 @@ long op_give(struct thread *thread, const uint64_t a[6])
         r = exo_cap_delete(EXO_REF(m->env, LX_SEL_EXTENT + a[0]));
     while (r == -EXO_E_AGAIN);
     if (r < 0 && r != -EXO_E_SEL) return -EBUSY;
+    memory_given(p, extents[m->extent[a[0]]].count);
     extent_put(p, m->extent[a[0]]);
     m->extent[a[0]] = 0;
     while (m->extents && !m->extent[m->extents - 1])

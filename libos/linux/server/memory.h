@@ -30,6 +30,7 @@ struct process_memory {
     } thread[LX_THREADS];
     uint16_t data[LX_DATA_SELS]; /* private block, chunks of library data */
     uint32_t data_count;
+    uint32_t swapped; /* slots of the swap store that it has (swap.c) */
     struct file *handle[LX_HANDLES];
     struct lx_siginfo info[64]; /* of the last signal of each number */
 };
@@ -49,6 +50,14 @@ long extent_derive(struct process *process, uint16_t number, uint32_t sel, unsig
  * part in each. lend: with all rights. */
 long extents_fork(struct process *parent, struct process *child, bool lend,
                   const uint64_t keep[LX_EXTENTS / 64]);
+/* Frames of those that the process, and it alone, may write. */
+uint32_t extents_private(const struct process *process);
+/* Takes so many of them by force, and tells it: how many it was. A process from which they cannot
+ * be taken ends. */
+uint32_t extents_take(struct process *process, uint32_t frames);
+/* Whether the process may read (write) all frames of [first, last]. They need not be of one
+ * extent: neighbours make one run. */
+bool frames_allowed(const struct process *p, uint64_t first, uint64_t last, bool write);
 void *frame_data(uint32_t frame); /* of process memory or of a file's page */
 /* Everything that a process had goes, when its env is gone. */
 void memory_end(struct process *process);

@@ -4,6 +4,7 @@
  * processors, addresses of memory) is 0. */
 #include "memory.h"
 #include "proc.h"
+#include "swap.h"
 #include "tty.h"
 #include "../../../lib/exo/exo.h"
 
@@ -69,8 +70,10 @@ static void status_text(struct text *text, const struct process *process)
              process->pid, parent_pid(process));
     text_add(text, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nFDSize:\t%u\nGroups:\t0 \n", LX_FDS);
     if (process->state != PROCESS_ZOMBIE)
-        text_add(text, "VmSize:\t%8lu kB\nVmRSS:\t%8lu kB\n",
-                 process_frames(process) * KIB_PER_PAGE, process_frames(process) * KIB_PER_PAGE);
+        text_add(text, "VmSize:\t%8lu kB\nVmRSS:\t%8lu kB\nVmSwap:\t%8lu kB\n",
+                 (process_frames(process) + swap_held(process)) * KIB_PER_PAGE,
+                 process_frames(process) * KIB_PER_PAGE,
+                 (uint64_t)swap_held(process) * KIB_PER_PAGE);
     text_add(text, "Threads:\t%u\nShdPnd:\t%016lx\n", process->thread_count,
              process_signals(process));
 }

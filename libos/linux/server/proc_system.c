@@ -5,6 +5,7 @@
  * how many were idle. */
 #include "memory.h"
 #include "proc.h"
+#include "swap.h"
 #include "../../../lib/exo/exo.h"
 #include <linux/sysinfo.h>
 
@@ -22,13 +23,16 @@ static void memory_count(uint64_t *total, uint64_t *available, uint64_t *files)
 
 long call_sysinfo(struct thread *thread, const uint64_t a[6])
 {
-    uint64_t total, available, files;
+    uint64_t total, available, files, swap, used;
     (void)a;
     memory_count(&total, &available, &files);
+    swap_count(&swap, &used);
     struct sysinfo info = {.uptime = (long)(time_boot() / NS),
                            .totalram = total * KIB_PER_PAGE * 1024,
                            .freeram = available * KIB_PER_PAGE * 1024,
                            .sharedram = files * KIB_PER_PAGE * 1024,
+                           .totalswap = swap * KIB_PER_PAGE * 1024,
+                           .freeswap = (swap - used) * KIB_PER_PAGE * 1024,
                            .procs = (uint16_t)lx_shared->processes,
                            .mem_unit = 1};
     return window_put(thread, 0, &info, sizeof(info));
@@ -36,15 +40,17 @@ long call_sysinfo(struct thread *thread, const uint64_t a[6])
 
 static void meminfo_text(struct text *text)
 {
-    uint64_t total, available, files;
+    uint64_t total, available, files, swap, used;
     memory_count(&total, &available, &files);
+    swap_count(&swap, &used);
     total *= KIB_PER_PAGE;
     available *= KIB_PER_PAGE;
     files *= KIB_PER_PAGE;
     text_add(text, "MemTotal:       %8lu kB\nMemFree:        %8lu kB\n", total, available);
     text_add(text, "MemAvailable:   %8lu kB\nBuffers:               0 kB\n", available);
     text_add(text, "Cached:         %8lu kB\nSwapCached:            0 kB\n", files);
-    text_add(text, "SwapTotal:             0 kB\nSwapFree:              0 kB\n");
+    text_add(text, "SwapTotal:      %8lu kB\nSwapFree:       %8lu kB\n", swap * KIB_PER_PAGE,
+             (swap - used) * KIB_PER_PAGE);
     text_add(text, "Dirty:                 0 kB\nWriteback:             0 kB\n");
     text_add(text, "Shmem:          %8lu kB\nSlab:                  0 kB\n", files);
 }
@@ -145,7 +151,11 @@ static void cmdline_text(struct text *text) { text_add(text, "%s\n", exo.start.a
 
 static void swaps_text(struct text *text)
 {
+    uint64_t all, used;
+    swap_count(&all, &used);
     text_add(text, "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n");
+    text_add(text, "(memory)\t\t\t\tfile\t\t%lu\t\t%lu\t\t-2\n", all * KIB_PER_PAGE,
+             used * KIB_PER_PAGE);
 }
 
 static void devices_text(struct text *text)
