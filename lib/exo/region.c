@@ -101,6 +101,7 @@ long exo_region_make(struct exo_region *region, uint64_t va, uint64_t pages, uin
         r = r == -EXO_E_BOUND ? 0 : r;
     }
     region->resident = malloc(limit * sizeof(struct exo_region_page));
+    if (region->resident) memset(region->resident, 0, limit * sizeof(struct exo_region_page));
     region->stored = malloc(EXO_POOL_WORDS(pages) * 8);
     if (keep) region->store = malloc(pages * EXO_PAGE);
     if (r < 0 || !region->resident || !region->stored || (keep && !region->store)) {
@@ -108,7 +109,6 @@ long exo_region_make(struct exo_region *region, uint64_t va, uint64_t pages, uin
         return r < 0 ? r : -EXO_E_LIMIT;
     }
     memset(region->stored, 0, EXO_POOL_WORDS(pages) * 8);
-    memset(region->resident, 0, limit * sizeof(struct exo_region_page));
     for (uint32_t i = 0; i < limit; i++) {
         long frame = exo_frames_alloc(&exo.pool, 1, 1);
         if (frame < 0) {

@@ -2,6 +2,8 @@
  *
  * Directories, working directories, and the calls that name files from a descriptor. */
 #include <dirent.h>
+#include <limits.h>
+#include <sys/mount.h>
 #include "test.h"
 
 static int entries(const char *path, const char *wanted, bool *found)
@@ -154,6 +156,27 @@ static void test_at(void)
     close(plain);
 }
 
+static void test_mounts(void)
+{
+    struct stat status;
+    char home[PATH_MAX];
+    mkdir("mount", 0755);
+    CHECK("mount", getcwd(home, sizeof home) && mount("t", "mount", "tmpfs", 0, NULL) == 0);
+    close(open("mount/file", O_CREAT | O_WRONLY, 0644));
+    CHECK("mount_enter", chdir("mount") == 0);
+    CHECK_ERROR("umount_busy", umount2(".", 0), EBUSY);
+    CHECK("umount_detach", umount2(".", MNT_DETACH) == 0);
+    CHECK_ERROR("umount_detached", umount2(".", MNT_DETACH), EINVAL);
+    CHECK_ERROR("umount_detached_now", umount2(".", 0), EINVAL);
+    CHECK("detached_lives", mkdir("n", 0755) == 0 && stat("file", &status) == 0);
+    CHECK_ERROR("mount_in_detached", mount("t", "n", "tmpfs", 0, NULL), EINVAL);
+    CHECK_ERROR("mount_over_detached", mount("t", ".", "tmpfs", 0, NULL), EINVAL);
+    CHECK("mount_leave", chdir(home) == 0 && stat("mount/file", &status) < 0 && errno == ENOENT);
+    CHECK_ERROR("umount_no_mount", umount2("mount", 0), EINVAL);
+    CHECK("mount_again", mount("t", "mount", "tmpfs", 0, NULL) == 0 && umount2("mount", 0) == 0 &&
+                             rmdir("mount") == 0);
+}
+
 int main(void)
 {
     test_begin("directories");
@@ -163,5 +186,6 @@ int main(void)
     test_types();
     test_working_directory();
     test_at();
+    test_mounts();
     return test_end();
 }

@@ -6,6 +6,7 @@
 #include "data.h"
 #include "entry.h"
 #include "files.h"
+#include "mount.h"
 #include "pipe.h"
 #include "../../../lib/exo/exo.h"
 
@@ -85,8 +86,10 @@ static struct inode *inode_free(struct inode *inode)
 void inode_put(struct inode *inode)
 {
     while (inode && !--inode->references) {
-        inode->fs->held--;
+        struct filesystem *fs = inode->fs;
+        bool last = !--fs->held && fs->detached && fs->root;
         inode = inode->nlink ? NULL : inode_free(inode);
+        if (last) fs_end(fs);
     }
 }
 

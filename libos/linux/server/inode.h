@@ -29,7 +29,7 @@ struct filesystem {
     uint32_t device; /* st_dev */
     bool fixed; /* names cannot be made, changed or removed: /proc */
     bool permanent; /* is never unmounted */
-    bool detached; /* unmounted; freed with its last inode */
+    bool detached; /* unmounted; ends when nothing of it has a reference */
     struct inode *root, *covered; /* covered: the directory it is mounted on; NULL for / */
     struct filesystem *next; /* in the order they were mounted */
     uint64_t pages, pages_max; /* of file contents */

@@ -384,12 +384,10 @@ static __attribute__((noinline)) long runs_add(struct iobuf *io, struct thread *
     for (uint64_t i = 0; i < n; i++) {
         uint64_t address = __atomic_load_n(&thread->window->run[i].address, __ATOMIC_RELAXED);
         uint64_t size = __atomic_load_n(&thread->window->run[i].length, __ATOMIC_RELAXED);
-        if (size > length - io->left) return -EFAULT;
-        size = EXO_MIN(size, IO_MAX - io->left);
+        size = EXO_MIN(size, EXO_MIN(length, IO_MAX) - io->left);
         if (!run_add(io, p, address, size, write)) return -EFAULT;
-        if (io->left == IO_MAX) return 0;
     }
-    return io->left == length ? 0 : -EFAULT;
+    return io->left == EXO_MIN(length, IO_MAX) ? 0 : -EFAULT;
 }
 
 long iobuf_from(struct iobuf *io, struct thread *thread, uint64_t where, uint64_t length,

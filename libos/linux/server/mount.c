@@ -91,6 +91,7 @@ long call_mount(struct thread *thread, const uint64_t a[6])
     if (r < 0) return r;
     struct inode *covered = walk_first.inode;
     if (!covered || !inode_is(covered, S_IFDIR)) return -ENOTDIR;
+    if (covered->fs->detached) return -EINVAL;
     if (covered->fs->fixed || !covered->nlink) return -EPERM;
     struct filesystem *fs = malloc(sizeof(*fs));
     if (!fs) return -ENOMEM;
@@ -126,6 +127,16 @@ static void tree_empty(struct inode *root)
     }
 }
 
+void fs_end(struct filesystem *fs)
+{
+    struct inode *root = fs->root;
+    fs->root = NULL;
+    inode_get(root);
+    tree_empty(root);
+    root->nlink = 0;
+    inode_put(root);
+}
+
 long call_umount2(struct thread *thread, const uint64_t a[6])
 {
     uint32_t flags = (uint32_t)a[1];
@@ -135,6 +146,7 @@ long call_umount2(struct thread *thread, const uint64_t a[6])
     struct inode *root = walk_first.inode;
     if (!root || root != root->fs->root) return -EINVAL;
     struct filesystem *fs = root->fs, **link;
+    if (fs->detached) return -EINVAL;
     if (fs->permanent) return -EBUSY;
     for (struct filesystem *other = &root_fs; other; other = other->next)
         if (other->covered && other->covered->fs == fs) return -EBUSY;
@@ -148,8 +160,6 @@ long call_umount2(struct thread *thread, const uint64_t a[6])
     inode_put(fs->covered);
     fs->covered = NULL;
     fs->detached = true;
-    tree_empty(root);
-    root->nlink = 0;
     inode_put(root);
     return 0;
 }
