@@ -75,10 +75,6 @@ static void exit_xsetbv(struct vcpu *v)
 static void exit_exception(struct vcpu *v)
 {
     uint32_t vector = (uint32_t)v->exit.detail[0] & 31;
-    if (vector == 18) {
-        vm_fail("a machine check");
-        return;
-    }
     if (vector == 17)
         vcpu_fault(v, vector, 0);
     else

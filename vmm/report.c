@@ -84,6 +84,7 @@ void vm_fail(const char *format, ...)
     exo_vformat(line, sizeof(line), format, list);
     va_end(list);
     struct vcpu *v = vcpu_current();
+    uart_flush(); /* the guest's own last words come first */
     say("\n%s: the guest is ended: %s\n", exo.start.name, line);
     if (v) report_vcpu(v);
     vm_ended(VM_FAILED);

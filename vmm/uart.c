@@ -5,15 +5,19 @@
  * moment after its first character. What is received waits in a ring longer than the
  * FIFO, whose fill the guest sees as data that keeps coming. Under the device lock.
  *
- * A handler that was told "sent" and sends on looks for more causes before it ends, and
- * finds "sent" again. Until then (`serving`), or until the timer finds that it did not,
- * the line stays low: no interrupt waits for one that is being handled.
+ * "Sent" can be read at once, but its interrupt is held back (`held`, ended by the timer)
+ * - when the driver enables it: what it writes next goes out with the same interrupt, as it
+ *   would where a transmitter is still busy
+ * - when a handler was told "sent" and sends on: it looks for more causes before it ends,
+ *   and finds "sent" again, so no interrupt waits for one that is being handled.
+ * A driver that disables it has no more to send: the buffer is handed on.
  */
 #include "vmm.h"
 
 #define SEND 128u
 #define RECEIVE 4096u /* a power of two */
 #define SEND_DELAY 2000000 /* nanoseconds */
+#define SENT_DELAY 100000 /* the same, of the interrupt: about a character at 115,200 baud */
 
 /* Registers: data sheet, table II. */
 enum { DATA, IER, IIR, LCR, MCR, LSR, MSR, SCRATCH, REGISTERS };
@@ -39,7 +43,7 @@ static struct {
     uint8_t ier, fcr, lcr, mcr, scratch;
     uint16_t divisor;
     bool sent; /* the "transmitter empty" interrupt is pending */
-    bool serving; /* it was told to the guest, which has not looked again */
+    bool held; /* but does not raise the line yet */
     bool line;
     unsigned irq;
     uint8_t send[SEND];
@@ -67,7 +71,7 @@ static void update(void)
 {
     uint8_t now = cause();
     bool wanted = uart.mcr & MCR_OUT2 && !(uart.mcr & MCR_LOOP) && now != IIR_NONE &&
-                  !(now == IIR_SENT && uart.serving);
+                  !(now == IIR_SENT && uart.held);
     if (wanted == uart.line) return;
     uart.line = wanted;
     irq_set(uart.irq, wanted);
@@ -77,7 +81,7 @@ static void update(void)
 
 void uart_flush(void)
 {
-    if (uart.timer.at && !uart.serving) timer_cancel(&uart.timer);
+    if (uart.timer.at && !uart.held) timer_cancel(&uart.timer);
     if (uart.sending) console_write(uart.send, uart.sending);
     uart.sending = 0;
 }
@@ -85,7 +89,7 @@ void uart_flush(void)
 static void timer_fire(void *argument)
 {
     (void)argument;
-    uart.serving = false;
+    uart.held = false;
     uart_flush();
     update();
 }
@@ -110,7 +114,7 @@ static void character_send(uint8_t c)
     if (!uart.timer.at) timer_arm(&uart.timer, vm_now() + SEND_DELAY);
     uart.send[uart.sending++] = c;
     if (c == '\n' || uart.sending == SEND) uart_flush();
-    if (uart.ier & IER_SENT && !uart.serving) update();
+    if (uart.ier & IER_SENT && !uart.held) update();
 }
 
 static uint8_t character_receive(void)
@@ -128,7 +132,9 @@ static uint8_t character_receive(void)
 static uint8_t cause_read(void)
 {
     uint8_t now = cause();
-    uart.serving = now == IIR_SENT;
+    /* A handler that would go on ends where another interrupt waits for that. */
+    if (now == IIR_SENT && uart.held && vcpu_window_wanted()) now = IIR_NONE;
+    uart.held = now == IIR_SENT;
     if (now == IIR_SENT) uart.sent = false; /* reading tells it: cleared */
     update();
     return now | (uart.fcr & FCR_ENABLE ? IIR_FIFO : 0);
@@ -167,12 +173,16 @@ static uint64_t uart_read(void *device, uint64_t offset, unsigned size)
 
 static void enable_write(uint8_t value)
 {
-    /* Newly enabled while the transmitter is empty: the interrupt comes at once. */
-    if (value & ~uart.ier & IER_SENT) {
-        uart.sent = true;
-        uart.serving = false;
-    }
+    bool newly = value & ~uart.ier & IER_SENT;
     uart.ier = value & 0x0f;
+    if (newly) { /* the transmitter is empty */
+        uint64_t at = vm_now() + SENT_DELAY;
+        if (!uart.timer.at || uart.timer.at > at) timer_arm(&uart.timer, at);
+        uart.sent = uart.held = true;
+    } else if (!(value & IER_SENT)) {
+        uart.held = false;
+        uart_flush();
+    }
     update();
 }
 

@@ -84,6 +84,12 @@ void vcpu_sipi(unsigned cpu, unsigned vector)
     wake(v, true);
 }
 
+bool vcpu_window_wanted(void)
+{
+    const struct vcpu *v = vcpu_current();
+    return v && v->window & EXO_WINDOW_INTERRUPT;
+}
+
 void vcpu_timer_changed(unsigned cpu)
 {
     struct vcpu *v = &vcpus[cpu];

@@ -48,7 +48,7 @@
 /* Interrupts on and off until GUEST_TICK was taken rcx times. */
     GUEST toggle
 1:  cli
-    pause
+    incq GUEST_DATA + 8
     sti
     nop
     cmp %rcx, GUEST_DATA

@@ -269,10 +269,29 @@ static void test_uart_sent_interrupt(void)
     uart_init(COM, 4);
     out(COM + 4, 0x0b);
     out(COM + 1, 2);
-    EXPECT(host.line[4]);
-    EXPECT((in(COM + 2) & 0xf) == 2); /* reading tells it once */
-    EXPECT(!host.line[4] && (in(COM + 2) & 0xf) == 1);
+    EXPECT(!host.line[4]); /* a moment later */
+    EXPECT((in(COM + 2) & 0xf) == 2); /* reading tells it once, and before */
+    EXPECT((in(COM + 2) & 0xf) == 1);
     out(COM, 'a');
+    EXPECT(host.line[4]);
+    EXPECT((in(COM + 2) & 0xf) == 2);
+    EXPECT(!host.line[4]);
+    out(COM, 'b'); /* by a handler, which will look again */
+    EXPECT(!host.line[4] && (in(COM + 2) & 0xf) == 2);
+    out(COM, 'c');
+    EXPECT(host.console_bytes == 0);
+    host.window = true; /* another interrupt waits for it to end */
+    EXPECT((in(COM + 2) & 0xf) == 1 && host.line[4]);
+    host.window = false;
+    out(COM + 1, 0); /* no more to send */
+    EXPECT(!host.line[4] && host.console_bytes == 3);
+    out(COM + 1, 2);
+    host_advance(1 * MS);
+    EXPECT(host.line[4]);
+    EXPECT((in(COM + 2) & 0xf) == 2);
+    out(COM, 'd'); /* by a handler that does not look again */
+    EXPECT(!host.line[4]);
+    host_advance(10 * MS);
     EXPECT(host.line[4]);
     out(COM + 4, 0x03); /* OUT2 low: no interrupt gets out */
     EXPECT(!host.line[4]);

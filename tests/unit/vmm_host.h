@@ -34,6 +34,7 @@ struct vm_host {
     unsigned kicks[VM_CPUS], nmis[VM_CPUS], inits[VM_CPUS], sipis[VM_CPUS];
     unsigned sipi_vector;
     unsigned power_offs, resets, fails, notes;
+    bool window; /* what vcpu_window_wanted says */
     uint64_t given; /* pages, by the balloon */
     void (*race)(void); /* another virtual CPU's work, at each guest_ptr; NULL: none */
     char console[65536];
