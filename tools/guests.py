@@ -176,6 +176,7 @@ def make_three():
 
 def pvh(machine, check):
     check("prompt", machine.until("pvh:/root#", 0) >= 0)
+    check("on the virtio console", machine.answers("tty\r", "/dev/hvc0"))
     check("two CPUs", machine.answers("nproc; echo n''p\r", "2\nnp"))
     check("work on both", machine.answers(
         "for i in 0 1; do taskset $((i + 1)) md5sum /bin/busybox & done; wait; echo do''ne\r",
@@ -194,7 +195,7 @@ def pvh(machine, check):
 def make_pvh():
     subprocess.run(["tools/guest.sh", "vmlinux"], check=True)
     subprocess.run(["tools/run.sh", PVH_ARCHIVE], check=True, env=dict(
-        os.environ, GUEST=f"{FILES}vmlinux,{FILES}initrd,console=ttyS0 hostname=pvh",
+        os.environ, GUEST=f"{FILES}vmlinux,{FILES}initrd,console=ttyS0 console=hvc0 hostname=pvh",
         GUEST_CPUS="2"))
 
 

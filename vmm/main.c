@@ -65,18 +65,35 @@ static void console_open(void)
         exo_printf("%s: the console's channel: %s\n", exo.start.name, exo_strerror(r));
 }
 
-/* A firmware reads the keyboard, and may leave the serial port alone for ever. */
-static size_t input_room(void) { return *config.firmware ? 64 : uart_room(); }
+/* The guest's /dev/console is its virtio console: the last console that Linux's command line
+ * names. Until that device's driver runs, the serial port stands in for it. */
+static bool input_is_virtio(void)
+{
+    static const char word[] = "console=";
+    bool virtio = false;
+    for (const char *at = config.extra; *at; at++)
+        if ((at == config.extra || at[-1] == ' ') && !strncmp(at, word, strlen(word)))
+            virtio = !strncmp(at + strlen(word), "hvc", 3);
+    return virtio && virtio_console_live();
+}
 
-/* What was typed, as far as the guest's serial port has room: true when there is none left
- * and the channel is to be looked at again later. With the device lock. */
+/* A firmware reads the keyboard, and may leave the serial port alone for ever. */
+static size_t input_room(bool virtio)
+{
+    return *config.firmware ? 64 : virtio ? virtio_console_room() : uart_room();
+}
+
+/* What was typed, as far as the guest's port has room: true when there is none left and the
+ * channel is to be looked at again later. With the device lock. */
 static bool console_read(void)
 {
     char typed[64];
-    while (has_console && input_room()) {
-        size_t n = exo_channel_read(&console, typed, EXO_MIN(input_room(), sizeof(typed)));
+    size_t room;
+    bool virtio = input_is_virtio();
+    while (has_console && (room = input_room(virtio))) {
+        size_t n = exo_channel_read(&console, typed, EXO_MIN(room, sizeof(typed)));
         if (!n) return false; /* the channel's event tells of more */
-        uart_receive(typed, n);
+        (virtio ? virtio_console_receive : uart_receive)(typed, n);
         for (size_t i = 0; *config.firmware && i < n; i++)
             i8042_type(typed[i]);
     }

@@ -58,6 +58,10 @@ void virtio_console_add(void)
     virtio_add(&console, &console_kind, 0);
 }
 
+bool virtio_console_live(void) { return virtio_live(&console); }
+
+size_t virtio_console_room(void) { return CONSOLE_TYPED - (typed_in - typed_out); }
+
 void virtio_console_receive(const void *data, size_t n)
 {
     const uint8_t *from = data;

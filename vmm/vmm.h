@@ -220,7 +220,9 @@ uint64_t net_events(void); /* of our first thread: something changed for net_loo
 void net_look(uint64_t events); /* with the device lock held */
 void virtio_rng_add(void);
 void virtio_console_add(void);
-void virtio_console_receive(const void *data, size_t n);
+bool virtio_console_live(void); /* its driver runs */
+size_t virtio_console_room(void); /* bytes that virtio_console_receive would keep now */
+void virtio_console_receive(const void *data, size_t n); /* lost while no driver runs */
 /* Balloon: give(first guest page, pages) takes pages out of the guest, true when done. */
 void virtio_balloon_add(void);
 void balloon_target(uint64_t pages); /* pages the guest is asked to give up */

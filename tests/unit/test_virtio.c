@@ -324,13 +324,17 @@ static void test_console(void)
     struct driver d;
     devices_make();
     virtio_console_receive("lost", 4); /* nobody is there yet */
+    EXPECT(!virtio_console_live());
     EXPECT(driver_find(&d, CONSOLE, 0) && driver_start(&d, ALL_FEATURES, 0, RINGS));
+    size_t room = virtio_console_room();
+    EXPECT(virtio_console_live() && room);
     struct driver_part in[] = {{DATA, 3, true}};
     driver_add(&d, 0, in, 1, 0);
     driver_kick(&d, 0);
     EXPECT(driver_done(&d, 0) == -1);
     virtio_console_receive("hello", 5);
     EXPECT(driver_done(&d, 0) == 3 && !memcmp(guest_ptr(DATA, 3), "hel", 3));
+    EXPECT(virtio_console_room() == room - 2);
     in[0].bytes = 10;
     driver_add(&d, 0, in, 1, 0);
     driver_kick(&d, 0);
