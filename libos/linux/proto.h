@@ -44,10 +44,12 @@
 #define LX_STAGE_FAR_PAGES 512
 /* One page table maps from LX_STAGE_NEAR: the top of the stack, image, threads, data. */
 #define LX_LIB_VA 0x7ffff8080000ul /* the library's image: text, read-only data (library.ld) */
-#define LX_LIB_PAGES 63
+#define LX_LIB_PAGES 59
 #define LX_LIB_START LX_LIB_VA /* where threads begin */
 #define LX_LIB_UPCALL (LX_LIB_VA + 16) /* where upcalls go */
-#define LX_SHARED_VA (LX_LIB_VA + LX_LIB_PAGES * 4096ul) /* struct lx_shared, read-only */
+#define LX_RING_VA (LX_LIB_VA + LX_LIB_PAGES * 4096ul) /* struct lx_ring of each slot */
+#define LX_RINGS 4
+#define LX_SHARED_VA (LX_RING_VA + LX_RINGS * 4096ul) /* struct lx_shared, read-only */
 #define LX_THREAD_VA (LX_LIB_VA + 0x40000) /* LX_THREAD_SPAN for each thread */
 #define LX_THREAD_SPAN 0x8000 /* upcall page, window, upcall stack, stack */
 #define LX_THREAD_WINDOW 0x1000 /* offsets in it */
@@ -77,6 +79,7 @@
 #define LX_SEL_SHARED 3 /* the frame of struct lx_shared */
 #define LX_SEL_FAULT 4 /* event of the server: a thread was stopped by a fault */
 #define LX_SEL_OBJECTS 5 /* frames for page tables and threads */
+#define LX_SEL_RING 6 /* 6..9: the pages at LX_RING_VA */
 #define LX_SEL_DATA 16 /* 16..31: private block, then chunks of data */
 #define LX_SEL_THREAD 32 /* 32 + 4 * i of thread i: gate, event, frames of its object, its stacks */
 #define LX_SEL_EXTENT 128 /* 128..255: extents of memory */
@@ -141,6 +144,8 @@
  * it never was. -EFAULT */
 #define LX_OP_SWAP_IN 0x1019
 #define LX_OP_SWAP_FREE 0x101a /* a0 slot: what is in it is not needed any more. -EINVAL */
+/* a0 slot of a ring that the process writes: the reader is woken. -EINVAL: there is none */
+#define LX_OP_RING 0x1011
 
 #define LX_FOR_MEMORY 0
 #define LX_FOR_OBJECTS 1 /* page tables, threads: the server never touches it */
@@ -168,8 +173,10 @@ struct lx_run {
 #define LX_DIRECT_EOF 1 /* reading finds the end */
 #define LX_DIRECT_ZEROES 2 /* reading gives zeroes */
 #define LX_DIRECT_SINK 4 /* what is written is gone */
+#define LX_DIRECT_RING 8 /* it is the end of a pipe that has a ring */
 #define LX_DIRECT_SIZE (LX_FDS / 2)
-#define LX_WINDOW_BYTES (LX_WINDOW_PAGES * 4096 - 96 - LX_DIRECT_SIZE - LX_RUN_MAX * 16)
+#define LX_WINDOW_BYTES                                                                            \
+    (LX_WINDOW_PAGES * 4096 - 96 - LX_RINGS * 8 - LX_DIRECT_SIZE - LX_RUN_MAX * 16)
 struct lx_window {
     uint64_t signals; /* pending for this thread (bit signal - 1); the server sets, the
                          library clears when it takes one (atomically) */
@@ -192,10 +199,24 @@ struct lx_window {
                         call, of any kind, ends the waiting */
     uint8_t direct[LX_DIRECT_SIZE]; /* in thread 0's window, the server keeps it: LX_DIRECT_*
                                        of each descriptor, 4 bits each, the even one's first */
+    struct { /* in thread 0's window, the server keeps it: slots of rings */
+        uint32_t number; /* the descriptor + 1; true while that has LX_DIRECT_RING */
+        uint32_t end; /* how far this side had come when the server took the ring back */
+    } ring[LX_RINGS];
     struct lx_run run[LX_RUN_MAX];
     uint8_t bytes[LX_WINDOW_BYTES];
 };
 _Static_assert(sizeof(struct lx_window) == LX_WINDOW_PAGES * 4096, "window");
+
+/* A pipe's bytes on their way between two processes: one page, which both can write. */
+#define LX_RING_BYTES 2048u
+struct lx_ring {
+    uint32_t head; /* bytes put in so far: the writer's */
+    uint32_t tail; /* bytes taken out: the reader's */
+    uint32_t waits; /* the reader waits, to be told by LX_OP_RING */
+    uint32_t spare[13];
+    uint8_t bytes[LX_RING_BYTES];
+};
 
 /* LX_OP_SIGINFO. */
 struct lx_siginfo {

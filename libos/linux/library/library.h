@@ -196,6 +196,9 @@ void unlock(void);
 /* rw.c: read and write of so few bytes that they travel in the window; else LEAF_FULL. */
 long read_few(uint64_t fd, uint64_t to, uint64_t n);
 long write_few(uint64_t fd, uint64_t from, uint64_t n);
+/* ring.c: the same through the ring that a descriptor has. */
+long ring_read(uint64_t fd, uint64_t to, uint64_t n);
+long ring_write(uint64_t fd, uint64_t from, uint64_t n);
 /* One call: the result, or a negative Linux error. Never -LX_WAIT from server_wait, which waits
  * and calls again; -EINTR when a signal that is not blocked came instead. */
 long server6(uint64_t op, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,
@@ -359,6 +362,8 @@ void signals_deliver(struct thread_state *t, struct regs *r);
 /* A signal for this thread caused by itself (a fault): delivered at once. */
 void signal_force(struct thread_state *t, struct regs *r, int signal, int code, uint64_t address);
 bool signals_pending(struct thread_state *t); /* one that interrupts: not blocked or ignored */
+/* The event that tells of such a one was taken by waiting: it is seen to when we leave. */
+void event_keep(struct thread_state *t);
 /* Sets the mask of blocked signals (SIGKILL and SIGSTOP stay out of it). */
 void signals_mask(struct thread_state *t, uint64_t mask);
 /* A signal of this process to itself (t NULL) or to one of its threads. */
@@ -366,6 +371,12 @@ void signal_send(struct thread_state *t, int signal, int code, uint64_t value);
 static inline struct lx_window *process_window(void)
 {
     return (struct lx_window *)(LX_THREAD_VA + LX_THREAD_WINDOW);
+}
+/* LX_DIRECT_* of a descriptor. */
+static inline unsigned direct_of(uint64_t fd)
+{
+    fd = (uint32_t)fd;
+    return fd < LX_FDS ? process_window()->direct[fd / 2] >> fd % 2 * 4 & 15 : 0;
 }
 static inline struct thread_state *thread_at(uint32_t index)
 {

@@ -7,10 +7,9 @@
 
 #define FEW 512u /* bytes */
 
-/* A signal came while the event was taken that tells of it: it is seen to when we leave. */
 static long ask_end(struct thread_state *t, long r)
 {
-    if (signals_pending(t)) __atomic_fetch_or(&upcall_page()->events, LX_EVENT, __ATOMIC_RELEASE);
+    event_keep(t);
     return r;
 }
 

@@ -36,6 +36,11 @@ bool signals_pending(struct thread_state *t)
     return (pending(t) & ~t->mask & ~lx.ignored) || (lx.ending && lx.ending != t->index + 1);
 }
 
+void event_keep(struct thread_state *t)
+{
+    if (signals_pending(t)) __atomic_fetch_or(&upcall_page()->events, LX_EVENT, __ATOMIC_RELEASE);
+}
+
 void signals_mask(struct thread_state *t, uint64_t mask)
 {
     t->mask = mask & ~NEVER;

@@ -5,7 +5,7 @@
  * are a process's own array. */
 #include "files.h"
 #include "lock.h"
-#include "pipe.h"
+#include "ring.h"
 #include "poll.h"
 #include "../../../lib/exo/exo.h"
 #include <linux/close_range.h>
@@ -51,6 +51,12 @@ struct file *fd_file(struct thread *thread, uint64_t fd)
     return fd < LX_FDS ? thread->process->fds[fd].file : NULL;
 }
 
+static void direct_put(struct lx_window *window, unsigned fd, unsigned direct)
+{
+    uint8_t *byte = &window->direct[fd / 2];
+    *byte = (uint8_t)(fd % 2 ? (*byte & 0x0f) | direct << 4 : (*byte & 0xf0) | direct);
+}
+
 /* What the library may do itself with the descriptor is shown in the process's window. */
 static void direct_show(struct process *process, unsigned fd)
 {
@@ -60,9 +66,12 @@ static void direct_show(struct process *process, unsigned fd)
              direct = file ? file->ops->direct : 0;
     if (mode == O_WRONLY) direct &= LX_DIRECT_SINK;
     if (mode == O_RDONLY) direct &= ~(unsigned)LX_DIRECT_SINK;
-    if (!thread || !thread->window) return;
-    uint8_t *byte = &thread->window->direct[fd / 2];
-    *byte = (uint8_t)(fd % 2 ? (*byte & 0x0f) | direct << 4 : (*byte & 0xf0) | direct);
+    if (thread && thread->window) direct_put(thread->window, fd, direct);
+}
+
+void fd_ring_show(struct process *process, unsigned fd, bool on)
+{
+    direct_put(process->threads[0]->window, fd, on ? LX_DIRECT_RING : 0);
 }
 
 static void fd_put(struct process *process, unsigned fd, struct file *file, bool cloexec)
@@ -86,6 +95,7 @@ long fd_install(struct process *process, struct file *file, bool cloexec, unsign
 static void fd_close(struct process *process, unsigned fd)
 {
     struct file *file = process->fds[fd].file;
+    if (process->rings_open) rings_close_fd(process, fd);
     process->fds[fd].file = NULL;
     if (file->ops->direct) direct_show(process, fd);
     if (file->inode && file->inode->locks) lock_close(process, file->inode);
@@ -103,6 +113,7 @@ void fds_init(struct process *process)
 
 void fds_fork(struct process *parent, struct process *child)
 {
+    if (parent->rings_open) rings_close(parent);
     for (unsigned fd = 0; fd < parent->fds_top; fd++) {
         child->fds[fd] = parent->fds[fd];
         if (!child->fds[fd].file) continue;
@@ -235,6 +246,7 @@ long call_fcntl(struct thread *thread, const uint64_t a[6])
         return (long)file->flags;
     case F_SETFL:
         if (path) return -EBADF;
+        pipe_settle(file);
         file->flags = (file->flags & ~(uint32_t)FLAGS_SET) | ((uint32_t)a[2] & FLAGS_SET);
         return 0;
     case F_GETLK:

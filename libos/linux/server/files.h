@@ -26,6 +26,8 @@ long files_start(const void *archive, size_t size);
 void fds_init(struct process *process);
 /* The child shares the parent's open files, directories and umask; its own are all zero
  * before. */
+/* Shows in the window that the descriptor has a ring (ring.h), or not. */
+void fd_ring_show(struct process *process, unsigned fd, bool on);
 void fds_fork(struct process *parent, struct process *child);
 /* Closes what is marked so. */
 void fds_exec(struct process *process);

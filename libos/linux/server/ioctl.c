@@ -3,6 +3,7 @@
  * ioctl: what the descriptor itself is asked, and the way to what its file is asked. */
 #include "tty.h"
 #include "files.h"
+#include "pipe.h"
 #include "../ioctl.h"
 #include "../../../lib/exo/exo.h"
 
@@ -10,6 +11,7 @@ static long ioctl_nonblock(struct file *file, struct iobuf *io)
 {
     int on = 0;
     iobuf_get(io, &on, sizeof(on));
+    pipe_settle(file);
     file->flags = on ? file->flags | O_NONBLOCK : file->flags & ~(uint32_t)O_NONBLOCK;
     return 0;
 }

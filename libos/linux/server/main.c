@@ -7,7 +7,7 @@
 #include "files.h"
 #include "lx_calls.h"
 #include "manage.h"
-#include "pipe.h"
+#include "ring.h"
 #include "poll.h"
 #include "process.h"
 #include "swap.h"
@@ -32,6 +32,7 @@ static call_function *const operations[] = {
     [LX_OP_UNMAP - LX_OP_BASE] = op_unmap,
     [LX_OP_PAGES - LX_OP_BASE] = op_pages,
     [LX_OP_SHARE - LX_OP_BASE] = op_share,
+    [LX_OP_RING - LX_OP_BASE] = op_ring,
     [LX_OP_COPY - LX_OP_BASE] = op_copy,
     [LX_OP_LOG - LX_OP_BASE] = op_log,
     [LX_OP_CRASH - LX_OP_BASE] = op_crash,

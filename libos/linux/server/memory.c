@@ -250,6 +250,32 @@ long extent_derive(struct process *process, uint16_t number, uint32_t sel, unsig
                           e->first, e->count);
 }
 
+long ring_bind(struct process *process, uint32_t slot, uint16_t number)
+{
+    const struct extent *e = &extents[number];
+    uint32_t env = process->memory->env;
+    long r = exo_cap_derive(EXO_REF(store, number), EXO_REF(env, LX_SEL_RING + slot), EXO_R | EXO_W,
+                            e->first, 1);
+    if (r < 0) return r;
+    do
+        r = exo_page_bind(env, LX_RING_VA + slot * EXO_PAGE, 1, LX_SEL_RING + slot, e->first,
+                          EXO_R | EXO_W);
+    while (r == -EXO_E_AGAIN);
+    held_set(&extents[number], process, r == 1);
+    if (r == 1) return 0;
+    cap_end(EXO_REF(env, LX_SEL_RING + slot));
+    return r;
+}
+
+void ring_unbind(struct process *process, uint32_t slot, uint16_t number)
+{
+    uint32_t env = process->memory->env;
+    while (exo_page_unbind(env, LX_RING_VA + slot * EXO_PAGE, 1) == -EXO_E_AGAIN)
+        ;
+    cap_end(EXO_REF(env, LX_SEL_RING + slot));
+    extent_put(process, number);
+}
+
 /* What a process may write it may lend: its own, and in vfork its parent's. */
 static bool may_lend(const struct process *p, const struct extent *e)
 {

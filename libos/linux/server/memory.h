@@ -58,6 +58,10 @@ uint32_t extents_take(struct process *process, uint32_t frames);
 /* Whether the process may read (write) all frames of [first, last]. They need not be of one
  * extent: neighbours make one run. */
 bool frames_allowed(const struct process *p, uint64_t first, uint64_t last, bool write);
+/* An extent's first page, shared and written by processes, in a slot of theirs (LX_RING_VA): 0, or an
+ * EXO error; the process is one of its holders then. ring_unbind takes it back. */
+long ring_bind(struct process *process, uint32_t slot, uint16_t number);
+void ring_unbind(struct process *process, uint32_t slot, uint16_t number);
 void *frame_data(uint32_t frame); /* of process memory or of a file's page */
 /* Everything that a process had goes, when its env is gone. */
 void memory_end(struct process *process);

@@ -11,7 +11,7 @@
  * Who opens a fifo waits for the other side. The one that comes second opens it for all who
  * wait: they are counted as open from then on, so that nothing is lost when it has written
  * and closed before they run again. */
-#include "pipe.h"
+#include "ring.h"
 #include "files.h"
 #include "../signals.h"
 #include "../../../lib/exo/exo.h"
@@ -20,6 +20,8 @@
 
 #define PIPE_PAGE 4096u
 #define HAND_LOOK 4u /* waiters that a write looks at */
+#define RING_AFTER 16u /* a ring is offered first after so many small writes ... */
+#define RING_WRITE 512u /* ... of at most so many bytes that were handed over */
 /* A thread that waits to open a fifo. */
 struct opener {
     struct opener *next;
@@ -40,11 +42,13 @@ void pipe_init(struct pipe *pipe)
     pipe->size = LX_PIPE_BYTES;
     pipe->readable = &pipe->wait[0];
     pipe->writable = &pipe->wait[1];
+    pipe->offer_after = RING_AFTER;
     pipes++;
 }
 
 void pipe_end(struct pipe *pipe)
 {
+    if (pipe->ring) ring_forget(pipe->ring);
     wake(pipe->readable);
     wake(pipe->writable);
     wake(&pipe->opening);
@@ -84,12 +88,25 @@ static bool pipe_page(struct pipe *pipe, uint32_t index)
     return pipe->data[index] != NULL;
 }
 
-/* The pages for n more bytes, at most LX_PIPE_ATOMIC: a write that is not to be cut. */
-static bool pipe_pages(struct pipe *pipe, uint32_t n)
+bool pipe_pages(struct pipe *pipe, uint32_t n)
 {
     uint32_t last = pipe->head + n - 1;
     return pipe_page(pipe, pipe->head / PIPE_PAGE % LX_PIPE_PAGES) &&
            pipe_page(pipe, last / PIPE_PAGE % LX_PIPE_PAGES);
+}
+
+size_t pipe_append(struct pipe *pipe, struct iobuf *io, size_t n)
+{
+    size_t left = n;
+    while (left) {
+        uint32_t at = pipe->head & (LX_PIPE_BYTES - 1), offset = at & (PIPE_PAGE - 1);
+        size_t piece = EXO_MIN(left, (size_t)(PIPE_PAGE - offset));
+        if (!pipe_page(pipe, at / PIPE_PAGE)) break;
+        iobuf_get(io, pipe->data[at / PIPE_PAGE] + offset, piece);
+        pipe->head += (uint32_t)piece;
+        left -= piece;
+    }
+    return n - left;
 }
 
 /* Into the buffer of a thread that waits in read: how many bytes. Not where other threads of
@@ -106,7 +123,7 @@ static size_t pipe_fill_buffer(struct thread *t, struct iobuf *io)
 }
 
 /* To somebody who waits in read and gets it where he wants it: one copy instead of two. */
-static size_t pipe_hand(struct pipe *pipe, struct iobuf *io)
+static size_t pipe_hand(struct pipe *pipe, struct iobuf *io, struct thread **reader)
 {
     unsigned looked = 0;
     for (struct waiter *w = pipe->readable->first; w && looked < HAND_LOOK; w = w->next, looked++) {
@@ -116,6 +133,7 @@ static size_t pipe_hand(struct pipe *pipe, struct iobuf *io)
         t->reading = NULL;
         t->handed = n + 1;
         __atomic_store_n(&t->window->result, n + 1, __ATOMIC_RELEASE);
+        *reader = t;
         return n;
     }
     return 0;
@@ -124,45 +142,47 @@ static size_t pipe_hand(struct pipe *pipe, struct iobuf *io)
 long pipe_put(struct pipe *pipe, struct iobuf *io)
 {
     size_t n = io->left, room = pipe_room(pipe), handed = 0;
+    struct thread *reader = NULL;
     if (n == 0) return 0;
     if (pipe->readers == 0) {
         signal_process(thread_current->process, SIGPIPE);
         return -EPIPE;
     }
     if (n <= LX_PIPE_ATOMIC ? room < n : room == 0) return -EAGAIN;
-    if (pipe->readable->first && pipe_fill(pipe) == 0) handed = pipe_hand(pipe, io);
+    if (pipe->readable->first && pipe_fill(pipe) == 0) handed = pipe_hand(pipe, io, &reader);
     if (!io->left) {
         wake(pipe->readable);
+        if (handed <= RING_WRITE && ++pipe->handed >= pipe->offer_after) ring_offer(pipe, reader);
         return (long)handed;
     }
     n = EXO_MIN(n - handed, room);
     if (n <= LX_PIPE_ATOMIC && !pipe_pages(pipe, (uint32_t)n)) n = 0;
-    size_t left = n;
-    while (left) {
-        uint32_t at = pipe->head & (LX_PIPE_BYTES - 1), offset = at & (PIPE_PAGE - 1);
-        size_t piece = EXO_MIN(left, (size_t)(PIPE_PAGE - offset));
-        if (!pipe_page(pipe, at / PIPE_PAGE)) break;
-        iobuf_get(io, pipe->data[at / PIPE_PAGE] + offset, piece);
-        pipe->head += (uint32_t)piece;
-        left -= piece;
-    }
-    if (handed + n == left) return -ENOMEM;
+    n = pipe_append(pipe, io, n);
+    if (handed + n == 0) return -ENOMEM;
     wake(pipe->readable);
-    return (long)(handed + n - left);
+    return (long)(handed + n);
 }
 
 /* ---- files ---- */
 
+/* The server's from here on. */
+static struct pipe *pipe_of(struct file *file)
+{
+    struct pipe *pipe = file->data;
+    if (pipe->ring && ring_is_open(pipe->ring)) ring_close(pipe->ring);
+    return pipe;
+}
+
 static long pipe_read(struct file *file, struct iobuf *io, uint64_t *pos)
 {
     (void)pos;
-    return pipe_get(file->data, io);
+    return pipe_get(pipe_of(file), io);
 }
 
 static long pipe_write(struct file *file, struct iobuf *io, uint64_t *pos)
 {
     (void)pos;
-    return pipe_put(file->data, io);
+    return pipe_put(pipe_of(file), io);
 }
 
 static long pipe_ioctl(struct file *file, struct thread *thread, uint32_t command,
@@ -170,7 +190,7 @@ static long pipe_ioctl(struct file *file, struct thread *thread, uint32_t comman
 {
     (void)thread, (void)argument;
     if (command != FIONREAD) return -ENOTTY;
-    int fill = (int)pipe_fill(file->data);
+    int fill = (int)pipe_fill(pipe_of(file));
     iobuf_put(io, &fill, sizeof(fill));
     return 0;
 }
@@ -179,7 +199,7 @@ static long pipe_ioctl(struct file *file, struct thread *thread, uint32_t comman
  * not told of its end. */
 static unsigned pipe_poll_read(struct file *file)
 {
-    const struct pipe *pipe = file->data;
+    const struct pipe *pipe = pipe_of(file);
     unsigned events = pipe_fill(pipe) ? POLLIN | POLLRDNORM : 0;
     if (!pipe->writers && file->position != pipe->writers_ever) events |= POLLHUP;
     return events;
@@ -187,7 +207,7 @@ static unsigned pipe_poll_read(struct file *file)
 
 static unsigned pipe_poll_write(struct file *file)
 {
-    const struct pipe *pipe = file->data;
+    const struct pipe *pipe = pipe_of(file);
     unsigned events = pipe_room(pipe) >= LX_PIPE_ATOMIC ? POLLOUT | POLLWRNORM : 0;
     return pipe->readers ? events : events | POLLERR;
 }
@@ -256,6 +276,11 @@ bool file_is_pipe(const struct file *file)
     return file->ops == &read_ops || file->ops == &write_ops || file->ops == &both_ops;
 }
 
+void pipe_settle(struct file *file)
+{
+    if (file_is_pipe(file)) pipe_of(file);
+}
+
 long pipe_size(struct file *file)
 {
     return file_is_pipe(file) ? (long)((struct pipe *)file->data)->size : -EBADF;
@@ -264,7 +289,7 @@ long pipe_size(struct file *file)
 long pipe_resize(struct file *file, uint64_t size)
 {
     if (!file_is_pipe(file)) return -EBADF;
-    struct pipe *pipe = file->data;
+    struct pipe *pipe = pipe_of(file);
     if (size == 0) return -EINVAL;
     if (size > LX_PIPE_BYTES) return -EPERM;
     uint32_t rounded = PIPE_PAGE;

@@ -25,6 +25,9 @@ struct pipe {
     struct waitq opening; /* threads that wait for the other side */
     uint32_t opening_readers, opening_writers;
     bool held; /* somebody looks at it: it does not end meanwhile */
+    struct ring *ring; /* NULL: it has none (ring.h) */
+    uint32_t handed; /* small writes that a waiting reader was given since one was offered ... */
+    uint32_t offer_after; /* ... which is done after so many */
 };
 
 /* Opens a fifo: *home is the inode's pointer, set here and NULL again when the last file on
@@ -69,6 +72,12 @@ void pipe_end(struct pipe *pipe);
 /* As file_ops' read and write. */
 long pipe_get(struct pipe *pipe, struct iobuf *io);
 long pipe_put(struct pipe *pipe, struct iobuf *io);
+/* The pages for n more bytes, at most LX_PIPE_ATOMIC: false: no memory. */
+bool pipe_pages(struct pipe *pipe, uint32_t n);
+/* n more bytes, for which there is room: how many of them there was memory for. */
+size_t pipe_append(struct pipe *pipe, struct iobuf *io, size_t n);
+/* Of a file that may be a pipe's: a ring that it has is closed. */
+void pipe_settle(struct file *file);
 static inline uint32_t pipe_fill(const struct pipe *pipe) { return pipe->head - pipe->tail; }
 static inline uint32_t pipe_room(const struct pipe *pipe)
 {

@@ -147,6 +147,8 @@ struct process {
     bool vfork; /* runs in its parent's memory until exec */
     struct waitq released; /* woken when it does not any more, and by SIGCONT */
     struct process_memory *memory; /* memory.h */
+    struct ring *ring[LX_RINGS]; /* by slot (ring.h) */
+    uint32_t rings_open; /* of them */
 };
 extern struct process processes[LX_PROCESSES];
 /* Whose call is being served; set by main.c. */

@@ -5,7 +5,7 @@
  * with it. A thread's badge is its place in the table and how often that was used. */
 #include "../signals.h"
 #include "files.h"
-#include "pipe.h"
+#include "ring.h"
 #include "process.h"
 
 struct thread threads[LX_ALL_THREADS];
@@ -196,6 +196,7 @@ static long env_build(struct process *p)
 void spawn_end(struct process *p)
 {
     struct process_memory *m = p->memory;
+    rings_end(p);
     if (m->env) cap_end(m->env);
     for (uint32_t i = 0; i < LX_THREADS && p->thread_count; i++)
         if (p->threads[i]) thread_forget(p->threads[i]);
@@ -307,6 +308,7 @@ long op_exec(struct thread *thread, const uint64_t a[6])
     for (const char *at = path; *at; at++)
         if (*at == '/' && at[1]) name = at + 1;
     exo_strcpy(p->name, name, sizeof(p->name));
+    if (p->rings_open) rings_close(p);
     fds_exec(p);
     process_release(p);
     return 0;
@@ -376,6 +378,7 @@ long op_thread(struct thread *thread, const uint64_t a[6])
     uint64_t i = a[0];
     if (!i || i >= LX_THREADS) return -EINVAL;
     if (p->threads[i]) return -EEXIST;
+    if (p->rings_open) rings_close(p);
     struct thread *t = thread_new(p, (uint32_t)i);
     if (!t) return -EAGAIN;
     t->tid = pid_new();

@@ -4,6 +4,7 @@
  * exovisor (libos/linux/proto.h; on Linux stack and vDSO lie there), and its GS base. It may
  * come to any end; its parent, and whoever shares a pipe and memory with it, go on. */
 #include <asm/prctl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include "hostile.h"
 
@@ -106,6 +107,89 @@ static void map_over(void)
     go_on();
 }
 
+/* ---- what two processes share of a pipe ------------------------------------------------ */
+
+#define SHARED_FIRST 0x7ffff80bb000ul /* LX_RING_VA; on Linux nothing lies there */
+#define SHARED_LAST 0x7ffff80bf000ul
+#define TURNS 40 /* after so many a pipe may be shared */
+
+static int there[2], back_again[2];
+
+/* Writes all over it, or over its first words, between calls. */
+static void spoil_shared(unsigned round)
+{
+    static volatile uintptr_t place;
+    static volatile unsigned i;
+    static uint64_t state;
+    state = round + 77;
+    for (i = 0; i < 50; i++) {
+        for (place = SHARED_FIRST; place < SHARED_LAST; place += PAGE) {
+            if (sigsetjmp(back, 0)) continue;
+            for (size_t k = 0; k < (round % 2 ? PAGE : 16); k += 8)
+                *(volatile uint64_t *)(place + k) = hostile_random(&state);
+        }
+        if (i % 8 == round % 8 && write(back_again[1], "spoiled", 7) < 0) break;
+        sched_yield();
+    }
+}
+
+static void spoiler(unsigned round)
+{
+    char byte;
+    struct sigaction action = {.sa_handler = skip, .sa_flags = SA_NODEFER};
+    sigaction(SIGSEGV, &action, NULL);
+    close(there[1]);
+    close(back_again[0]);
+    for (int i = 0; i < TURNS; i++)
+        if (read(there[0], &byte, 1) != 1 || write(back_again[1], &byte, 1) != 1) _exit(8);
+    spoil_shared(round);
+    _exit(9);
+}
+
+/* The other side reads and writes meanwhile, and comes to the end when the spoiler has. */
+static bool beside_spoiler(unsigned round)
+{
+    char data[256] = "";
+    bool good = pipe(there) == 0 && pipe(back_again) == 0;
+    pid_t pid = fork();
+    if (pid == 0) spoiler(round);
+    close(there[0]);
+    close(back_again[1]);
+    for (int i = 0; i < TURNS && good; i++)
+        good = write(there[1], "t", 1) == 1 && read(back_again[0], data, 1) == 1;
+    for (int i = 0; i < 20; i++)
+        if (write(there[1], "words", 5) < 0) break;
+    int status = -1;
+    for (int i = 0; i < 3000 && waitpid(pid, &status, WNOHANG) == 0; i++) {
+        if (i == 1000) kill(pid, SIGKILL);
+        test_sleep_ms(1);
+    }
+    for (int i = 0; good && read(back_again[0], data, sizeof data) > 0; i++)
+        good = i < 4096;
+    close(there[1]);
+    close(back_again[0]);
+    return good && (WIFEXITED(status) || WIFSIGNALED(status));
+}
+
+/* The same, but it reads in the midst of it. */
+static bool reading_spoiled(unsigned round)
+{
+    char data[256] = "";
+    bool good = pipe(there) == 0 && pipe(back_again) == 0;
+    pid_t pid = fork();
+    if (pid == 0) spoiler(round);
+    close(there[0]);
+    close(back_again[1]);
+    for (int i = 0; i < TURNS && good; i++)
+        good = write(there[1], "t", 1) == 1 && read(back_again[0], data, 1) == 1;
+    for (int i = 0; good && read(back_again[0], data, sizeof data) > 0; i++)
+        good = i < 4096;
+    close(there[1]);
+    close(back_again[0]);
+    int status = -1;
+    return waitpid(pid, &status, 0) == pid && good;
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -135,6 +219,12 @@ int main(void)
         CHECK(name, hostile_all_well() && write(ends[1], "p", 1) == 1 &&
                         read(ends[0], data, 2) == 1 && data[0] == 'p');
     }
+    bool good = true;
+    signal(SIGPIPE, SIG_IGN);
+    for (unsigned round = 0; round < 16; round++)
+        good = good && beside_spoiler(round) && reading_spoiled(round);
+    CHECK("shared_pipe", good);
+    CHECK("shared_pipe_neighbours", hostile_all_well());
     CHECK("given_back", hostile_given_back(before, 512));
     return test_end();
 }
