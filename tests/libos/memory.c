@@ -61,6 +61,8 @@ static void test_anonymous(void)
     CHECK_ERROR("map_huge", mmap(NULL, 1ul << 47, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
                 ENOMEM);
     CHECK_ERROR("unmap_unaligned", munmap(m + 5, PAGE), EINVAL);
+    CHECK_ERROR("unmap_endless", syscall(SYS_munmap, m, -1ul), EINVAL);
+    CHECK_ERROR("unmap_beyond", syscall(SYS_munmap, m, 1ul << 62), EINVAL);
     CHECK("unmap_all", munmap(m, 64 * PAGE) == 0 && faults(m, false));
     char *large = mmap(NULL, 1ul << 30, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -88,6 +90,7 @@ static void test_protection(void)
     CHECK("protect_again", mprotect(m, 8 * PAGE, PROT_READ | PROT_WRITE) == 0 &&
                                !faults(m + 2 * PAGE, true) && m[2 * PAGE + 1] == 3);
     CHECK_ERROR("protect_unaligned", syscall(SYS_mprotect, m + 1, PAGE, PROT_READ), EINVAL);
+    CHECK_ERROR("protect_endless", syscall(SYS_mprotect, m, -1ul, PROT_READ), ENOMEM);
     munmap(m + 4 * PAGE, PAGE);
     CHECK_ERROR("protect_hole", mprotect(m, 8 * PAGE, PROT_READ), ENOMEM);
     mprotect(m, 8 * PAGE, PROT_READ | PROT_WRITE);
@@ -290,6 +293,8 @@ static void test_advice(void)
           madvise(m + PAGE, PAGE, MADV_DONTNEED) == 0 && all_zero(m + PAGE, PAGE) && m[0] == 4);
     CHECK("willneed", madvise(m, PAGE, MADV_WILLNEED) == 0);
     CHECK_ERROR("madvise_odd", madvise(m, PAGE, 9999), EINVAL);
+    CHECK_ERROR("madvise_endless", syscall(SYS_madvise, m, -1ul, MADV_DONTNEED), EINVAL);
+    CHECK_ERROR("mincore_endless", syscall(SYS_mincore, m, -1ul, m), ENOMEM);
     CHECK_ERROR("madvise_unaligned", madvise(m + 1, PAGE, MADV_DONTNEED), EINVAL);
     munmap(m, 4 * PAGE);
     char *big = malloc(20 << 20);

@@ -270,6 +270,31 @@ static void limit_child(void)
     _exit(errno == EMFILE && last == 19 ? 0 : 2);
 }
 
+/* Whether process 1 is neither stopped nor gone. */
+static bool first_goes_on(void)
+{
+    char line[256] = "";
+    int fd = open("/proc/1/stat", O_RDONLY);
+    ssize_t n = read(fd, line, sizeof line - 1);
+    close(fd);
+    const char *state = n > 0 ? strrchr(line, ')') : NULL;
+    return state && state[1] == ' ' && state[2] && !strchr("TtZX", state[2]) && kill(1, 0) == 0;
+}
+
+/* What the first process has no handler for is kept from it. */
+static void test_first(void)
+{
+    static const int signals[] = {SIGHUP,  SIGQUIT, SIGKILL, SIGUSR1, SIGSEGV,
+                                  SIGALRM, SIGTERM, SIGSTOP, SIGTSTP, 40};
+    for (size_t i = 0; i < COUNT(signals); i++) {
+        char name[32];
+        bool sent = kill(1, signals[i]) == 0;
+        test_sleep_ms(20);
+        snprintf(name, sizeof name, "first_goes_on_%d", signals[i]);
+        CHECK(name, sent && first_goes_on());
+    }
+}
+
 static void test_misc(void)
 {
     struct rlimit limit;
@@ -290,6 +315,7 @@ int main(int argc, char **argv)
     test_exec();
     test_wait();
     test_groups();
+    test_first();
     test_misc();
     return test_end();
 }

@@ -3,6 +3,7 @@
  * Terminals, by a pseudo-terminal: line discipline, signals from keys, job control. */
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/statfs.h>
 #include <termios.h>
 #include "test.h"
 
@@ -216,6 +217,23 @@ static void test_sessions(void)
     CHECK("hangup", status_of(pid) == 0);
 }
 
+/* The names of terminals are nobody's to make or remove: none can be in a terminal's way. */
+static void test_names(void)
+{
+    struct statfs fs;
+    struct stat status;
+    CHECK_ERROR("name_made", open("/dev/pts/9", O_CREAT | O_WRONLY, 0666), EACCES);
+    CHECK_ERROR("name_directory", mkdir("/dev/pts/9", 0777), EPERM);
+    CHECK_ERROR("name_fifo", mkfifo("/dev/pts/9", 0666), EPERM);
+    CHECK_ERROR("name_removed", unlink(slave_name), EPERM);
+    CHECK_ERROR("name_moved", rename(slave_name, "/dev/pts/9"), EPERM);
+    CHECK("name_chmod", chmod(slave_name, 0600) == 0 && stat(slave_name, &status) == 0 &&
+                            S_ISCHR(status.st_mode) && (status.st_mode & 0777) == 0600);
+    CHECK_ERROR("name_in_proc", open("/proc/new", O_CREAT | O_WRONLY, 0600), ENOENT);
+    CHECK_ERROR("directory_in_proc", mkdir("/proc/new", 0700), ENOENT);
+    CHECK("name_statfs", statfs("/dev/pts", &fs) == 0 && fs.f_type == 0x1cd1);
+}
+
 int main(void)
 {
     test_begin("tty");
@@ -223,6 +241,7 @@ int main(void)
     CHECK("open_pair", open_pair());
     if (master >= 0) {
         test_lines();
+        test_names();
         close(master);
         test_sessions();
     }

@@ -506,6 +506,8 @@ static void test_sessions(void)
     EXPECT(dev_open(2, "pts/0", O_RDWR | O_NOCTTY) == 2 && !processes[2].tty);
     EXPECT(dev_open(2, "pts/0", O_WRONLY) == 3 && !processes[2].tty);
     EXPECT(dev_open(2, "pts/0", O_RDWR) == 4 && processes[2].tty);
+    EXPECT(pty_slave(0) == processes[2].tty && pty_slave(0)->session == processes[2].sid);
+    EXPECT(!pty_slave(1));
     EXPECT(dev_open(0, "pts/0", O_RDWR) == 2 && !processes[0].tty);
     /* It ends: the terminal is free, whoever is left is told. */
     processes[1].sid = processes[1].pgid = 102;

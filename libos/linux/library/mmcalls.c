@@ -8,6 +8,7 @@
 
 static uint64_t page_up(uint64_t n) { return (n + PAGE - 1) & -PAGE; }
 
+/* Of any length: rounded up, what is good stays so and does not wrap. */
 static bool range_good(uint64_t va, uint64_t length)
 {
     return !(va % PAGE) && length <= LX_USER_END && va <= LX_USER_END - length;
@@ -118,10 +119,10 @@ long sys_mmap(struct thread_state *t, struct regs *r)
 long sys_munmap(struct thread_state *t, struct regs *r)
 {
     (void)t;
-    uint64_t va = r->rdi, length = page_up(r->rsi);
-    if (!r->rsi || !range_good(va, length)) return -EINVAL;
+    uint64_t va = r->rdi;
+    if (!r->rsi || !range_good(va, r->rsi)) return -EINVAL;
     lock();
-    long result = unmap(va, va + length);
+    long result = unmap(va, va + page_up(r->rsi));
     unlock();
     return result;
 }
@@ -173,12 +174,11 @@ static long protect(uint64_t va, uint64_t end, uint32_t prot)
 long sys_mprotect(struct thread_state *t, struct regs *r)
 {
     (void)t;
-    uint64_t length = page_up(r->rsi);
     if (r->rdi % PAGE || r->rdx & ~(uint64_t)(PROT_READ | PROT_WRITE | PROT_EXEC)) return -EINVAL;
-    if (!length) return 0;
-    if (!range_good(r->rdi, length)) return -ENOMEM;
+    if (!r->rsi) return 0;
+    if (!range_good(r->rdi, r->rsi)) return -ENOMEM;
     lock();
-    long result = protect(r->rdi, r->rdi + length, (uint32_t)r->rdx);
+    long result = protect(r->rdi, r->rdi + page_up(r->rsi), (uint32_t)r->rdx);
     unlock();
     return result;
 }
@@ -274,7 +274,7 @@ long sys_mremap(struct thread_state *t, struct regs *r)
 {
     (void)t;
     uint64_t old = page_up(r->rsi), new = page_up(r->rdx);
-    if (!new || !old || !range_good(r->rdi, old) || new > LX_USER_END ||
+    if (!new || !old || !range_good(r->rdi, r->rsi) || new > LX_USER_END ||
         r->r10 & ~(uint64_t)(MREMAP_MAYMOVE | MREMAP_FIXED))
         return -EINVAL;
     lock();
@@ -295,18 +295,18 @@ static void forget(uint64_t va, uint64_t end)
 long sys_madvise(struct thread_state *t, struct regs *r)
 {
     (void)t;
-    uint64_t length = page_up(r->rsi);
-    if (!range_good(r->rdi, length)) return -EINVAL;
+    uint64_t end = r->rdi + page_up(r->rsi);
+    if (!range_good(r->rdi, r->rsi)) return -EINVAL;
     switch (r->rdx) {
     case MADV_DONTNEED:
     case MADV_FREE:
         lock();
-        forget(r->rdi, r->rdi + length);
+        forget(r->rdi, end);
         unlock();
         return 0;
     case MADV_PAGEOUT:
         lock();
-        replace_range(r->rdi, r->rdi + length);
+        replace_range(r->rdi, end);
         unlock();
         return 0;
     case MADV_COLD:
@@ -327,9 +327,9 @@ long sys_madvise(struct thread_state *t, struct regs *r)
 long sys_mincore(struct thread_state *t, struct regs *r)
 {
     (void)t;
-    uint64_t length = page_up(r->rsi);
-    if (!range_good(r->rdi, length)) return -EINVAL;
-    for (uint64_t i = 0; i < length / PAGE; i++) {
+    if (r->rdi % PAGE) return -EINVAL;
+    if (!range_good(r->rdi, r->rsi)) return -ENOMEM;
+    for (uint64_t i = 0; i < page_up(r->rsi) / PAGE; i++) {
         uint64_t va = r->rdi + i * PAGE;
         if (!vma_find(va)) return -ENOMEM;
         uint32_t *entry = page_entry(va, false);

@@ -22,6 +22,7 @@
 #define IGNORE 1ul
 #define SET_SIZE 8 /* bytes of a set of signals */
 #define REALTIME 32 /* the first real-time signal */
+#define FIRST 1 /* the first process: what it has no handler for is kept from it */
 
 static bool signal_good(uint64_t signal) { return signal >= 1 && signal <= SIGNALS; }
 
@@ -287,7 +288,7 @@ static void process_stop(struct thread_state *t, int signal)
 static void default_action(struct thread_state *t, int signal)
 {
     uint64_t bit = LX_SIGNAL_BIT(signal);
-    if (bit & NOTHING) return;
+    if (bit & NOTHING || lx.pid == FIRST) return;
     if (!(bit & STOPS)) process_end(signal);
     process_stop(t, signal);
 }

@@ -6,6 +6,7 @@
 #include "mount.h"
 #include "proc.h"
 #include "../../../lib/exo/exo.h"
+#include <linux/magic.h>
 
 /* Entries of the archive that have several names: the inode that its number became. */
 struct linked {
@@ -16,8 +17,18 @@ struct linked {
 
 static struct filesystem dev_mount = {
     .type = "devtmpfs", .permanent = true, .source = "devtmpfs", .path = "/dev"};
-static struct filesystem proc_mount = {
-    .type = "proc", .permanent = true, .source = "proc", .path = "/proc"};
+static struct filesystem pts_mount = {.type = "devpts",
+                                      .magic = DEVPTS_SUPER_MAGIC,
+                                      .permanent = true,
+                                      .fixed = true,
+                                      .source = "devpts",
+                                      .path = "/dev/pts"};
+static struct filesystem proc_mount = {.type = "proc",
+                                       .magic = PROC_SUPER_MAGIC,
+                                       .permanent = true,
+                                       .fixed = true,
+                                       .source = "proc",
+                                       .path = "/proc"};
 
 struct inode *tree_directory(struct inode *directory, const char **path, struct name *name,
                              char room[LX_NAME_ROOM])
@@ -129,16 +140,23 @@ static long import(const char *archive, size_t size)
     return r == 0 && !end ? -EINVAL : r;
 }
 
-/* A directory in the root, made where it is not there. */
-static struct inode *root_directory(const char *text, uint32_t mode)
+/* A directory in a root, made where it is not there. */
+static struct inode *directory_in(struct inode *root, const char *text, uint32_t mode)
 {
     char room[LX_NAME_ROOM];
     struct name name;
     name_from(&name, room, text, strlen(text));
-    struct entry *entry = entry_find(root_fs.root, &name);
+    struct entry *entry = entry_find(root, &name);
     if (entry && inode_is(entry->inode, S_IFDIR)) return entry->inode;
     if (entry) entry_remove(entry);
-    return inode_make(root_fs.root, &name, S_IFDIR | mode);
+    return inode_make(root, &name, S_IFDIR | mode);
+}
+
+/* The names of terminals: the server's alone, so that none of them is taken. */
+static long pts_start(void)
+{
+    struct inode *pts = directory_in(dev_mount.root, "pts", 0755);
+    return pts ? fs_mount(&pts_mount, pts, 0755) : -ENOMEM;
 }
 
 long files_start(const void *archive, size_t size)
@@ -146,12 +164,13 @@ long files_start(const void *archive, size_t size)
     long r = fs_mount(&root_fs, NULL, 0755);
     if (r < 0) return r;
     long imported = import(archive, size);
-    struct inode *dev = root_directory("dev", 0755), *proc = root_directory("proc", 0555);
-    if (!dev || !proc || !root_directory("tmp", 01777)) return -ENOMEM;
+    struct inode *dev = directory_in(root_fs.root, "dev", 0755),
+                 *proc = directory_in(root_fs.root, "proc", 0555);
+    if (!dev || !proc || !directory_in(root_fs.root, "tmp", 01777)) return -ENOMEM;
     r = fs_mount(&dev_mount, dev, 0755);
+    if (r == 0) r = pts_start();
     if (r == 0) r = fs_mount(&proc_mount, proc, 0555);
     if (r == 0) r = dev_start(&dev_mount);
     if (r == 0) r = proc_start(&proc_mount);
-    proc_mount.fixed = true;
     return r < 0 ? r : imported;
 }

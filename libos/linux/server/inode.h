@@ -27,7 +27,8 @@ struct lock;
 struct filesystem {
     const char *type; /* "tmpfs" */
     uint32_t device; /* st_dev */
-    bool fixed; /* names cannot be made, changed or removed: /proc */
+    uint32_t magic; /* as statfs has it */
+    bool fixed; /* names cannot be made, changed or removed: /proc, /dev/pts */
     bool permanent; /* is never unmounted */
     bool detached; /* unmounted; ends when nothing of it has a reference */
     struct inode *root, *covered; /* covered: the directory it is mounted on; NULL for / */

@@ -6,6 +6,7 @@
 #include "entry.h"
 #include "files.h"
 #include "../../../lib/exo/exo.h"
+#include <linux/magic.h>
 #include <linux/mount.h>
 
 #define MNT_DETACH 2u /* umount2(2); not in Linux' exported headers */
@@ -23,6 +24,7 @@ long fs_mount(struct filesystem *fs, struct inode *covered, uint32_t mode)
     fs->root = inode_new(fs, S_IFDIR | mode);
     if (!fs->root) return -ENOMEM;
     if (!fs->pages_max) fs->pages_max = UINT64_MAX;
+    if (!fs->magic) fs->magic = TMPFS_MAGIC;
     fs->root->nlink = 2;
     fs->device = ++device;
     fs->covered = covered;

@@ -74,7 +74,8 @@ long name_free(const struct walk *walk)
 {
     if (walk->inode) return -EEXIST;
     if (!walk->directory->nlink) return -ENOENT;
-    return walk->directory->fs->fixed ? -EPERM : 0;
+    if (!walk->directory->fs->fixed) return 0;
+    return walk->directory->proc.node ? -ENOENT : -EPERM; /* as Linux has it */
 }
 
 /* An open file of a new inode without a name. */
@@ -112,7 +113,7 @@ static long open_found(const struct walk *walk, uint32_t flags, uint32_t mode, s
     }
     if (inode) return open_existing(inode, flags, file);
     long r = name_free(walk);
-    if (r < 0) return r;
+    if (r < 0) return r == -EPERM ? -EACCES : r;
     inode = inode_make(walk->directory, &walk->last, S_IFREG | mode);
     return inode ? open_inode(inode, flags, file) : -ENOSPC;
 }

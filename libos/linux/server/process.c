@@ -40,18 +40,28 @@ struct process *process_by_pid(int pid)
     return NULL;
 }
 
-/* Numbers in use, of processes (zombies too), their groups and sessions, and threads. */
+static void pid_used(uint64_t used[LX_PIDS / 64], int pid) { used[pid / 64] |= 1ul << pid % 64; }
+
+/* Numbers in use, of processes (zombies too), their groups and sessions, those that terminals
+ * know, and threads. */
 static void pids_used(uint64_t used[LX_PIDS / 64])
 {
     memset(used, 0, LX_PIDS / 8);
     for (unsigned i = 0; i < LX_PROCESSES; i++) {
         const struct process *p = &processes[i];
-        const int pid[3] = {p->pid, p->pgid, p->sid};
-        for (unsigned k = 0; p->state != PROCESS_FREE && k < 3; k++)
-            used[pid[k] / 64] |= 1ul << pid[k] % 64;
+        if (p->state == PROCESS_FREE) continue;
+        pid_used(used, p->pid);
+        pid_used(used, p->pgid);
+        pid_used(used, p->sid);
+    }
+    for (unsigned i = 0; i <= LX_PTYS; i++) {
+        const struct tty *tty = i < LX_PTYS ? pty_slave(i) : &console;
+        if (!tty) continue;
+        pid_used(used, tty->session);
+        pid_used(used, tty->foreground);
     }
     for (unsigned i = 0; i < LX_ALL_THREADS; i++)
-        if (threads[i].process) used[threads[i].tid / 64] |= 1ul << threads[i].tid % 64;
+        if (threads[i].process) pid_used(used, threads[i].tid);
 }
 
 /* The next one; when all were used once, those that are free again, looked for once. */

@@ -27,6 +27,8 @@ unsigned pty_count(void)
     return n;
 }
 
+const struct tty *pty_slave(unsigned number) { return ptys[number] ? &ptys[number]->tty : NULL; }
+
 static void pty_check(struct pty *pty)
 {
     if (pty->master || pty->tty.opened) return;

@@ -7,7 +7,6 @@
 #include "../../../lib/exo/exo.h"
 #include <asm/statfs.h>
 #include <linux/kdev_t.h>
-#include <linux/magic.h>
 
 #define BLOCK 4096u
 #define NOW ((1l << 30) - 1) /* UTIME_NOW, UTIME_OMIT: utimensat(2) */
@@ -159,7 +158,7 @@ static long statfs_put(struct thread *thread, const struct filesystem *fs)
     uint64_t all, unused;
     page_count(&all, &unused);
     unused = EXO_MIN(unused, fs->pages_max - fs->pages);
-    struct statfs statfs = {.f_type = fs->fixed ? PROC_SUPER_MAGIC : TMPFS_MAGIC,
+    struct statfs statfs = {.f_type = fs->magic,
                             .f_bsize = BLOCK,
                             .f_frsize = BLOCK,
                             .f_namelen = LX_NAME_MAX,
@@ -236,7 +235,7 @@ static long inode_chmod(struct inode *inode, uint64_t mode, long error)
 {
     if (!inode) return error;
     if (inode_is(inode, S_IFLNK)) return -EOPNOTSUPP;
-    if (inode->fs->fixed) return -EPERM;
+    if (inode->proc.node) return -EPERM;
     inode->mode = (inode->mode & S_IFMT) | ((uint32_t)mode & 07777);
     inode_changed(inode);
     return 0;
@@ -267,7 +266,7 @@ long call_fchmodat(struct thread *thread, const uint64_t a[6])
 static long inode_chown(struct inode *inode, uint64_t uid, uint64_t gid, long error)
 {
     if (!inode) return error;
-    if (inode->fs->fixed) return -EPERM;
+    if (inode->proc.node) return -EPERM;
     if ((uint32_t)uid != UINT32_MAX) inode->uid = (uint32_t)uid;
     if ((uint32_t)gid != UINT32_MAX) inode->gid = (uint32_t)gid;
     if (!inode_is(inode, S_IFDIR)) {
@@ -328,7 +327,7 @@ static bool time_valid(const struct lx_timespec *time)
 static long inode_utimes(struct inode *inode, const struct lx_timespec times[2], long error)
 {
     if (!inode) return error;
-    if (inode->fs->fixed) return -EPERM;
+    if (inode->proc.node) return -EPERM;
     time_set(&inode->atime, &times[0]);
     time_set(&inode->mtime, &times[1]);
     inode_changed(inode);

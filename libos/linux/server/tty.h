@@ -105,6 +105,8 @@ extern struct tty console;
 /* pty.c: /dev/ptmx and /dev/pts/N are registered. */
 void pty_init(void);
 unsigned pty_count(void); /* in use */
+/* The slave of that number, below LX_PTYS; NULL: there is none. */
+const struct tty *pty_slave(unsigned number);
 
 /* ioctl(fd, command, argument or offset): see ../ioctl.h. */
 call_function call_ioctl;
