@@ -280,9 +280,9 @@ long sys_cap_info(uint64_t ref)
     list[0].va = c->base;
     list[0].frame = c->count;
     list[1].va = c->bindings;
-    r = c->kind == EXO_NONE ? 0
-                            : c->kind | c->rights << 8 | (cap_has_children(ref_c) ? 1 << 16 : 0) |
-                                  ((c->flags & CAP_DYING) != 0 ? 1 << 17 : 0);
+    r = c->kind | (unsigned)c->rights << 8 | (cap_has_children(ref_c) ? 1u << 16 : 0) |
+        ((c->flags & CAP_DYING) != 0 ? 1u << 17 : 0);
+    if (c->kind == EXO_NONE) r = 0;
     unlock_tree();
     return r;
 }

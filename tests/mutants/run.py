@@ -76,7 +76,7 @@ def fuzz(program):
 
 def proof(directory, path):
     result = subprocess.run([sys.executable, "tests/proof/run.py", "--source", directory,
-                             "--file", os.path.basename(path)[:-2], "--timeout", "5"],
+                             "--file", os.path.basename(path)[:-2], "--first", "--jobs", "1"],
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                             check=False)
     lines = [line.strip() for line in result.stdout.splitlines() if "  not proved: " in line]

@@ -268,7 +268,7 @@ def script(variables, hypothesis, conclusion):
 def main(argv):
     failed = 0
     for name, variables, hypothesis, conclusion in FACTS:
-        answer = subprocess.run(["z3", "-in", "-T:60"], text=True, check=False,
+        answer = subprocess.run(["z3", "-in", "-T:600"], text=True, check=False,
                                 input=script(variables, hypothesis, conclusion),
                                 stdout=subprocess.PIPE).stdout.strip()
         if answer != "unsat":
@@ -278,8 +278,9 @@ def main(argv):
     for kind, text in (("open", definitions_acsl()), ("closed", facts_acsl())):
         directory = os.path.join(argv[1], kind)
         os.makedirs(directory, exist_ok=True)
-        with open(os.path.join(directory, "bits.h"), "w", encoding="ascii") as output:
+        with open(os.path.join(directory, "bits.h.new"), "w", encoding="ascii") as output:
             output.write(text)
+        os.replace(output.name, os.path.join(directory, "bits.h"))  # others may be reading it
     return 1 if failed else 0
 
 

@@ -2,30 +2,44 @@
 # SPDX-License-Identifier: MIT
 """Proves kernel/core with Frama-C's WP and the absence of undefined behaviour with RTE.
 
-    run.py [--file NAME] [--source DIRECTORY] [--timeout SECONDS] [--long]
+    run.py [--file NAME] [--function NAME] [--source DIRECTORY] [--jobs N] [--long] [--first]
 
-JOBS lists what is proved; the files in LONG only with --long or by name. A goal that no prover proves is an error unless it stands in
-tests/proof/expected-unproved. The last line printed is "PASS proof ..." or
-"FAIL proof ...". --source takes kernel/core from another tree (the planted mutants).
+JOBS lists what is proved, function by function, each line of progress one of them; the files
+in LONG only with --long or by name. A goal that no prover proves is an error unless it stands
+in tests/proof/expected-unproved. The last line printed is "PASS proof ..." or
+"FAIL proof ...". --source takes kernel/core from another tree (the planted mutants); --first
+ends at the first goal that should have been proved.
+
+The provers are limited by their own count of steps, not by time, so that the result does not
+depend on how fast or busy the machine is. What they said of a goal is kept in build/proof/cache
+and asked again only when the goal has changed.
 """
 import argparse
+import concurrent.futures
 import os
 import re
 import subprocess
 import sys
+import tempfile
+import time
 
 BUILD = "build/proof"
-PROVERS = "z3,cvc4"
+PROVERS = {"z3": "rlimit=100000000", "cvc4": "--rlimit=1000000"}  # steps: about 20 s each
+SECONDS = 900  # more than a prover needs for its steps
 CPP = ("-Itests/proof -I{build}/{bits} -Ibuild/gen -D'_Alignas(x)=' "
        "-D'_Static_assert(...)=extern int static_assert_unused' {contracts}")
 CONTRACTS = "-I{source}/kernel/core -include tests/proof/{header}.h"
 
+FIELDS = "word_type_of,word_bindings_of"
+WORDS_BITS = "word_typed,va_index,pte_format"
+WORDS = ("env_caps,env_extra,word_bind,word_unbind,block_enter,block_leave,word_type,word_untype,"
+         "block_bind,block_unbind,word_bind_large,word_unbind_large")
 # The C functions that compute what bits.py defines; they are proved against the
 # definitions, and with every conditional as a goal of its own.
 BITS = "pte_leaf,pte_table,pte_frame,pte_sel,pte_rights,pte_at,sel_bits,ept_leaf,ept_sel_bits,level_frames"
 FLIP = "rights_flip,run_varies,entry_unlike,rights_lost"
-PROTECT = ("run_flip,run_protect,protect_range,protect_list,rights_valid,protect_env,"
-           "sys_page_protect,sys_page_protect_list")
+PROTECT = ("run_flip,run_protect,protect_range,rights_valid,protect_env,sys_page_protect,"
+           "sys_page_protect_list")
 PAGE = ("va_user,table_find,table_next,leaf_find,leaf_any,pend_add,pend_flush,bind_check,"
         "cap_covers,bind_one,env_find")
 # Of these neither what they write is proved, nor, `ready`, that the counts that go are there.
@@ -69,7 +83,7 @@ ENV = ("env_extra,env_init,object_untype,env_frame_type,thread_frame_type,object
        "source_find,object_insert,env_make,sys_env_make,env_free,sys_env_revoker,thread_make,"
        "sys_thread_make,thread_free,handle_make,sys_gate_make,sys_event_make")
 REVOKE = ("vector_record,sel_of,is_range,bindings_drop,reap_enqueue,reap_dequeue,env_condemn,"
-          "leaf_remove,leaf_destroy,cap_mark,hint_valid,mark_forward,record_taken,revoke_step,"
+          "leaf_remove,cap_mark,hint_valid,mark_forward,record_taken,revoke_step,"
           "reap_kill,reap_delete,owner_remove,reap_one,reap_step,children_ask,children_names,"
           "youngest_take,revoke_keep,sys_cap_revoke,is_own,delete_locked,sys_cap_delete")
 # Not those that look at a page or a group through a pointer of another type.
@@ -78,32 +92,34 @@ VM_CHECK = ("xcr0_allowed,cr_check,pdpte_check,dr_check,segment_allowed,segs_che
 VM = ("vm_init,vm_forget,vm_set,flags_now,inject_set,cr_loaded,exit_fill,vm_words,window_close,"
       "complete,vm_reply,hypercall,vm_exit,window_open,entry_reason,vm_enter_check")
 THREADS = ("event", "timer", "sched", "thread", "ipc", "env", "revoke", "vm", "vm_check")
-JOBS = [  # file, definitions of bits.py open or closed, options
-    ("fields", "open", []),
-    ("words", "open", ["-wp-split", "-wp-fct", "word_typed,va_index,pte_format"]),
-    ("words", "closed", ["-wp-skip-fct", "word_typed,va_index,pte_format,env_find"]),
-    ("page", "open", ["-wp-split", "-wp-fct", BITS]),
-    ("page", "closed", ["-wp-fct", PAGE]),
-    ("page", "closed", ["-wp-fct", "bind_range,bind_list", "-wp-prop", "@assert"]),
-    ("page", "closed", [READY, "-wp-fct", PAGE_REST]),
-    ("protect", "open", ["-wp-split", "-wp-fct", FLIP]),
-    ("protect", "closed", ["-wp-fct", PROTECT]),
-    ("cap", "closed", ["-wp-prop=-listed", "-wp-fct", CAP]),
-    ("sweep", "open", ["-wp-split", "-wp-fct", "va_after"]),
-    ("sweep", "closed", ["-wp-fct", SWEEP]),
-    ("sweep", "closed", ["-wp-split", "-wp-fct", SWEEP_WALK]),
-    ("sweep", "closed", ["-wp-prop=-ok,-ready,-@assigns", "-wp-fct", COMMIT]),
-    ("bind", "closed", ["-wp-fct", BIND]),
-    ("bind", "closed", [NUMBERS, "-wp-fct", PORTS]),
-    ("event", "closed", [NUMBERS, "-wp-fct", EVENT]),
-    ("timer", "closed", [NUMBERS, "-wp-fct", TIMER]),
-    ("sched", "closed", [NUMBERS, "-wp-fct", SCHED]),
-    ("thread", "closed", [NUMBERS, "-wp-fct", THREAD]),
-    ("ipc", "closed", [NUMBERS, "-wp-fct", IPC]),
-    ("env", "closed", [NUMBERS, "-wp-fct", ENV]),
-    ("revoke", "closed", [NUMBERS, "-wp-fct", REVOKE]),
-    ("vm", "closed", [NUMBERS, "-wp-fct", VM]),
-    ("vm_check", "closed", [NUMBERS, "-wp-fct", VM_CHECK]),
+JOBS = [  # file, definitions of bits.py open or closed, functions, options
+    ("fields", "open", FIELDS, []),
+    ("words", "open", WORDS_BITS, ["-wp-split"]),
+    ("words", "closed", WORDS, []),
+    ("page", "open", BITS, ["-wp-split"]),
+    ("page", "closed", PAGE, []),
+    ("page", "closed", "bind_range,bind_list", ["-wp-prop=@assert"]),
+    ("page", "closed", PAGE_REST, [READY]),
+    ("protect", "open", FLIP, ["-wp-split"]),
+    ("protect", "closed", PROTECT, []),
+    ("protect", "closed", "protect_list", ["-wp-split"]),
+    ("cap", "closed", CAP, ["-wp-prop=-listed"]),
+    ("sweep", "open", "va_after", ["-wp-split"]),
+    ("sweep", "closed", SWEEP, []),
+    ("sweep", "closed", SWEEP_WALK, ["-wp-split"]),
+    ("sweep", "closed", COMMIT, ["-wp-prop=-ok,-ready,-@assigns"]),
+    ("bind", "closed", BIND, []),
+    ("bind", "closed", PORTS, [NUMBERS]),
+    ("event", "closed", EVENT, [NUMBERS]),
+    ("timer", "closed", TIMER, [NUMBERS]),
+    ("sched", "closed", SCHED, [NUMBERS]),
+    ("thread", "closed", THREAD, [NUMBERS]),
+    ("ipc", "closed", IPC, [NUMBERS]),
+    ("env", "closed", ENV, [NUMBERS]),
+    ("revoke", "closed", REVOKE, [NUMBERS]),
+    ("revoke", "closed", "leaf_destroy", [NUMBERS, "-wp-split"]),
+    ("vm", "closed", VM, [NUMBERS]),
+    ("vm_check", "closed", VM_CHECK, [NUMBERS]),
 ]
 LONG = ("thread", "ipc", "env", "revoke", "vm", "vm_check")
 GOAL = re.compile(r"^\[wp\] \[Failed\] Goal (\S+)", re.MULTILINE)
@@ -111,33 +127,45 @@ TOTAL = re.compile(r"^\[wp\] Proved goals:\s+(\d+) / (\d+)", re.MULTILINE)
 
 
 def environment():
-    """Why3's configuration is kept in build/, not in the user's home."""
+    """Why3's configuration is kept in build/, not in the user's home; there the provers get
+    their limits."""
     home = os.path.abspath(os.path.join(BUILD, "home"))
-    os.makedirs(home, exist_ok=True)
-    env = dict(os.environ, HOME=home)
-    if not os.path.exists(os.path.join(home, ".why3.conf")):
-        subprocess.run(["why3", "config", "detect"], env=env, check=True,
+    with tempfile.TemporaryDirectory(dir=BUILD) as fresh:
+        subprocess.run(["why3", "config", "detect"], env=dict(os.environ, HOME=fresh), check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return env
+        config = os.path.join(fresh, ".why3.conf")
+        with open(config, encoding="utf-8") as source:
+            text = source.read()
+        for prover, limit in PROVERS.items():
+            text = re.sub(rf'^path = "(\S*/{prover})"$', rf'path = "\1 {limit}"', text,
+                          flags=re.MULTILINE)
+        with open(config, "w", encoding="utf-8") as output:
+            output.write(text)
+        os.makedirs(home, exist_ok=True)
+        os.replace(config, os.path.join(home, ".why3.conf"))  # others may be reading it
+    return dict(os.environ, HOME=home)
 
 
-def prove(job, source, timeout, env):
-    """Proves one job: number of goals proved, of goals, names of the others; or None."""
-    name, bits, options = job
+def prove(job, function, source, env):
+    """Proves one function: number of goals proved, of goals, names of the others; or the end of
+    what Frama-C printed."""
+    name, bits, _, options = job
     path = f"tests/proof/{name}.c" if name == "fields" else f"{source}/kernel/core/{name}.c"
     header = "threads" if name in THREADS else "contracts"
     contracts = "" if name == "fields" else CONTRACTS.format(source=source, header=header)
     command = ["frama-c", "-machdep", "gcc_x86_64", "-c11",
                "-cpp-extra-args=" + CPP.format(build=BUILD, bits=bits, contracts=contracts),
-               "-wp", "-wp-rte", "-wp-model", "Typed", "-wp-prover", PROVERS,
-               "-wp-timeout", str(timeout), "-wp-par", str(os.cpu_count() or 1)]
+               "-wp", "-wp-rte", "-wp-model", "Typed", "-wp-prover", ",".join(PROVERS),
+               "-wp-timeout", str(SECONDS), "-wp-par", "2", "-wp-cache", "update",
+               "-wp-cache-dir", os.path.join(BUILD, "cache"), "-wp-fct", function]
     result = subprocess.run(command + options + [path], env=env, text=True, check=False,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     total = TOTAL.search(result.stdout)
-    if total is None or re.search(r"\[kernel\] (User Error|Frama-C aborted)", result.stdout):
-        print("\n".join(result.stdout.splitlines()[-15:]))
-        return None
-    return int(total.group(1)), int(total.group(2)), GOAL.findall(result.stdout)
+    failed = GOAL.findall(result.stdout)
+    if total is None or re.search(r"\[kernel\] (User Error|Frama-C aborted)", result.stdout) or \
+            int(total.group(1)) + len(failed) != int(total.group(2)):
+        return "\n".join(result.stdout.splitlines()[-15:])
+    return int(total.group(1)), int(total.group(2)), failed
 
 
 def expected_unproved():
@@ -146,41 +174,78 @@ def expected_unproved():
                 if line.strip() and not line.startswith("#")}
 
 
-def main():
+def arguments_read():
     parser = argparse.ArgumentParser()
     parser.add_argument("--file")
+    parser.add_argument("--function")
     parser.add_argument("--source", default=".")
-    parser.add_argument("--timeout", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--long", action="store_true")
-    arguments = parser.parse_args()
+    parser.add_argument("--first", action="store_true")
+    return parser.parse_args()
+
+
+def tasks(arguments):
+    for job in JOBS:
+        if arguments.file in (None, job[0]) and \
+                (arguments.file is not None or job[0] not in LONG or arguments.long):
+            for function in job[2].split(","):
+                if arguments.function in (None, function):
+                    yield job, function
+
+
+class Tally:
+    """What was proved so far, and what should have been."""
+
+    def __init__(self, count):
+        self.count, self.done, self.proved, self.goals = count, 0, 0, 0
+        self.surprises, self.began = [], time.monotonic()
+        self.expected = expected_unproved()
+
+    def add(self, file, function, result):
+        proved, goals, failed = result
+        self.done += 1
+        self.proved += proved
+        self.goals += goals
+        print(f"[{self.done}/{self.count}] {file}.c {function}: {proved} of {goals}", flush=True)
+        for goal in failed:
+            known = (file, goal) in self.expected
+            print(f"  not proved{', as expected' if known else ''}: {file} {goal}", flush=True)
+            if not known:
+                self.surprises.append(goal)
+
+    def verdict(self):
+        minutes = f"in {(time.monotonic() - self.began) / 60:.0f} minutes"
+        if self.surprises:
+            print(f"FAIL proof: {len(self.surprises)} goals are not proved, "
+                  f"{self.proved} of {self.goals} are, {minutes}")
+            return 1
+        print(f"PASS proof {self.proved} goals of {self.goals} {minutes}")
+        return 0
+
+
+def main():
+    arguments = arguments_read()
     if subprocess.run([sys.executable, "tests/proof/bits.py", BUILD], check=False).returncode:
         print("FAIL proof of the bit-level facts")
         return 1
     env = environment()
-    expected = expected_unproved()
-    proved = goals = 0
-    surprises = []
-    for job in JOBS:
-        if arguments.file not in (None, job[0]) or \
-                arguments.file is None and job[0] in LONG and not arguments.long:
-            continue
-        result = prove(job, arguments.source, arguments.timeout, env)
-        if result is None:
-            print(f"FAIL proof of {job[0]}.c: Frama-C does not accept it")
-            return 1
-        print(f"{job[0]}.c ({job[1]}): {result[0]} of {result[1]} goals proved", flush=True)
-        proved += result[0]
-        goals += result[1]
-        for goal in result[2]:
-            known = (job[0], goal) in expected
-            print(f"  not proved{', as expected' if known else ''}: {job[0]} {goal}")
-            if not known:
-                surprises.append(goal)
-    if surprises:
-        print(f"FAIL proof: {len(surprises)} goals are not proved, {proved} of {goals} are")
-        return 1
-    print(f"PASS proof {proved} goals of {goals}")
-    return 0
+    os.makedirs(os.path.join(BUILD, "cache"), exist_ok=True)
+    chosen = list(tasks(arguments))
+    tally = Tally(len(chosen))
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        results = [pool.submit(prove, *task, arguments.source, env) for task in chosen]
+        for (job, function), result in zip(chosen, results):
+            if isinstance(result.result(), str):
+                print(result.result())
+                print(f"FAIL proof of {function} in {job[0]}.c: Frama-C does not accept it")
+                pool.shutdown(cancel_futures=True)
+                return 1
+            tally.add(job[0], function, result.result())
+            if tally.surprises and arguments.first:
+                pool.shutdown(cancel_futures=True)
+                break
+    return tally.verdict()
 
 
 if __name__ == "__main__":
