@@ -13,6 +13,7 @@
  *   blocks2m[f >> 9], blocks1g[f >> 18]
  *                 large bindings of a block, typed frames in it: one excludes the other
  *   tables[f]     page table (EXO_FT_PT1..4)
+ *   lines[f]      its lines of 8 entries that may have a present one: a bit each
  *   envs[f]       env        (EXO_FT_ENV)
  *   threads[f]    thread     (EXO_FT_THREAD)
  *   caps[r]       capability r = frame * 64 + i of a table frame (EXO_FT_CAPS)
@@ -70,6 +71,7 @@ struct cap {
 _Static_assert(sizeof(struct cap) == 64, "capability");
 
 /* ---- page table ---------------------------------------------------------------- */
+#define TABLE_LINE 8u /* a bit of lines[] stands for so many entries: a cache line */
 struct table {
     uint64_t e[512];
 };
@@ -93,7 +95,6 @@ struct env {
     frame_t doomed; /* table detached from the tree, 0 none */
     uint32_t doomed_level;
     uint32_t doomed_sel;
-    uint32_t drain[4]; /* by level - 1: where draining last found an entry, a hint */
     /* reaping (tree lock): envs being destroyed form a queue */
     uint32_t reap_state; /* REAP_* in revoke.c, 0 alive */
     uint32_t reap_sel;
@@ -217,7 +218,7 @@ struct cpu {
 };
 
 /* ---- the tables (platform.h places them) ----------------------------------------------------
- * words, blocks2m, blocks1g, tables, envs, threads, caps, upcalls, vectors, vcpus,
+ * words, blocks2m, blocks1g, lines, tables, envs, threads, caps, upcalls, vectors, vcpus,
  * slots[EXO_MAX_CPUS * EXO_SLOTS_PER_CPU], irqs[EXO_IRQ_COUNT], cpus[EXO_MAX_CPUS],
  * and the sizes nframes (frame words), ncpus.
  *
@@ -349,7 +350,8 @@ static inline unsigned va_index(uint64_t va, unsigned level)
 /* Is [va, va + bytes) the user's in env e? bytes > 0. Guest-physical addresses end at
  * EXO_VA_END. */
 bool va_user(frame_t e, uint64_t va, uint64_t bytes);
-/* The first present entry of table t from i on, below `end`, or `end`. */
+/* Env lock held: the first present entry of table t from i on, below `end`, or `end`, which
+ * is the end of a line. */
 unsigned table_next(frame_t t, unsigned i, unsigned end);
 /* Env lock held: the table that holds va's leaf, and its level; of a 4 KiB page. */
 long leaf_any(frame_t env, uint64_t va, frame_t *out, unsigned *level);

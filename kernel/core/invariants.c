@@ -19,6 +19,7 @@
  * 10. A bit of a port bitmap is clear exactly if one ports capability with the binding
  *     "passed" covers it; one with the binding "taken" has an entry in a pend list.
  * 11. What core keeps of a virtual CPU is allowed.
+ * 12. The line that a present entry lies in is marked in lines[].
  */
 #include "vm.h"
 
@@ -64,6 +65,8 @@ static int visit_tree(frame_t e, frame_t top, unsigned top_level, visit_fn *fn)
         unsigned n = i[level]++;
         frame_t below;
         if (level == 4 && !user_slot(n)) continue;
+        CHECK((tables[at[level]].e[n] & PTE_P) == 0 ||
+              (lines[at[level]] >> n / TABLE_LINE & 1) != 0); /* 12 */
         int r = visit_entry(e, tables[at[level]].e[n], level, fn, &below);
         if (r != 0) return r;
         if (below != 0) {

@@ -10,6 +10,9 @@
  * still counts as bound and the capability as in use, so neither can change its use
  * while a CPU may hold a translation.
  *
+ * Sweeps look only where something was bound: lines[t] has a bit for each cache line of
+ * table t, set before an entry of it becomes present, cleared when none was found.
+ *
  * An entry whose accessed bit is clear was never cached by any CPU (Intel SDM vol. 3,
  * 4.8: the processor sets the bit before it caches the translation).
  */
@@ -109,7 +112,8 @@ HOT long table_find(frame_t env, uint64_t va, unsigned level, frame_t *out)
         loop variant l; */
     for (unsigned l = 4; l > level; l--) {
         uint64_t e = tables[t].e[va_index(va, l)];
-        if ((e & (PTE_P | PTE_PS)) != PTE_P) return (e & PTE_P) == 0 ? -EXO_E_NOPT : -EXO_E_BOUND;
+        if ((e & PTE_P) == 0) return -EXO_E_NOPT;
+        if (l < 4 && (e & PTE_PS) != 0) return -EXO_E_BOUND;
         t = pte_frame(e);
     }
     *out = t;
@@ -120,11 +124,7 @@ void pend_add(frame_t env, uint64_t va, uint64_t entry, unsigned level)
 {
     struct cpu *cpu = this_cpu();
     KASSERT(cpu->pend_count < PEND_MAX);
-    struct pend *p = &cpu->pend[cpu->pend_count++];
-    p->env = env;
-    p->va = va;
-    p->entry = entry;
-    p->level = level;
+    cpu->pend[cpu->pend_count++] = (struct pend){va, entry, env, level};
 }
 
 void pend_flush(frame_t env, unsigned level)
@@ -232,6 +232,18 @@ HOT long bind_one(const struct span *s, unsigned level, frame_t t, unsigned i, f
     return r;
 }
 
+/* Env lock held: the n entries of table t from i on, as far as it goes, may be present now. */
+/*@ requires t < nframes && machine && i < 512 && 1 <= n <= EXO_RANGE_MAX;
+    assigns lines[t];
+    ensures marked: lines[t] ==
+            l_marked(\old(lines[t]), i, (i + n - 1 < 512 ? i + n - 1 : 511)); */
+HOT void lines_mark(frame_t t, uint64_t i, uint64_t n)
+{
+    uint64_t last = i + n - 1;
+    if (n > 1 && last > 511) last = 511;
+    lines[t] |= ((2ull << (last / TABLE_LINE - i / TABLE_LINE)) - 1) << i / TABLE_LINE;
+}
+
 /* The frames that one leaf of a level maps. */
 /*@ requires 1 <= level <= 3;
     assigns \nothing;
@@ -269,6 +281,7 @@ HOT long bind_range(const struct span *s, unsigned level, cref_t cref, uint64_t 
         if (t == 0 || va_index(va, level) == 0) {
             r = table_find(s->env, va, level, &t);
             if (r != 0) break;
+            lines_mark(t, va_index(va, level), n - done);
         }
         /*@ assert enough: pages <= (n - done) * pages; */
         /*@ assert covered: covers(caps[cref].base, caps[cref].count, f, pages); */
@@ -366,7 +379,9 @@ static long bind_list(const struct span *s, cref_t cref, uint64_t n)
             break;
         }
         r = leaf_find(s->env, va, &t);
-        if (r == 0) r = bind_one(s, 1, t, va_index(va, 1), (frame_t)f);
+        if (r != 0) break;
+        lines_mark(t, va_index(va, 1), 1);
+        r = bind_one(s, 1, t, va_index(va, 1), (frame_t)f);
         if (r != 0) break;
     }
     c->bindings += (uint32_t)done;
@@ -606,6 +621,7 @@ static long table_make(frame_t env, uint64_t va, unsigned level, uint64_t sel, u
         (w_type(words[x]) == EXO_FT_PT4 || !p_large(tables[x].e[k])) ==>
         p_frame(tables[x].e[k]) != frame; */
     table_clear((frame_t)frame);
+    lines_mark(up, va_index(va, level + 1), 1);
     /*@ assert clear: \forall integer k; 0 <= k < 512 ==> !p_present(tables[frame].e[k]); */
     /*@ assert others: \forall integer x, k; 0 <= x < nframes && 0 <= k < 512 && x != frame ==>
         tables[x].e[k] == \at(tables[x].e[k], Pre); */
@@ -633,27 +649,50 @@ long sys_pt_make(uint64_t env, uint64_t va, uint64_t level, uint64_t sel, uint64
     return r;
 }
 
+/* i, or where the next line begins that x marks; 512: there is none. */
+/*@ requires i < 512;
+    assigns \nothing;
+    ensures i <= \result <= 512 && (\result == i || \result % 8 == 0);
+    ensures unmarked: \forall integer j; i <= j < \result ==> l_at(x, j) == 0; */
+static unsigned line_next(uint64_t x, unsigned i)
+{
+    uint64_t left = x >> i / TABLE_LINE;
+    if (left == 0) return 512;
+    if ((left & 1) != 0) return i;
+    return (i / TABLE_LINE + (unsigned)__builtin_ctzll(left)) * TABLE_LINE;
+}
+
+/* x without the line of i. */
+/*@ requires i < 512;
+    assigns \nothing;
+    ensures \result == l_without(x, i); */
+static uint64_t line_drop(uint64_t x, unsigned i) { return x & ~(1ull << i / TABLE_LINE); }
+
 unsigned table_next(frame_t t, unsigned i, unsigned end)
 {
-    const uint64_t *e = tables[t].e;
-    /*@ loop invariant \at(i, Pre) <= i <= end;
-        loop invariant \forall integer j; \at(i, Pre) <= j < i ==> !p_present(tables[t].e[j]);
-        loop assigns i;
-        loop variant end - i; */
-    while (i + 4 <= end && ((e[i] | e[i + 1] | e[i + 2] | e[i + 3]) & PTE_P) == 0)
-        i += 4;
-    /*@ loop invariant \at(i, Pre) <= i <= end;
-        loop invariant \forall integer j; \at(i, Pre) <= j < i ==> !p_present(tables[t].e[j]);
-        loop assigns i;
-        loop variant end - i; */
-    while (i < end && (e[i] & PTE_P) == 0)
-        i++;
-    return i;
+    /*@ loop invariant \at(i, Pre) <= i <= 512 && lined(t);
+        loop invariant \forall integer j; \at(i, Pre) <= j < i && j < end ==>
+            !p_present(tables[t].e[j]);
+        loop assigns i, lines[t];
+        loop variant 512 - i; */
+    while (i < end && (i = line_next(lines[t], i)) < end) {
+        unsigned from = i;
+        /*@ loop invariant from <= i <= from / 8 * 8 + 7 && from < 512;
+            loop invariant \forall integer j; from <= j < i ==> !p_present(tables[t].e[j]);
+            loop assigns i;
+            loop variant 512 - i; */
+        do {
+            if ((tables[t].e[i] & PTE_P) != 0) return i;
+        } while (++i % TABLE_LINE != 0);
+        if (i - from == TABLE_LINE) lines[t] = line_drop(lines[t], from);
+    }
+    return end;
 }
 
 /* Env lock held. */
 /*@ requires invariants && env_ok(env) && 1 <= level <= 3 && va_ok(va) && pend_room;
-    assigns tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count, the_cpu.pend[the_cpu.pend_count];
+    assigns tables[0 .. PROOF_FRAMES - 1], lines[0 .. PROOF_FRAMES - 1], the_cpu.pend_count,
+            the_cpu.pend[the_cpu.pend_count];
     ensures invariants;
     ensures -EXO_E_NOVM <= \result <= 0;
     ensures refused: \result != 0 ==> the_cpu.pend_count == \old(the_cpu.pend_count);
@@ -678,7 +717,8 @@ static long table_unmake(frame_t env, uint64_t va, unsigned level)
 }
 
 /*@ requires invariants && pend_room;
-    assigns tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count, the_cpu.pend[the_cpu.pend_count];
+    assigns tables[0 .. PROOF_FRAMES - 1], lines[0 .. PROOF_FRAMES - 1], the_cpu.pend_count,
+            the_cpu.pend[the_cpu.pend_count];
     ensures -EXO_E_NOVM <= \result <= 0;
     ensures invariants; */
 long sys_pt_unmake(uint64_t env, uint64_t va, uint64_t level)

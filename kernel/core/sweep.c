@@ -26,7 +26,7 @@ static bool sel_dying(frame_t e, uint32_t sel)
 
 /* Unbinds the entries of a leaf table, all or only the dying ones. va: of its first page. */
 /*@ requires invariants && env_ok(e) && is_table(t, 1, e) && the_cpu.pend_count == 0;
-    assigns tables[t].e[0 .. 511], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
+    assigns tables[t].e[0 .. 511], lines[t], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
     ensures invariants;
     ensures bounded: the_cpu.pend_count <= 512;
     ensures gone: \forall integer i; 0 <= i < 512 && p_present(tables[t].e[i]) ==>
@@ -58,7 +58,7 @@ static void leaf_sweep(frame_t e, frame_t t, uint64_t va, bool all)
             tables[t].e[j] == \at(tables[t].e[j], Pre);
         loop invariant \forall integer k; 0 <= k < the_cpu.pend_count ==>
             the_cpu.pend[k].env == e && the_cpu.pend[k].level == 1;
-        loop assigns i, tables[t].e[0 .. 511], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
+        loop assigns i, tables[t].e[0 .. 511], lines[t], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
         loop variant 512 - i; */
     for (unsigned i = table_next(t, 0, 512); i < 512; i = table_next(t, i + 1, 512)) {
         uint64_t *entry = &tables[t].e[i];
@@ -91,30 +91,12 @@ static void entry_take(frame_t e, frame_t t, unsigned i, unsigned level)
     pend_add(e, PEND_ANYWHERE, entry_swap(&tables[t].e[i], 0), level);
 }
 
-/* The next entry of a table that is being drained, at its level. Where the last step found one
- * is where this one looks first; that nothing is left is always looked at anew. */
-/*@ requires invariants && env_ok(e) && 0 < t < nframes && 1 <= level <= 4 && end <= 512;
-    assigns envs[e].drain[0 .. 3];
-    ensures invariants;
-    ensures env: env_ok(e);
-    ensures 0 <= \result <= end;
-    ensures found: \result < end ==> p_present(tables[t].e[\result]);
-    ensures none: \result == end ==>
-            \forall integer j; 0 <= j < end ==> !p_present(tables[t].e[j]); */
-static unsigned drain_next(frame_t e, frame_t t, unsigned level, unsigned end)
-{
-    uint32_t *hint = &envs[e].drain[level - 1];
-    unsigned i = table_next(t, *hint < end ? *hint : 0, end);
-    if (i == end) i = table_next(t, 0, end);
-    return *hint = i;
-}
-
 /* One step down a detached subtree: the deepest first table is emptied and given back.
  * True when the table `top` itself has become empty. va is unknown by now: the round
  * flushes everything when a table is among what was taken. */
 /*@ requires invariants && env_ok(e) && is_table(top, level, e) && 1 <= level <= 4;
     requires the_cpu.pend_count == 0;
-    assigns tables[0 .. PROOF_FRAMES - 1], envs[e].drain[0 .. 3], the_cpu.pend_count,
+    assigns tables[0 .. PROOF_FRAMES - 1], lines[0 .. PROOF_FRAMES - 1], the_cpu.pend_count,
             the_cpu.pend[0 .. PEND_MAX - 1];
     ensures invariants;
     ensures only_cleared: \forall integer t, i; 0 <= t < nframes && 0 <= i < 512 ==>
@@ -132,10 +114,10 @@ static bool drain_step(frame_t e, frame_t top, unsigned level)
         loop invariant l == level ==> above == 0 && t == top;
         loop invariant l < level ==> at < 512 && is_table(above, l + 1, e) &&
             p_present(tables[above].e[at]) && p_frame(tables[above].e[at]) == t;
-        loop assigns l, t, above, at, envs[e].drain[0 .. 3];
+        loop assigns l, t, above, at, lines[0 .. PROOF_FRAMES - 1];
         loop variant l; */
     for (unsigned l = level; l > 1; l--) {
-        unsigned i = drain_next(e, t, l, l == 4 ? USER_TOP : 512);
+        unsigned i = table_next(t, 0, l == 4 ? USER_TOP : 512);
         if (l == 4 && i == USER_TOP) i = table_next(t, USER_TOP + KERNEL_SLOTS, 512);
         if (i == 512) {
             /*@ assert empty: table_empty(t, l); */
@@ -164,7 +146,7 @@ static bool drain_step(frame_t e, frame_t top, unsigned level)
 /* Goes on with the detached subtree; gives its root back when it is empty. */
 /*@ requires invariants && env_ok(e) && sweep_ok(e) && envs[e].doomed != 0;
     requires the_cpu.pend_count == 0;
-    assigns envs[e].doomed, envs[e].drain[0 .. 3], tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count,
+    assigns envs[e].doomed, tables[0 .. PROOF_FRAMES - 1], lines[0 .. PROOF_FRAMES - 1], the_cpu.pend_count,
             the_cpu.pend[0 .. PEND_MAX - 1];
     ensures invariants;
     ensures env: env_ok(e);
@@ -246,7 +228,7 @@ static void entry_sweep(frame_t e, frame_t t, unsigned l)
 /*@ requires invariants && env_ok(e) && sweep_ok(e) && the_cpu.pend_count == 0;
     requires envs[e].doomed == 0;
     assigns envs[e].sweep_va, envs[e].doomed, envs[e].doomed_sel, envs[e].doomed_level,
-            tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
+            tables[0 .. PROOF_FRAMES - 1], lines[0 .. PROOF_FRAMES - 1], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
     ensures invariants;
     ensures env: env_ok(e);
     ensures walk: sweep_ok(e);
@@ -294,8 +276,8 @@ void sweep_step(frame_t e)
         loop invariant sweep_ok(e);
         loop invariant \forall integer t, k; 0 <= t < nframes && 0 <= k < 512 ==>
             tables[t].e[k] == 0 || tables[t].e[k] == \at(tables[t].e[k], Pre);
-        loop assigns i, envs[e].drain[0 .. 3], envs[e].sweep_va, envs[e].doomed, envs[e].doomed_sel, envs[e].doomed_level,
-            tables[0 .. PROOF_FRAMES - 1], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
+        loop assigns i, envs[e].sweep_va, envs[e].doomed, envs[e].doomed_sel, envs[e].doomed_level,
+            tables[0 .. PROOF_FRAMES - 1], lines[0 .. PROOF_FRAMES - 1], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
         loop variant SWEEP_HOPS - i; */
     for (unsigned i = 0; i < SWEEP_HOPS && this_cpu()->pend_count == 0; i++)
         envs[e].doomed != 0 ? doomed_step(e) : sweep_hop(e);
@@ -303,11 +285,9 @@ void sweep_step(frame_t e)
 
 bool sweep_all_step(frame_t e)
 {
-    if (envs[e].doomed != 0) {
-        doomed_step(e);
-        return false;
-    }
-    return drain_step(e, envs[e].root, 4);
+    if (envs[e].doomed == 0) return drain_step(e, envs[e].root, 4);
+    doomed_step(e);
+    return false;
 }
 
 /* ---- the second phase ------------------------------------------------------------------------ */

@@ -18,7 +18,7 @@
 #define STACK_PAGES 4u
 #define IST_STACKS 4u
 
-uint64_t *words, *blocks2m, *blocks1g;
+uint64_t *words, *blocks2m, *blocks1g, *lines;
 struct exo_slot *slots;
 struct exo_irq *irqs;
 struct exo_cpu *counters;
@@ -159,6 +159,7 @@ static void exposed_place(void)
         *tables_at[i] = phys_ptr((uint64_t)told[0] << 12);
         exposed_count += told[1];
     }
+    lines = phys_ptr(memory_take(pages[0]));
     blocks2m = phys_ptr(memory_take(pages_for(((nframes >> 9) + 1) * sizeof *blocks2m)));
     blocks1g = phys_ptr(memory_take(pages_for(((nframes >> 18) + 1) * sizeof *blocks1g)));
 }

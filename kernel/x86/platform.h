@@ -40,7 +40,7 @@ static struct exo_vector *const vectors = (struct exo_vector *)WINDOW_VECTORS;
 static struct vcpu *const vcpus = (struct vcpu *)WINDOW_VCPUS;
 
 /* memory.c places these in RAM at boot. */
-extern uint64_t *words, *blocks2m, *blocks1g;
+extern uint64_t *words, *blocks2m, *blocks1g, *lines;
 extern struct exo_slot *slots;
 extern struct exo_irq *irqs;
 extern struct exo_cpu *counters;
@@ -106,7 +106,7 @@ extern uint32_t tree_lock;
 
 static inline void spin_lock(uint32_t *lock)
 {
-    while (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE))
+    while (__builtin_expect(__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE) != 0, 0))
         while (*(volatile uint32_t *)lock)
             __builtin_ia32_pause();
 }
@@ -120,12 +120,12 @@ static inline void unlock_tree(void) { spin_unlock(&tree_lock); }
 /* An env's lock is its first field (asserted in percpu.h). */
 static inline void lock_env(uint32_t env)
 {
-    spin_lock((uint32_t *)(WINDOW_ENVS + ((uint64_t)env << 12)));
+    spin_lock((uint32_t *)((uint8_t *)envs + (uint64_t)env * 4096));
 }
 
 static inline void unlock_env(uint32_t env)
 {
-    spin_unlock((uint32_t *)(WINDOW_ENVS + ((uint64_t)env << 12)));
+    spin_unlock((uint32_t *)((uint8_t *)envs + (uint64_t)env * 4096));
 }
 
 /* ---- this CPU --------------------------------------------------------------- */

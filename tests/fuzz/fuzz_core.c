@@ -489,6 +489,7 @@ static void memory_free(bool aliased)
     }
     free(words);
     free(blocks2m);
+    free(lines);
     free(blocks1g);
     free(slots);
     free(irqs);

@@ -11,7 +11,7 @@ struct cap *caps;
 struct exo_upcall_page *upcalls;
 struct exo_vector *vectors;
 struct vcpu *vcpus;
-uint64_t *words, *blocks2m, *blocks1g;
+uint64_t *words, *blocks2m, *blocks1g, *lines;
 struct exo_slot *slots;
 struct exo_irq *irqs;
 struct exo_cpu *counters;
@@ -122,6 +122,7 @@ static void memory_place(uint32_t frames, bool aliased)
     vectors = aliased ? (struct exo_vector *)tables : pages(bytes);
     vcpus = aliased ? (struct vcpu *)tables : pages(bytes);
     words = pages(frames * 8);
+    lines = pages(frames * 8);
     blocks2m = pages(((frames >> 9) + 1) * 8);
     blocks1g = pages(((frames >> 18) + 1) * 8);
     slots = pages(EXO_MAX_CPUS * EXO_SLOTS_PER_CPU * sizeof *slots);

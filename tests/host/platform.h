@@ -30,7 +30,7 @@ extern struct cap *caps;
 extern struct exo_upcall_page *upcalls;
 extern struct exo_vector *vectors;
 extern struct vcpu *vcpus;
-extern uint64_t *words, *blocks2m, *blocks1g;
+extern uint64_t *words, *blocks2m, *blocks1g, *lines;
 extern struct exo_slot *slots;
 extern struct exo_irq *irqs;
 extern struct exo_cpu *counters;

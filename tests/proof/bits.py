@@ -57,6 +57,11 @@ DEFINITIONS = [  # name, parameters, kind, body; those of kind "int" are opaque 
     ("p_flip", "m, e, r", "int",
      "u64(e ^ p_leaf(m, 0, r, 0, 1, 0)) & where(m != 0, 7, 0x8000000000000006)"),
     ("p_at", "b, f", "int", "b | u64(f << 12)"),
+    # words of lines[]: a bit for each line of 8 entries (page.c)
+    ("l_at", "x, i", "int", "(x >> (i // 8)) & 1"),
+    ("l_marked", "x, i, last", "int",
+     "x | u64(u64(u64(2 << ((last // 8) - (i // 8))) - 1) << (i // 8))"),
+    ("l_without", "x, i", "int", "x & u64(~u64(1 << (i // 8)))"),
     ("v_pages", "l", "int", "u64(1 << u32(9 * u32(l - 1)))"),  # frames of a leaf
     ("v_index", "v, l", "int", "u32(v >> u32(12 + 9 * u32(l - 1))) & 511"),
     ("v_shift", "v, l", "int", "v >> u32(12 + 9 * u32(l - 1))"),
@@ -125,6 +130,17 @@ FACTS = [  # name, variables, hypothesis, conclusion
     ("upto", "p", "p < 65536", "p <= (p | 63) and (p | 63) < p + 64 and (p | 63) < 65536 and "
      "(p >> 15) <= 1 and ((p >> 6) & 511) <= 511 and (p & 63) <= 63 and "
      "0 <= ((p >> 6) & 511) and 0 <= (p & 63)"),
+    ("line_marked", "x, i, last, j", "x < (1 << 64) and i <= last and last < 512 and j < 512",
+     "(l_at(l_marked(x, i, last), j) != 0) == (l_at(x, j) != 0 or "
+     "((i // 8) <= (j // 8) and (j // 8) <= (last // 8)))"),
+    ("line_without", "x, i, j", "x < (1 << 64) and i < 512 and j < 512",
+     "(l_at(l_without(x, i), j) != 0) == (l_at(x, j) != 0 and (i // 8) != (j // 8))"),
+    ("line_empty", "x, i, j", "x < (1 << 64) and i <= j and j < 512 and (x >> (i // 8)) == 0",
+     "l_at(x, j) == 0"),
+    ("line_skip", "x, i, n, j", "x < (1 << 64) and i <= j and i < 512 and n < 64 and "
+     "((x >> (i // 8)) & ((1 << n) - 1)) == 0 and j < ((i // 8) + n) * 8", "l_at(x, j) == 0"),
+    ("line_begin", "x, i, n", "x < (1 << 64) and i < 512 and 0 < n and n < 64 and "
+     "(((x >> (i // 8)) >> n) & 1) != 0", "(i // 8) + n <= 63"),
     ("frame_cut", "e", "e < (1 << 64)", "u32(e >> 12) == p_frame(e)"),
     ("rights", "x", "x < (1 << 64)",
      "((x & 0xfffffffffffffff8) == 0) == (x <= 7) and "
@@ -148,7 +164,7 @@ FACTS = [  # name, variables, hypothesis, conclusion
 
 BINARY = {ast.BitAnd: ("&", "bvand"), ast.BitOr: ("|", "bvor"), ast.BitXor: ("^", "bvxor"), ast.LShift: ("<<", "bvshl"),
           ast.RShift: (">>", "bvlshr"), ast.Add: ("+", "bvadd"),
-          ast.Sub: ("-", "bvsub"), ast.Mult: ("*", "bvmul")}
+          ast.FloorDiv: ("/", "bvudiv"), ast.Sub: ("-", "bvsub"), ast.Mult: ("*", "bvmul")}
 UNARY = {ast.Not: ("!", "not"), ast.Invert: ("~", "bvnot"), ast.USub: ("-", "bvneg")}
 COMPARE = {ast.Eq: ("==", "="), ast.NotEq: ("!=", "distinct"), ast.Lt: ("<", "bvult"),
            ast.LtE: ("<=", "bvule"), ast.Gt: (">", "bvugt"), ast.GtE: (">=", "bvuge")}
@@ -229,7 +245,8 @@ def definitions_acsl():
 def facts_acsl():
     """The facts, and declarations of what they are about."""
     lines = ["/* Made by tests/proof/bits.py. */"]
-    for block, prefixes in (("arithmetic", ()), ("words", ("w_",)), ("entries", ("p_", "v_"))):
+    for block, prefixes in (("arithmetic", ()), ("words", ("w_",)), ("entries", ("p_", "v_")),
+                            ("lines", ("l_",))):
         lines.append(f"/*@ axiomatic {block} {{")
         for name, parameters, kind, body in DEFINITIONS:
             if not name.startswith(prefixes):
@@ -239,7 +256,7 @@ def facts_acsl():
             definition = f" = {acsl(parse(body))}" if kind != "int" else ""
             lines.append(f"  {head} {name}({typed}){definition};")
         for name, variables, hypothesis, conclusion in FACTS:
-            about = re.search(r"\b[wpv]_", conclusion + hypothesis)
+            about = re.search(r"\b[wpvl]_", conclusion + hypothesis)
             if about is not None and about.group() not in prefixes or \
                     about is None and prefixes:
                 continue

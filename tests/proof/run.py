@@ -36,20 +36,21 @@ WORDS = ("env_caps,env_extra,word_bind,word_unbind,block_enter,block_leave,word_
          "block_bind,block_unbind,word_bind_large,word_unbind_large")
 # The C functions that compute what bits.py defines; they are proved against the
 # definitions, and with every conditional as a goal of its own.
-BITS = "pte_leaf,pte_table,pte_frame,pte_sel,pte_rights,pte_at,sel_bits,ept_leaf,ept_sel_bits,level_frames"
+BITS = ("pte_leaf,pte_table,pte_frame,pte_sel,pte_rights,pte_at,sel_bits,ept_leaf,ept_sel_bits,level_frames,"
+        "lines_mark,line_drop")
 FLIP = "rights_flip,run_varies,entry_unlike,rights_lost"
 PROTECT = ("run_flip,run_protect,protect_range,rights_valid,protect_env,sys_page_protect,"
            "sys_page_protect_list")
-PAGE = ("va_user,table_find,table_next,leaf_find,leaf_any,pend_add,pend_flush,bind_check,"
+PAGE = ("va_user,table_find,line_next,table_next,leaf_find,leaf_any,pend_add,pend_flush,bind_check,"
         "cap_covers,bind_one,env_find")
 # Of these neither what they write is proved, nor, `ready`, that the counts that go are there.
 PAGE_REST = ("entry_release,unbind_range,unbind_list,table_make,table_unmake,sys_page_unbind,"
              "sys_page_unbind_list,sys_page_bind_list,sys_pt_make,sys_pt_unmake")
-READY = "-wp-prop=-ready,-@assigns"
+READY = "-wp-prop=-ready,-lined,-@assigns"
 CAP = ("cur_env,cap_find,cap_read,env_find_cap,thread_find,cap_has_children,link_between,"
        "cap_insert,cap_remove,cap_narrow,ref_find,derive_locked,derive,sys_cap_derive,"
        "sys_cap_copy,sys_cap_info")
-SWEEP = "sel_dying,leaf_sweep,drain_next,entry_take,drain_step,sweep_step,sweep_all_step"
+SWEEP = "sel_dying,leaf_sweep,entry_take,drain_step,sweep_step,sweep_all_step"
 SWEEP_WALK = "doomed_step,table_detach,entry_sweep,sweep_hop,commit_entry"
 BIND = ("cur_env,name_find,count_add,slot_clear,slot_bind,slots_forget,slots_forget_cap,"
         "irq_clear,irq_bind,irq_find,irqs_forget,irqs_forget_cap,port_check,sys_slot_bind,"
@@ -105,7 +106,7 @@ JOBS = [  # file, definitions of bits.py open or closed, functions, options
     ("protect", "closed", "protect_list", ["-wp-split"]),
     ("cap", "closed", CAP, ["-wp-prop=-listed"]),
     ("sweep", "open", "va_after", ["-wp-split"]),
-    ("sweep", "closed", SWEEP, []),
+    ("sweep", "closed", SWEEP, ["-wp-prop=-lined"]),
     ("sweep", "closed", SWEEP_WALK, ["-wp-split"]),
     ("sweep", "closed", COMMIT, ["-wp-prop=-ok,-ready,-@assigns"]),
     ("bind", "closed", BIND, []),

@@ -74,7 +74,7 @@ extern struct vcpu *const vcpus;
 #define OBJECTS                                                                                    \
     CAPS, tables[0 .. PROOF_FRAMES - 1], envs[0 .. PROOF_FRAMES - 1], slots[0 .. 2047],            \
         irqs[0 .. EXO_IRQ_COUNT - 1], vectors[0 .. PROOF_FRAMES - 1], words[0 .. 0xffffffff],      \
-        blocks2m[0 .. 0xffffffff], blocks1g[0 .. 0xffffffff]
+        blocks2m[0 .. 0xffffffff], blocks1g[0 .. 0xffffffff], lines[0 .. PROOF_FRAMES - 1]
 #define ALL requires ok: core_ok; assigns STATE, OBJECTS; ensures still: core_ok;
 /* ... and the reap queue, which only revoke.c sees. */
 #define ALL_QUEUE                                                                                  \
