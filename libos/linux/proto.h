@@ -146,6 +146,13 @@
 #define LX_OP_SWAP_FREE 0x101a /* a0 slot: what is in it is not needed any more. -EINVAL */
 /* a0 slot of a ring that the process writes: the reader is woken. -EINVAL: there is none */
 #define LX_OP_RING 0x1011
+/* Words that processes share: a0 the physical address. WAIT: a1 the value that it is to have
+ * (-EAGAIN: it has not), a2 bits: -LX_WAIT; the thread is a waiter, whatever it calls meanwhile,
+ * until `result` of its window becomes 1, or END, which says whether it still was. WAKE: a1 of
+ * those whose bits are in a2, at most: how many. -EFAULT: the process has no such frame. */
+#define LX_OP_FUTEX_WAIT 0x101b
+#define LX_OP_FUTEX_WAKE 0x101c
+#define LX_OP_FUTEX_END 0x101d
 
 #define LX_FOR_MEMORY 0
 #define LX_FOR_OBJECTS 1 /* page tables, threads: the server never touches it */

@@ -432,9 +432,11 @@ static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
 {
     uint64_t fs = 0;
     const uint32_t mxcsr = 0x1f80; /* all exceptions masked: XRSTOR loads it always */
+    futex_process_end();
     threads_end_others(t);
     mm_clear();
     replace_clear(x->policy);
+    lx.shares = false;
     extents_return();
     if (!stack_place(x)) return false;
     const Elf64_Phdr *p = headers(x);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * futex(2), within one process: each thread notes in its state what address it waits for, and
+ * futex(2). Within one process: each thread notes in its state what address it waits for, and
  * who wakes looks at all threads. No lock: a waiter notes the address before it looks at the
  * word, a waker changes the word before it looks for addresses, and an address leaves a
  * thread's note by one compare-and-exchange, by whoever ends the wait. The words are the
- * program's: they may fault, so the lock could not be held. A word that processes share is
- * one for each of them (docs/linux.md). */
-#include "library.h"
+ * program's: they may fault, so the lock could not be held. What processes share is in
+ * futex_shared.c. */
+#include "futex.h"
 #include <linux/futex.h>
 #include <linux/time.h>
 #include "text.h"
@@ -102,9 +102,22 @@ static long futex_wait(struct thread_state *t, uint64_t address, uint32_t value,
     return 0;
 }
 
-/* Wakes n waiters of an address and moves at most `moved` others to another one. */
-static long futex_requeue(uint64_t from, uint32_t n, uint64_t to, uint32_t moved)
+/* The same wherever the word is; command: futex(2)'s. */
+static long wake_anywhere(uint64_t address, uint64_t command, uint32_t n, uint32_t bits)
 {
+    long place = futex_place(address, command);
+    if (place < 0) return place;
+    return place ? futex_wake_at(place, n, bits) : futex_wake(address, n, bits);
+}
+
+/* Wakes n waiters of an address and moves at most `moved` others to another one. */
+static long futex_requeue(uint64_t from, uint64_t command, uint32_t n, uint64_t to, uint32_t moved)
+{
+    long place = futex_place(from, command);
+    if (place < 0) return place;
+    if (place) /* they are woken instead, which they have to expect */
+        return futex_wake_at(place, n > UINT32_MAX - moved ? UINT32_MAX : n + moved,
+                             FUTEX_BITSET_MATCH_ANY);
     long done = futex_wake(from, n, FUTEX_BITSET_MATCH_ANY), count = 0;
     while (count < moved) {
         struct thread_state *t = waiter_first(from, FUTEX_BITSET_MATCH_ANY);
@@ -182,6 +195,7 @@ long leaf_futex(uint64_t address, uint64_t command, uint64_t value, uint64_t tim
     unsigned what = (unsigned)command & (unsigned)FUTEX_CMD_MASK;
     (void)e, (void)f;
     if (address % 4 || address - 1 >= LX_USER_END) return LEAF_FULL;
+    if (!(command & FUTEX_PRIVATE_FLAG) && lx.shares) return LEAF_FULL;
     if (what == FUTEX_WAKE) return futex_wake(address, (uint32_t)value, FUTEX_BITSET_MATCH_ANY);
     if (what != FUTEX_WAIT || timeout || !t->futex_woke) return LEAF_FULL;
     return wait_ready(t, address, (uint32_t)value);
@@ -198,27 +212,31 @@ static __attribute__((noinline)) long futex_other(struct thread_state *t, struct
     case FUTEX_WAIT_BITSET: {
         long error = deadline_get(r, &deadline);
         bool any = ((unsigned)r->rsi & (unsigned)FUTEX_CMD_MASK) == FUTEX_WAIT;
-        if (error < 0) return error;
-        return futex_wait(t, r->rdi, value, any ? FUTEX_BITSET_MATCH_ANY : (uint32_t)r->r9,
-                          deadline);
+        uint32_t bits = any ? FUTEX_BITSET_MATCH_ANY : (uint32_t)r->r9;
+        long place = error < 0 ? error : futex_place(r->rdi, r->rsi);
+        if (place < 0) return place;
+        return place ? futex_wait_at(t, place, value, bits, deadline)
+                     : futex_wait(t, r->rdi, value, bits, deadline);
     }
     case FUTEX_WAKE:
-        return futex_wake(r->rdi, value, FUTEX_BITSET_MATCH_ANY);
+        return wake_anywhere(r->rdi, r->rsi, value, FUTEX_BITSET_MATCH_ANY);
     case FUTEX_WAKE_BITSET:
-        return (uint32_t)r->r9 ? futex_wake(r->rdi, value, (uint32_t)r->r9) : -EINVAL;
+        return (uint32_t)r->r9 ? wake_anywhere(r->rdi, r->rsi, value, (uint32_t)r->r9) : -EINVAL;
     case FUTEX_CMP_REQUEUE: {
         uint32_t now;
         if (user_get(&now, r->rdi, sizeof(now)) < 0) return -EFAULT;
         if (now != (uint32_t)r->r9) return -EAGAIN;
-        return futex_requeue(r->rdi, value, r->r8, count);
+        return futex_requeue(r->rdi, r->rsi, value, r->r8, count);
     }
     case FUTEX_REQUEUE:
-        return futex_requeue(r->rdi, value, r->r8, count);
+        return futex_requeue(r->rdi, r->rsi, value, r->r8, count);
     case FUTEX_WAKE_OP: {
         long both = word_operate(r->r8, (uint32_t)r->r9);
         if (both < 0) return both;
-        long done = futex_wake(r->rdi, value, FUTEX_BITSET_MATCH_ANY);
-        return both ? done + futex_wake(r->r8, count, FUTEX_BITSET_MATCH_ANY) : done;
+        long done = wake_anywhere(r->rdi, r->rsi, value, FUTEX_BITSET_MATCH_ANY);
+        if (done < 0 || !both) return done;
+        both = wake_anywhere(r->r8, r->rsi, count, FUTEX_BITSET_MATCH_ANY);
+        return both < 0 ? both : done + both;
     }
     default:
         log_line("futex: operation %d is not supported", (int)r->rsi);
@@ -228,7 +246,8 @@ static __attribute__((noinline)) long futex_other(struct thread_state *t, struct
 
 long sys_futex(struct thread_state *t, struct regs *r)
 {
-    if (((unsigned)r->rsi & (unsigned)FUTEX_CMD_MASK) == FUTEX_WAIT && !r->r10 && r->rdi % 4 == 0)
+    unsigned known = (unsigned)r->rsi & (unsigned)~FUTEX_CLOCK_REALTIME;
+    if (known == FUTEX_WAIT_PRIVATE && !r->r10 && r->rdi % 4 == 0)
         return futex_wait(t, r->rdi, (uint32_t)r->rdx, FUTEX_BITSET_MATCH_ANY, 0);
     return futex_other(t, r);
 }
@@ -242,6 +261,14 @@ long sys_set_robust_list(struct thread_state *t, struct regs *r)
     return 0;
 }
 
+long sys_get_robust_list(struct thread_state *t, struct regs *r)
+{
+    const uint64_t size = sizeof(struct robust_list_head);
+    if ((int)r->rdi && (int)r->rdi != t->tid) return -EPERM; /* another thread's are its own */
+    if (user_put(r->rdx, &size, sizeof(size)) < 0) return -EFAULT;
+    return user_put(r->rsi, &t->robust_list, sizeof(t->robust_list));
+}
+
 /* A futex whose owner ends: marked so, and one waiter told. */
 static void robust_release(struct thread_state *t, uint64_t address)
 {
@@ -250,13 +277,12 @@ static void robust_release(struct thread_state *t, uint64_t address)
     if ((word & FUTEX_TID_MASK) != (uint32_t)t->tid) return;
     word = (word & FUTEX_WAITERS) | FUTEX_OWNER_DIED;
     if (user_put(address, &word, sizeof(word)) < 0) return;
-    if (word & FUTEX_WAITERS) futex_wake(address, 1, FUTEX_BITSET_MATCH_ANY);
+    if (word & FUTEX_WAITERS) wake_anywhere(address, 0, 1, FUTEX_BITSET_MATCH_ANY);
 }
 
-void futex_thread_end(struct thread_state *t)
+static void robust_end(struct thread_state *t)
 {
     struct robust_list_head head;
-    const uint32_t zero = 0;
     if (t->robust_list && user_get(&head, t->robust_list, sizeof(head)) == 0) {
         uint64_t at = (uint64_t)head.list.next;
         uint64_t pending = (uint64_t)head.list_op_pending, offset = (uint64_t)head.futex_offset;
@@ -266,7 +292,28 @@ void futex_thread_end(struct thread_state *t)
         }
         if (pending) robust_release(t, (pending & ~1ul) + offset);
     }
+    t->robust_list = 0;
+}
+
+void futex_thread_end(struct thread_state *t)
+{
+    const uint32_t zero = 0;
+    robust_end(t);
     if (t->clear_tid && user_put(t->clear_tid, &zero, sizeof(zero)) == 0)
         futex_wake(t->clear_tid, 1, FUTEX_BITSET_MATCH_ANY);
-    t->robust_list = t->clear_tid = 0;
+    t->clear_tid = 0;
+}
+
+void futex_process_end(void)
+{
+    for (uint32_t map = lx.shares ? lx.live : 0; map; map &= map - 1)
+        robust_end(thread_at((uint32_t)__builtin_ctz(map)));
+}
+
+/* Those that other processes may wait for are told first. */
+long sys_exit_group(struct thread_state *t, struct regs *r)
+{
+    (void)t;
+    futex_process_end();
+    return server(__NR_exit_group, r->rdi, 0, 0);
 }

@@ -149,6 +149,7 @@ struct lx {
     struct pages *pages[BLOCK_LISTS]; /* hashed by block */
     struct pages *pages_last; /* the last one found */
     struct replace replace; /* replace.c */
+    bool shares; /* there is or was a shared mapping (futex_shared.c) */
 
     /* fork: what the child starts with */
     struct regs fork_regs;
@@ -346,6 +347,8 @@ static inline uint64_t tsc_now(void)
 }
 /* A thread ends: its robust list, and the word that clone was to clear. */
 void futex_thread_end(struct thread_state *t);
+/* The process ends, or executes another program: the robust lists of all threads. */
+void futex_process_end(void);
 /* thread.c: does not come back when another thread wants this one to end. */
 void thread_check(struct thread_state *t);
 /* thread.c: what a forked child has not: other threads, timers. */

@@ -73,6 +73,7 @@ static long map(struct vma *vma, uint64_t hint, uint64_t length, uint64_t flags)
     if (!va) return -ENOMEM;
     vma->start = va;
     vma->end = va + length;
+    if (vma->flags & MAP_SHARED) lx.shares = true;
     long r = vma_add(vma);
     if (r == 0 && vma->flags & MAP_SHARED && vma->handle < 0) {
         r = shared_fill(va, va + length);

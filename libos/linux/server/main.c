@@ -5,6 +5,7 @@
 #include "../../../lib/exo/channel.h"
 #include "clock.h"
 #include "files.h"
+#include "futex.h"
 #include "lx_calls.h"
 #include "manage.h"
 #include "ring.h"
@@ -42,6 +43,9 @@ static call_function *const operations[] = {
     [LX_OP_VFORK_WAIT - LX_OP_BASE] = op_vfork_wait,
     [LX_OP_SIGINFO - LX_OP_BASE] = op_siginfo,
     [LX_OP_STOPPED - LX_OP_BASE] = op_stopped,
+    [LX_OP_FUTEX_WAIT - LX_OP_BASE] = op_futex_wait,
+    [LX_OP_FUTEX_WAKE - LX_OP_BASE] = op_futex_wake,
+    [LX_OP_FUTEX_END - LX_OP_BASE] = op_futex_end,
     [LX_OP_SWAP_OUT - LX_OP_BASE] = op_swap_out,
     [LX_OP_SWAP_IN - LX_OP_BASE] = op_swap_in,
     [LX_OP_SWAP_FREE - LX_OP_BASE] = op_swap_free,

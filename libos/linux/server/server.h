@@ -119,6 +119,8 @@ struct thread {
     struct waitq *reading;
     uint64_t reading_where, reading_length;
     uint64_t handed; /* 1 + bytes that were put there; its next call may not know yet */
+    uint64_t futex, futex_ticket; /* futex.c: where it waits, 0: nowhere; since when */
+    uint32_t futex_bits;
     uint32_t generation; /* part of its badge */
     bool stopping; /* it waits in LX_OP_STOPPED */
 };

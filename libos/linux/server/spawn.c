@@ -5,8 +5,9 @@
  * with it. A thread's badge is its place in the table and how often that was used. */
 #include "../signals.h"
 #include "files.h"
-#include "ring.h"
+#include "futex.h"
 #include "process.h"
+#include "ring.h"
 
 struct thread threads[LX_ALL_THREADS];
 static uint32_t thread_hint;
@@ -78,6 +79,7 @@ static struct thread *thread_new(struct process *p, uint32_t index)
 
 static void thread_forget(struct thread *t)
 {
+    futex_leave(t);
     wait_end(t);
     fifo_end(t);
     t->process->threads[t->index] = NULL;
