@@ -125,11 +125,12 @@ size_t iobuf_move(struct iobuf *to, struct iobuf *from)
 size_t iobuf_get(struct iobuf *io, void *to, size_t n) { return host_iobuf(io, to, NULL, n); }
 #include "../../libos/linux/server/window.c"
 static void *host_pages[HOST_PAGES];
-uint32_t page_new(void)
+uint32_t page_take(void)
 {
     for (uint32_t i = 1; i < HOST_PAGES && pages_used < page_limit; i++) {
         if (host_pages[i]) continue;
-        host_pages[i] = calloc(1, 4096);
+        host_pages[i] = malloc(4096);
+        memset(host_pages[i], 0xa5, 4096);
         pages_used++;
         return i;
     }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Calls that name a file and are made most: the path goes to the window, a structure comes
- * from there. All else about them is the server's. One that would wait is made again by the
- * usual way (call_server). */
+ * Calls about files that are made most: a path goes to the window, a structure comes from
+ * there. All else about them is the server's. One that would wait is made again by the usual
+ * way (call_server). */
 #include "library.h"
 #include "text.h"
 
@@ -80,6 +80,13 @@ long leaf_getdents64(uint64_t fd, uint64_t to, uint64_t n, uint64_t d, uint64_t 
     if (!n || user_probe(to, n) < 0) return LEAF_FULL; /* no entry is to be lost */
     long r = server(__NR_getdents64, fd, LX_INLINE, n);
     return r > 0 && user_put(to, this_thread()->window->bytes, (size_t)r) < 0 ? -EFAULT : r;
+}
+
+/* At the file's own position. */
+long leaf_sendfile(uint64_t to, uint64_t from, uint64_t offset, uint64_t n, uint64_t e, uint64_t f)
+{
+    (void)e, (void)f;
+    return offset ? LEAF_FULL : wait_full(server6(__NR_sendfile, to, from, LX_NULL, n, 0, 0));
 }
 
 long leaf_close(uint64_t fd, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)

@@ -15,9 +15,10 @@
 
 static uint32_t *index_of(uint32_t frame) { return page_data(frame); }
 
-static uint32_t frame_new(struct inode *inode)
+/* Its contents are the caller's to set. */
+static uint32_t frame_take(struct inode *inode)
 {
-    uint32_t frame = inode->fs->pages < inode->fs->pages_max ? page_new() : 0;
+    uint32_t frame = inode->fs->pages < inode->fs->pages_max ? page_take() : 0;
     if (!frame) return 0;
     inode->data.pages++;
     inode->fs->pages++;
@@ -34,8 +35,9 @@ static void frame_free(struct inode *inode, uint32_t frame)
 /* The index page that *slot names, made when it is not there; NULL: it is not. */
 static uint32_t *index_get(struct inode *inode, uint32_t *slot, bool make)
 {
-    if (!*slot && (!make || !(*slot = frame_new(inode)))) return NULL;
-    return index_of(*slot);
+    if (*slot) return index_of(*slot);
+    if (!make || !(*slot = frame_take(inode))) return NULL;
+    return memset(index_of(*slot), 0, PAGE);
 }
 
 /* Where the frame number of a page is kept, or NULL; make: index pages are made. */
@@ -63,19 +65,28 @@ static inline uint32_t frame_find(struct inode *inode, uint64_t page)
     return slot ? *slot : 0;
 }
 
-/* The frame of a page, made with what the archive has for it: 0 when none is left. */
-static uint32_t frame_make(struct inode *inode, uint64_t page)
+/* The frame of a page, made with what the archive has for it, then zeroes; bytes [from, end) are
+ * the caller's to write. 0 when none is left. */
+static uint32_t frame_write(struct inode *inode, uint64_t page, uint64_t from, uint64_t end)
 {
     uint32_t *slot = slot_find(inode, page, true);
     if (!slot) return 0;
     if (*slot) return *slot;
-    uint32_t frame = frame_new(inode);
+    uint32_t frame = frame_take(inode);
     if (!frame) return 0;
-    uint64_t at = page * PAGE;
-    if (at < inode->data.archive_size)
-        memcpy(page_data(frame), inode->data.archive + at,
-               EXO_MIN(PAGE, inode->data.archive_size - at));
+    uint8_t *data = page_data(frame);
+    uint64_t at = page * PAGE, archive = inode->data.archive_size;
+    uint64_t has = at < archive ? EXO_MIN(PAGE, archive - at) : 0;
+    if (has) memcpy(data, inode->data.archive + at, has);
+    if (has < from) memset(data + has, 0, from - has);
+    if (has > end) end = has;
+    memset(data + end, 0, PAGE - end);
     return *slot = frame;
+}
+
+static uint32_t frame_make(struct inode *inode, uint64_t page)
+{
+    return frame_write(inode, page, 0, 0);
 }
 
 /* ---- reading and writing ---- */
@@ -122,11 +133,10 @@ static long data_write(struct file *file, struct iobuf *io, uint64_t *pos)
     uint64_t at = start;
     if (io->left && at >= LX_FILE_MAX) return -EFBIG;
     while (io->left && at < LX_FILE_MAX) {
-        uint32_t frame = frame_make(inode, at / PAGE);
+        uint64_t in_page = at % PAGE, n = EXO_MIN(io->left, PAGE - in_page);
+        uint32_t frame = frame_write(inode, at / PAGE, in_page, in_page + n);
         if (!frame) break;
-        uint64_t in_page = at % PAGE;
-        at +=
-            iobuf_get(io, (uint8_t *)page_data(frame) + in_page, EXO_MIN(io->left, PAGE - in_page));
+        at += iobuf_get(io, (uint8_t *)page_data(frame) + in_page, n);
     }
     if (at == start) return io->left ? -ENOSPC : 0;
     if (at > inode->size) inode->size = at;

@@ -35,7 +35,7 @@ void file_put(struct file *file)
 {
     if (--file->references) return;
     if (file->watchers) epoll_forget(file);
-    lock_end(file);
+    if (file->inode && file->inode->locks) lock_end(file);
     if (file->ops->close) file->ops->close(file);
     if (file->inode) inode_put(file->inode);
     file_count--;
@@ -83,9 +83,11 @@ static void fd_put(struct process *process, unsigned fd, struct file *file, bool
 
 long fd_install(struct process *process, struct file *file, bool cloexec, unsigned from)
 {
-    for (unsigned fd = from; fd < LX_FDS - process->fds_forbidden; fd++)
+    bool lowest = from <= process->fds_low;
+    for (unsigned fd = lowest ? process->fds_low : from; fd < LX_FDS - process->fds_forbidden; fd++)
         if (!process->fds[fd].file) {
             fd_put(process, fd, file, cloexec);
+            if (lowest) process->fds_low = fd + 1;
             return (long)fd;
         }
     file_put(file);
@@ -97,6 +99,7 @@ static void fd_close(struct process *process, unsigned fd)
     struct file *file = process->fds[fd].file;
     if (process->rings_open) rings_close_fd(process, fd);
     process->fds[fd].file = NULL;
+    if (fd < process->fds_low) process->fds_low = fd;
     if (file->ops->direct) direct_show(process, fd);
     if (file->inode && file->inode->locks) lock_close(process, file->inode);
     file_put(file);
@@ -104,7 +107,7 @@ static void fd_close(struct process *process, unsigned fd)
 
 void fds_init(struct process *process)
 {
-    process->fds_top = 0;
+    process->fds_top = process->fds_low = 0;
     process->cwd = process->root = root_fs.root;
     process->umask = 022;
     inode_get(process->cwd);
@@ -121,6 +124,7 @@ void fds_fork(struct process *parent, struct process *child)
         if (child->fds[fd].file->ops->direct) direct_show(child, fd);
     }
     child->fds_top = parent->fds_top;
+    child->fds_low = parent->fds_low;
     child->cwd = parent->cwd;
     child->root = parent->root;
     child->umask = parent->umask;

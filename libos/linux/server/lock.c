@@ -206,7 +206,4 @@ void lock_close(struct process *process, struct inode *inode)
     if (inode->locks) lock_drop(inode, process);
 }
 
-void lock_end(struct file *file)
-{
-    if (file->inode && file->inode->locks) lock_drop(file->inode, file);
-}
+void lock_end(struct file *file) { lock_drop(file->inode, file); }

@@ -14,7 +14,7 @@ long lock_fcntl(struct thread *thread, struct file *file, unsigned command, uint
 long lock_flock(struct thread *thread, struct file *file, unsigned operation);
 /* A process closes a descriptor of the file: its own locks on it end. */
 void lock_close(struct process *process, struct inode *inode);
-/* The last descriptor of an open file is gone: its locks end. */
+/* The last descriptor of an open file is gone, on whose inode there are locks: its own end. */
 void lock_end(struct file *file);
 extern uint64_t lock_count;
 #endif

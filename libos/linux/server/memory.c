@@ -128,12 +128,16 @@ static void pages_look(void)
     }
 }
 
-uint32_t page_new(void)
+uint32_t page_take(void)
 {
     if (!pages_free) pages_look();
-    if (!pages_free) return 0;
-    uint32_t frame = page_stack[--pages_free];
-    memset(block_va(frame), 0, EXO_PAGE);
+    return pages_free ? page_stack[--pages_free] : 0;
+}
+
+uint32_t page_new(void)
+{
+    uint32_t frame = page_take();
+    if (frame) memset(block_va(frame), 0, EXO_PAGE);
     return frame;
 }
 

@@ -118,9 +118,9 @@ static long open_found(const struct walk *walk, uint32_t flags, uint32_t mode, s
     return inode ? open_inode(inode, flags, file) : -ENOSPC;
 }
 
-/* openat of the path in walk_first. */
-static long open_walk(struct process *process, int dirfd, uint32_t flags, uint32_t mode,
-                      struct file **file)
+/* openat of the path at `offset` of the thread's window; thread NULL: of that in walk_first. */
+static inline long open_walk(struct process *process, struct thread *thread, uint64_t offset,
+                             int dirfd, uint32_t flags, uint32_t mode, struct file **file)
 {
     uint32_t how = flags & O_NOFOLLOW ? 0 : WALK_FOLLOW;
     if (flags & O_PATH) flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
@@ -129,7 +129,8 @@ static long open_walk(struct process *process, int dirfd, uint32_t flags, uint32
         if (flags & (O_DIRECTORY | TMPFILE_BIT)) return -EINVAL;
         how = WALK_PARENT | WALK_LONG | (flags & O_EXCL ? 0 : how);
     }
-    long r = path_walk(&walk_first, process, dirfd, how);
+    long r = thread ? path_from(&walk_first, thread, (uint64_t)dirfd, offset, how)
+                    : path_walk(&walk_first, process, dirfd, how);
     if (r < 0) return r;
     return open_found(&walk_first, flags, mode & 07777 & ~process->umask, file);
 }
@@ -139,7 +140,7 @@ long file_open(struct process *process, const char *path, uint32_t flags, uint32
 {
     if (strlen(path) >= LX_PATH_MAX) return -ENAMETOOLONG;
     exo_strcpy(walk_first.path, path, LX_PATH_MAX);
-    return open_walk(process, AT_FDCWD, flags, mode, file);
+    return open_walk(process, NULL, 0, AT_FDCWD, flags, mode, file);
 }
 
 long inode_open_exec(struct thread *thread, const char *path, struct file **file)
@@ -155,8 +156,7 @@ static long open_call(struct thread *thread, int dirfd, uint64_t path, uint32_t 
                       uint32_t mode)
 {
     struct file *file;
-    long r = window_path(thread, path, walk_first.path);
-    if (r == 0) r = open_walk(thread->process, dirfd, flags, mode, &file);
+    long r = open_walk(thread->process, thread, path, dirfd, flags, mode, &file);
     return r < 0 ? r : fd_install(thread->process, file, flags & O_CLOEXEC, 0);
 }
 

@@ -148,22 +148,32 @@ static struct whole {
     uint64_t text[RECENT_WORDS];
 } wholes[RECENT];
 
-/* Whether the path is a recent one: then the walk is over. The last word is the one in which
- * names of one directory differ. */
-static inline bool whole_find(struct walk *walk, const struct inode *start)
+/* Whether the path in the thread's window is a recent one: then the walk is over, and walk->path
+ * is not needed. Each word is taken once and compared, the last one first: there names of one
+ * directory differ. */
+static inline bool whole_find(struct walk *walk, const struct thread *thread, int dirfd,
+                              uint64_t offset)
 {
+    const struct process *process = thread->process;
+    const uint8_t *bytes = thread->window->bytes + offset;
+    if (offset > LX_WINDOW_BYTES - 8 * RECENT_WORDS) return false;
+    uint64_t first = word_fetch(bytes);
+    const struct inode *start = (first & 0xff) == '/' ? process->root
+                                : dirfd == AT_FDCWD   ? process->cwd
+                                                      : NULL;
     for (const struct whole *w = wholes; w < wholes + RECENT; w++) {
         uint32_t i = w->last;
-        if (w->text[i] != (word_at(walk->path + 8ul * i) & w->mask) || w->start != start ||
-            w->changed != names_changed)
-            continue;
-        while (i && w->text[i - 1] == word_at(walk->path + 8ul * (i - 1)))
+        if (w->start != start || w->changed != names_changed) continue;
+        if (w->text[i] != ((i ? word_fetch(bytes + 8ul * i) : first) & w->mask)) continue;
+        while (i > 1 && w->text[i - 1] == word_fetch(bytes + 8ul * (i - 1)))
             i--;
-        if (i) continue;
+        if (i > 1 || (i && w->text[0] != first)) continue;
         walk->entry = w->entry;
         walk->inode = inode_top(w->entry->inode);
         walk->directory = w->directory;
         walk->last.length = w->entry->length;
+        walk->magic = NULL;
+        walk->special = walk->slash = false;
         return true;
     }
     return false;
@@ -289,7 +299,6 @@ long path_walk(struct walk *walk, struct process *process, int dirfd, uint32_t f
     walk->special = walk->slash = false;
     inode = walk->path[0] == '/' ? process->root : dirfd == AT_FDCWD ? process->cwd : NULL;
     if (inode) {
-        if (whole_find(walk, inode)) return 0;
         r = recent_find(inode, walk->path);
         if (r && walk_quick(walk, inode, r)) return 0;
     }
@@ -307,6 +316,7 @@ long path_walk(struct walk *walk, struct process *process, int dirfd, uint32_t f
 long path_from(struct walk *walk, struct thread *thread, uint64_t dirfd, uint64_t offset,
                uint32_t flags)
 {
+    if (whole_find(walk, thread, (int)dirfd, offset)) return 0;
     long r = window_path(thread, offset, walk->path);
     return r < 0 ? r : path_walk(walk, thread->process, (int)dirfd, flags);
 }

@@ -83,7 +83,7 @@ long pipe_get(struct pipe *pipe, struct iobuf *io)
 static bool pipe_page(struct pipe *pipe, uint32_t index)
 {
     if (pipe->data[index]) return true;
-    pipe->page[index] = page_new();
+    pipe->page[index] = page_take();
     if (pipe->page[index]) pipe->data[index] = page_data(pipe->page[index]);
     return pipe->data[index] != NULL;
 }

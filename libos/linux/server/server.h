@@ -134,6 +134,7 @@ struct process {
     struct descriptor fds[LX_FDS];
     uint32_t fds_forbidden; /* so many at the end, by RLIMIT_NOFILE */
     uint32_t fds_top; /* none is open from here on */
+    uint32_t fds_low; /* all below are open */
     struct inode *cwd, *root;
     uint32_t umask;
     struct tty *tty; /* controlling terminal, or NULL (tty.h); a child has its parent's */
@@ -167,6 +168,9 @@ long signal_group(int pgid, int signal);
 /* ---- calls ---------------------------------------------------------------------------------------
  * A call's function gets its six arguments and gives the result. */
 typedef long call_function(struct thread *thread, const uint64_t a[6]);
+/* Eight bytes of a window, wherever they lie, read once. */
+typedef uint64_t any_word __attribute__((aligned(1), may_alias));
+static inline uint64_t word_fetch(const uint8_t *at) { return *(const volatile any_word *)at; }
 /* The zero-terminated text at `offset` of the window, copied: 0, -EFAULT, -ENAMETOOLONG. */
 long window_path(struct thread *thread, uint64_t offset, char path[LX_PATH_MAX]);
 /* Copies n bytes from or to offset `at` of the window's bytes: 0 or -EFAULT. */
@@ -180,6 +184,7 @@ uint64_t time_real(void); /* nanoseconds since 1970 */
  * lies in the server. A freed page that some process still has mapped is kept aside until it is
  * not. */
 uint32_t page_new(void);
+uint32_t page_take(void); /* the same, with what its last owner left in it */
 void page_free(uint32_t frame);
 void *page_data(uint32_t frame);
 /* Pages of page_new: all, free. */

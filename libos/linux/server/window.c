@@ -5,9 +5,6 @@
 #include "../../../lib/exo/exo.h"
 #include "server.h"
 
-/* Eight bytes anywhere, read once. */
-typedef uint64_t any_word __attribute__((aligned(1), may_alias));
-
 static bool has_zero(uint64_t word)
 {
     return (word - 0x0101010101010101ul) & ~word & 0x8080808080808080ul;
@@ -19,7 +16,7 @@ long window_path(struct thread *thread, uint64_t offset, char path[LX_PATH_MAX])
     if (offset >= LX_WINDOW_BYTES) return -EFAULT;
     size_t room = EXO_MIN((uint64_t)LX_PATH_MAX, LX_WINDOW_BYTES - offset), i = 0;
     for (; i + 8 <= room; i += 8) {
-        uint64_t word = *(const volatile any_word *)(bytes + offset + i);
+        uint64_t word = word_fetch(bytes + offset + i);
         *(any_word *)(path + i) = word;
         if (has_zero(word)) return 0;
     }
