@@ -67,7 +67,7 @@ EVENT = ("pending,wait_end,event_check,raise,event_raise,upcall_enter,event_deli
 TIMER = ("at,heap_link,children_adopt,parent_link,heap_rise,heap_settle,heap_insert,heap_remove,"
          "heap_update,timeout_set,timers_forget,timers_first,timeout_passed,timers_expire,"
          "sys_timer_set")
-SCHED = ("at,chain_base,chain_end,ring_add,ring_remove,ring_turn,slot_at,slot_thread,slot_owner,"
+SCHED = ("at,chain_base,chain_end,ring_add,ring_remove,slot_at,slot_thread,slot_owner,"
          "urgent_end,slot_begin,slice_base,next_event,choose,sched_choose,sched_settle,"
          "sched_begin,timer_interrupt,slot_next,credit_take,sched_wake,sched_block,sched_forget,"
          "slice_give,sys_yield,yield_to,sys_yield_to")
@@ -114,6 +114,7 @@ JOBS = [  # file, definitions of bits.py open or closed, functions, options
     ("event", "closed", EVENT, [NUMBERS]),
     ("timer", "closed", TIMER, [NUMBERS]),
     ("sched", "closed", SCHED, [NUMBERS]),
+    ("sched", "closed", "ring_turn", [NUMBERS, "-wp-split"]),
     ("thread", "closed", THREAD, [NUMBERS]),
     ("ipc", "closed", IPC, [NUMBERS]),
     ("env", "closed", ENV, [NUMBERS]),
