@@ -33,8 +33,16 @@ static uint32_t units, unit_hint;
 static uint32_t page_stack[FILE_PAGES_MAX], pages_free,
     pages_kept; /* free ones; kept aside at the end */
 
-static uint32_t store; /* our selector of an env that holds the extents' capabilities */
+/* Two envs in which nothing runs: our selectors of them. In `store`, number i is the selector of
+ * extent i's capability: all that processes have of the extent, and what they made of it, is
+ * derived from that one, and goes with it, whatever they copied it to. In `holds` each process has
+ * LX_EXTENTS selectors: what a child inherited is derived from the capability there, and goes
+ * with it when the child gives it back, though others have the extent still. The first process
+ * inherits nothing: no selector is 0. */
+static uint32_t store, holds;
 #define STORE_TABLES ((LX_EXTENTS_ALL + EXO_TAB_CAPS - 1) / EXO_TAB_CAPS)
+#define HOLD_TABLES (LX_PROCESSES * LX_EXTENTS / EXO_TAB_CAPS)
+_Static_assert(HOLD_TABLES <= EXO_TAB_MAX, "a selector for each extent of each process");
 static uint32_t shared_runs; /* extents of LX_FOR_FILE */
 
 static unsigned process_index(const struct process *p) { return (unsigned)(p - processes); }
@@ -46,15 +54,12 @@ static uint8_t *block_va(uint64_t frame)
 
 void *frame_data(uint32_t frame) { return block_va(frame); }
 
-/* An env in which nothing runs. Number i is the selector of extent i's capability there: all
- * that processes have of the extent, and what they made of it, is derived from that one, and goes
- * with it, whatever they copied it to. */
-static long store_make(void)
+static long store_make(uint32_t tables, uint32_t *made)
 {
-    long frame = exo_frames_alloc(&exo.pool, 3 + STORE_TABLES, 1), sel = exo_sel_alloc();
+    long frame = exo_frames_alloc(&exo.pool, 3 + tables, 1), sel = exo_sel_alloc();
     if (frame < 0 || sel < 0) return frame < 0 ? frame : sel;
-    store = (uint32_t)sel;
-    return exo_env_make(store, exo.pool.sel, (uint64_t)frame, STORE_TABLES, 0);
+    *made = (uint32_t)sel;
+    return exo_env_make(*made, exo.pool.sel, (uint64_t)frame, tables, 0);
 }
 
 long memory_init(void)
@@ -79,7 +84,8 @@ long memory_init(void)
         page_stack[pages_free++] = (uint32_t)(files_first + i);
     for (uint16_t i = LX_EXTENTS_ALL - 1; i; i--)
         extent_free[extents_free++] = i;
-    r = store_make();
+    r = store_make(STORE_TABLES, &store);
+    if (r == 0) r = store_make(HOLD_TABLES, &holds);
     long frame = r < 0 ? r : exo_map(MAP_VA - EXO_PAGE, 1, EXO_R | EXO_W);
     if (frame < 0) return frame;
     lx_shared = (struct lx_shared *)(MAP_VA - EXO_PAGE);
@@ -287,21 +293,54 @@ static bool may_lend(const struct process *p, const struct extent *e)
            (p->vfork && p->parent && e->owner == process_index(p->parent) + 1);
 }
 
+static uint64_t hold_ref(const struct process *p, uint32_t i)
+{
+    return EXO_REF(holds, process_index(p) * LX_EXTENTS + i);
+}
+
+/* What the process has of an extent that it inherited goes, copies too. False: it holds that up,
+ * by a revocation that it does not finish. */
+static bool hold_end(struct process *p, uint32_t i)
+{
+    uint64_t bit = 1ul << i % 64, *word = &p->memory->inherited[i / 64];
+    if (!(*word & bit)) return true;
+    if (exo_cap_delete(hold_ref(p, i)) < 0) cap_end(hold_ref(p, i));
+    if (exo_cap_info(hold_ref(p, i)) > 0) return false;
+    *word &= ~bit;
+    return true;
+}
+
+bool extents_exec(struct process *p)
+{
+    struct process_memory *m = p->memory;
+    for (uint32_t i = 0; i < m->extents; i++) {
+        if (!(m->inherited[i / 64] >> i % 64 & 1)) continue;
+        if (!hold_end(p, i)) return false;
+        extent_put(p, m->extent[i]);
+        m->extent[i] = 0;
+    }
+    return true;
+}
+
 long extents_fork(struct process *parent, struct process *child, bool lend, const uint64_t keep[2])
 {
     struct process_memory *from = parent->memory, *to = child->memory;
     for (uint32_t i = 0; i < from->extents; i++) {
         uint16_t number = from->extent[i];
-        if (!number || number == LX_EXTENT_OBJECTS || !(keep[i / 64] >> i % 64 & 1)) continue;
+        uint64_t bit = 1ul << i % 64, hold = hold_ref(child, i);
+        if (!number || number == LX_EXTENT_OBJECTS || !(keep[i / 64] & bit)) continue;
         const struct extent *e = &extents[number];
         bool shared = e->kind == LX_FOR_SHARED || e->kind == LX_FOR_FILE;
         bool write = shared || (lend && may_lend(parent, e));
         unsigned rights = EXO_R | EXO_X | (write ? EXO_W : 0);
-        long r = extent_derive(child, number, LX_SEL_EXTENT + i, rights);
+        long r = exo_cap_derive(EXO_REF(store, number), hold, rights, e->first, e->count);
+        if (r < 0) return r;
+        to->inherited[i / 64] |= bit;
+        to->extents = i + 1;
+        r = exo_cap_derive(hold, EXO_REF(to->env, LX_SEL_EXTENT + i), rights, e->first, e->count);
         if (r < 0) return r;
         to->extent[i] = number;
         held_set(&extents[number], child, true);
-        to->extents = i + 1;
     }
     swap_fork(parent, child);
     return 0;
@@ -348,8 +387,10 @@ void memory_end(struct process *process)
 {
     struct process_memory *m = process->memory;
     swap_end(process);
-    for (uint32_t i = 0; i < m->extents; i++)
+    for (uint32_t i = 0; i < m->extents; i++) {
+        hold_end(process, i);
         if (m->extent[i] && m->extent[i] != LX_EXTENT_OBJECTS) extent_put(process, m->extent[i]);
+    }
     for (uint32_t i = 0; i < m->more_count; i++)
         exo_frames_free(&exo.pool, m->more[i].first, m->more[i].count);
     for (uint32_t i = 0; i < m->data_count; i++)
@@ -571,6 +612,10 @@ long op_give(struct thread *thread, const uint64_t a[6])
         r = exo_cap_delete(EXO_REF(m->env, LX_SEL_EXTENT + a[0]));
     while (r == -EXO_E_AGAIN);
     if (r < 0 && r != -EXO_E_SEL) return -EBUSY;
+    if (!hold_end(p, (uint32_t)a[0])) {
+        process_end(p, SIGKILL);
+        return 0;
+    }
     memory_given(p, extents[m->extent[a[0]]].count);
     extent_put(p, m->extent[a[0]]);
     m->extent[a[0]] = 0;

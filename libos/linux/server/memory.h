@@ -20,6 +20,7 @@ struct process_memory {
     uint64_t env_frame, objects; /* first frames */
     uint16_t extent[LX_EXTENTS]; /* number of the extent at LX_SEL_EXTENT + i, 0 none */
     uint32_t extents; /* highest in use + 1 */
+    uint64_t inherited[LX_EXTENTS / 64]; /* those that came from its parent, a bit each */
     struct { /* frames for page tables and threads beyond the first ones */
         uint32_t first, count;
     } more[LX_OBJECTS_MORE];
@@ -44,6 +45,8 @@ uint32_t extent_first(uint16_t number);
 uint32_t extent_count(uint16_t number);
 /* The process does not have it any more; the last one gives the frames back. */
 void extent_put(struct process *process, uint16_t number);
+/* It executes another program: what it inherited is not its any more. False: it holds that up. */
+bool extents_exec(struct process *process);
 /* Makes the capability at that selector of the process's env: 0, or an EXO error. */
 long extent_derive(struct process *process, uint16_t number, uint32_t sel, unsigned rights);
 /* A child gets those of its parent's extents that `keep` has a bit for: capabilities, and its

@@ -312,6 +312,10 @@ long op_exec(struct thread *thread, const uint64_t a[6])
     exo_strcpy(p->name, name, sizeof(p->name));
     if (p->rings_open) rings_close(p);
     fds_exec(p);
+    if (!extents_exec(p)) {
+        process_end(p, SIGKILL);
+        return 0;
+    }
     process_release(p);
     return 0;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * A process that copies the capability of memory which it then gives back, with calls of the
- * exokernel and of the server below its library (libos/linux/proto.h): the copy must be gone
- * with the memory, or others' memory could be read and written through it. On Linux these
- * calls do not exist, and nothing can be kept. */
+ * Processes that copy the capabilities of memory which they then give back, with calls of the
+ * exokernel and of the server below their library (libos/linux/proto.h): its own, and what it
+ * inherited or was lent by its parent. The copies must be gone with the memory, or others' could
+ * be read and written through them. On Linux these calls do not exist, and nothing can be kept. */
 #include "hostile.h"
 #include "../../../abi/exo.h"
 #include "../../../build/gen/exo_stubs.h"
@@ -17,6 +17,10 @@
 #define FRAMES 16
 #define VA 0x200000000000ul /* page tables are missing here: binding says so if it comes that far */
 #define RIGHTS (EXO_R | EXO_W | EXO_X)
+#define COPIES (EXTENT + 112) /* of what a child inherited: 16 at most */
+#define UPCALL ((const volatile struct exo_upcall_page *)0x7ffff80c0000ul) /* of the first thread */
+#define KEPT 3 /* exit statuses of a child and of what it executes */
+#define NOTHING_COPIED 4
 
 static long server(long op, long a0, long a1, long a2)
 {
@@ -35,8 +39,49 @@ static long server(long op, long a0, long a1, long a2)
     return rax < 0 ? rax : rsi;
 }
 
-int main(void)
+static bool is_frames(unsigned sel) { return (exo_cap_info(sel) & 0xff) == EXO_FRAMES; }
+
+static uint64_t parents[INDEX]; /* first frames of the extents that the parent has */
+
+/* Copies what the calling process has of its parent's memory: how much it was. */
+static unsigned copies_make(void)
 {
+    unsigned made = 0;
+    for (unsigned i = 0; i < INDEX && made < 16; i++) {
+        if (!is_frames(EXTENT + i)) continue;
+        uint64_t base = UPCALL->list[0].va, count = UPCALL->list[0].frame;
+        if (base != parents[i]) continue; /* its own */
+        made += exo_cap_copy(EXTENT + i, COPIES + made, RIGHTS, base, count) == 0;
+    }
+    return made;
+}
+
+/* In what a child has executed. */
+static int copies_left(void)
+{
+    for (unsigned i = 0; i < 16; i++)
+        if (is_frames(COPIES + i)) return KEPT;
+    return 0;
+}
+
+/* The exit status of a child that copies what it has of ours, and executes `program`. */
+static int child_keeps(pid_t (*make)(void), const char *program, bool other)
+{
+    int status = -1;
+    for (unsigned i = 0; i < INDEX; i++)
+        parents[i] = is_frames(EXTENT + i) ? UPCALL->list[0].va : 0;
+    pid_t pid = make();
+    if (pid == 0) {
+        if (!other && !copies_make()) _exit(NOTHING_COPIED);
+        execl(program, program, "left", NULL);
+        _exit(127);
+    }
+    return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1) return exo_null() == -ENOSYS ? 0 : copies_left();
     test_begin("keep");
     bool other = exo_null() == -ENOSYS; /* no exokernel below: nothing to be kept */
     long frame = other ? 0 : server(OP_EXTENT, FRAMES, INDEX, 0);
@@ -47,6 +92,11 @@ int main(void)
     CHECK("given_back", other || server(OP_GIVE, INDEX, 0, 0) == 0);
     CHECK("copy_is_gone", other || exo_page_bind(0, VA, 1, COPY, f, RIGHTS) == -EXO_E_SEL);
     CHECK("not_twice", other || server(OP_GIVE, INDEX, 0, 0) < 0);
+    char *memory = malloc(1 << 20);
+    memset(memory, 1, 1 << 20);
+    CHECK("inherited", child_keeps(fork, argv[0], other) == 0);
+    CHECK("lent", child_keeps(vfork, argv[0], other) == 0);
+    free(memory);
     CHECK("all_well", hostile_all_well());
     return test_end();
 }
