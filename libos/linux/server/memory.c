@@ -304,8 +304,10 @@ static bool hold_end(struct process *p, uint32_t i)
 {
     uint64_t bit = 1ul << i % 64, *word = &p->memory->inherited[i / 64];
     if (!(*word & bit)) return true;
-    if (exo_cap_delete(hold_ref(p, i)) < 0) cap_end(hold_ref(p, i));
-    if (exo_cap_info(hold_ref(p, i)) > 0) return false;
+    if (exo_cap_delete(hold_ref(p, i)) < 0) { /* there are copies */
+        cap_end(hold_ref(p, i));
+        if (exo_cap_info(hold_ref(p, i)) > 0) return false;
+    }
     *word &= ~bit;
     return true;
 }
