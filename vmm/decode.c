@@ -109,7 +109,7 @@ static int64_t next_signed(struct reader *r, unsigned n)
     uint64_t value = 0;
     for (unsigned i = 0; i < n; i++)
         value |= (uint64_t)next_byte(r) << 8 * i;
-    unsigned shift = 64 - 8 * n;
+    unsigned shift = (8 - n) % 8 * 8;
     return (int64_t)(value << shift) >> shift;
 }
 

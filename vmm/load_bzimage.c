@@ -95,7 +95,7 @@ long load_bzimage(const struct vm_image *kernel, const struct vm_image *ramdisk,
                   const char *command, uint64_t acpi, struct vm_start *start)
 {
     struct bzimage b;
-    uint64_t disk, header = SETUP;
+    uint64_t disk = 0, header = SETUP;
     long r = header_read(kernel, &b);
     if (r < 0) return r;
     uint64_t code_bytes = b.bytes - b.code;

@@ -59,7 +59,7 @@ static bool net_deliver(struct virtio *device, const uint8_t *packet, size_t n)
         virtio_put(queue, chain.head, put);
         at += put;
     }
-    if (at == n) {
+    if (first && at == n) {
         memcpy(first + offsetof(struct exo_packet, spare), &buffers, sizeof(buffers));
         return true;
     }

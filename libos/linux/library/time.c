@@ -401,7 +401,8 @@ long sys_timer_settime(struct thread_state *t, struct regs *r)
     long error = time_get(r->rdx, &interval);
     if (error == 0) error = time_get(r->rdx + sizeof(struct lx_timespec), &value);
     if (error < 0) return error;
-    clock_read((uint64_t)timer->clock, &now);
+    error = clock_read((uint64_t)timer->clock, &now);
+    if (error < 0) return error;
     if (r->rsi & TIMER_ABSTIME && value) value = value > now ? value - now : 1;
     timer_set(t, timer, value, interval, old);
     return itimerspec_put(r->r10, old);

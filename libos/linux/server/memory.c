@@ -662,7 +662,7 @@ long op_data(struct thread *thread, const uint64_t a[6])
 long op_map(struct thread *thread, const uint64_t a[6])
 {
     struct process_memory *m = thread->process->memory;
-    struct file *file;
+    struct file *file = NULL;
     uint32_t i = 0;
     while (i < LX_HANDLES && m->handle[i])
         i++;

@@ -193,7 +193,7 @@ static long rename_check(const struct walk *from, const struct walk *to, uint32_
     if (to->special) return flags & RENAME_NOREPLACE ? -EEXIST : -EBUSY;
     if (from->last.length > LX_NAME_MAX) return -ENAMETOOLONG;
     if (!inode) return -ENOENT;
-    if (!to->directory->nlink) return -ENOENT;
+    if (!to->directory || !to->directory->nlink) return -ENOENT;
     if (to->last.length > LX_NAME_MAX) return -ENAMETOOLONG;
     if (over && flags & RENAME_NOREPLACE) return -EEXIST;
     if (!over && flags & RENAME_EXCHANGE) return -ENOENT;

@@ -155,7 +155,7 @@ long inode_open_exec(struct thread *thread, const char *path, struct file **file
 static long open_call(struct thread *thread, int dirfd, uint64_t path, uint32_t flags,
                       uint32_t mode)
 {
-    struct file *file;
+    struct file *file = NULL;
     long r = open_walk(thread->process, thread, path, dirfd, flags, mode, &file);
     return r < 0 ? r : fd_install(thread->process, file, flags & O_CLOEXEC, 0);
 }
