@@ -54,7 +54,7 @@ static long world_start(const void *data, size_t size)
         struct filesystem *fs = mounts[i];
         fs->root = fs->covered = NULL;
         fs->next = NULL;
-        fs->pages = fs->inodes = fs->held = 0;
+        fs->pages = fs->held = 0;
     }
     for (unsigned i = 0; i < LX_PROCESSES; i++)
         processes[i].state = PROCESS_FREE;

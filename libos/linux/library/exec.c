@@ -101,20 +101,15 @@ static long stage_string(struct exec *x, uint64_t from, bool own)
         uint64_t room = PAGE - x->at % PAGE;
         long r = stage_room(x, x->at + 1);
         if (r < 0) return r;
-        if (own) {
-            do
-                if (!(*(char *)x->at++ = *(const char *)from++)) return (long)place;
-            while (--room);
-        } else {
-            r = user_string((char *)x->at, from, room);
-            if (r >= 0) {
-                x->at += (uint64_t)r + 1;
-                return (long)place;
-            }
-            if (r != -ENAMETOOLONG) return r;
-            x->at += room;
-            from += room;
+        char *to = (char *)x->at;
+        r = own ? user_copy_string(to, (const char *)from, room) : user_string(to, from, room);
+        if (r >= 0 && r < (long)room) {
+            x->at += (uint64_t)r + 1;
+            return (long)place;
         }
+        if (r < 0 && r != -ENAMETOOLONG) return r;
+        x->at += room;
+        from += room;
     }
 }
 

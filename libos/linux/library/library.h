@@ -232,6 +232,10 @@ long user_put(uint64_t to, const void *from, size_t n);
 /* Whether 1 to PAGE bytes can be stored there, which does not change them: 0 or -EFAULT. */
 long user_probe(uint64_t to, uint64_t n);
 long user_string(char *to, uint64_t from, size_t size); /* length, -EFAULT, -ENAMETOOLONG */
+/* The bare copies (entry.S), which look at no range: 0 or -EFAULT; of a string its length, -EFAULT,
+ * or n when it has no end there. */
+long user_copy(void *to, const void *from, size_t n);
+long user_copy_string(char *to, const char *from, size_t n);
 
 /* ---- memory (mm.c, fault.c) ---------------------------------------------------------------- */
 struct vma *vma_find(uint64_t va); /* that contains va, or NULL */

@@ -20,8 +20,6 @@
 
 extern const char exit_flags[], exit_last[], exit_event[], exit_end[], exit_leaf[], exit_leaf_end[],
     user_copy_end[], user_copy_string_end[], user_fault[];
-long user_copy(void *to, const void *from, size_t n);
-long user_copy_string(char *to, const char *from, size_t n);
 
 static bool within(uint64_t rip, const void *from, const void *to)
 {

@@ -7,9 +7,7 @@
 
 #define PAGES_BYTES (1ul << 21) /* that one struct pages says something of */
 
-long user_copy(void *to, const void *from, size_t n);
 long user_write_probe(void *to, uint64_t n);
-long user_copy_string(char *to, const char *from, size_t n);
 
 static bool user_range(uint64_t va, uint64_t n)
 {

@@ -54,7 +54,6 @@ struct inode *inode_new(struct filesystem *fs, uint32_t mode)
         inode->dir.next_number = 2;
         inode->dir.parent = inode;
     }
-    fs->inodes++;
     fs->held++;
     inode_count++;
     return inode;
@@ -78,7 +77,6 @@ static struct inode *inode_free(struct inode *inode)
     else if (inode_is(inode, S_IFDIR) && inode->dir.parent != inode)
         parent = inode->dir.parent;
     inode_count--;
-    if (!--inode->fs->inodes && inode->fs->detached) free(inode->fs);
     free(inode);
     return parent;
 }
@@ -186,11 +184,8 @@ long entry_add(struct inode *directory, const struct name *name, struct inode *i
 
 void entry_remove(struct entry *entry)
 {
-    struct inode *inode = entry->inode;
-    inode_get(inode);
-    inode_unlink(inode, entry);
+    inode_unlink(entry->inode, entry);
     entry_free(entry);
-    inode_put(inode);
 }
 
 long entry_move(struct entry *entry, struct inode *directory, const struct name *name,

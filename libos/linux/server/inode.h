@@ -34,7 +34,7 @@ struct filesystem {
     struct inode *root, *covered; /* covered: the directory it is mounted on; NULL for / */
     struct filesystem *next; /* in the order they were mounted */
     uint64_t pages, pages_max; /* of file contents */
-    uint64_t inodes, held; /* there are; with references */
+    uint64_t held; /* inodes with references */
     char source[32], path[128]; /* for /proc/mounts */
 };
 extern struct filesystem root_fs; /* mounted on / */

@@ -137,6 +137,7 @@ void fs_end(struct filesystem *fs)
     tree_empty(root);
     root->nlink = 0;
     inode_put(root);
+    free(fs);
 }
 
 long call_umount2(struct thread *thread, const uint64_t a[6])
@@ -154,7 +155,7 @@ long call_umount2(struct thread *thread, const uint64_t a[6])
         if (other->covered && other->covered->fs == fs) return -EBUSY;
     if (!(flags & MNT_DETACH) && (fs->held > 1 || root->references > 1))
         return -EBUSY; /* one is ours */
-    for (link = &root_fs.next; *link != fs; link = &(*link)->next)
+    for (link = &root_fs.next; *link && *link != fs; link = &(*link)->next)
         ;
     *link = fs->next;
     fs->covered->mounted = NULL;
