@@ -11,12 +11,12 @@
 #ifndef LIBEXO_H
 #define LIBEXO_H
 
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "../../abi/exo.h"
 #include "exo_stubs.h"
+#include "text.h"
 
 /* ---- address space of a program (init.c) ----------------------------------------
  * Everything fixed lies in one 2 MiB block at EXO_UPCALL_VA, one page table. */
@@ -378,29 +378,12 @@ bool exo_region_fault(uint64_t va);
 
 /* ---- text, strings, memory (print.c, string.c, heap.c) ------------------------------------------------------- */
 
-/* %d %u %x %c %s %p %%, with l, 0, - and a width. A whole line goes out at once. */
+/* As exo_format. A whole line goes out at once. */
 int exo_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
-int exo_format(char *to, size_t size, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-int exo_vformat(char *to, size_t size, const char *format, va_list list);
 void exo_write(const char *text, size_t length);
 /* Where exo_write sends everything, when set: a program without the serial port sets it
  * to something that writes into its channel to the console. */
 extern void (*exo_writer)(const char *text, size_t length);
-/* "RANGE: names outside ..." for -EXO_E_RANGE or EXO_E_RANGE. */
-const char *exo_strerror(long error);
-
-void *memcpy(void *to, const void *from, size_t n);
-void *memmove(void *to, const void *from, size_t n);
-void *memset(void *to, int value, size_t n);
-int memcmp(const void *a, const void *b, size_t n);
-size_t strlen(const char *s);
-int strcmp(const char *a, const char *b);
-int strncmp(const char *a, const char *b, size_t n);
-char *strchr(const char *s, int c);
-/* Copies at most size - 1 characters, always ends the string. */
-void exo_strcpy(char *to, const char *from, size_t size);
-
 /* 16-byte aligned; NULL when there is no memory. Sizes up to 2 MiB. */
 void *malloc(size_t size);
 void free(void *memory);

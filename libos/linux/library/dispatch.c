@@ -3,7 +3,7 @@
  * System calls: done here, or carried to the server as libos/linux/calls.list says. */
 #include "library.h"
 #include "lx_calls.h"
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 /* From calls.list (tools/linux_calls.py): what is done with each call. */
 struct call_spec {

@@ -9,7 +9,7 @@
 #include <linux/auxvec.h>
 #include <linux/elf.h>
 #include <linux/mman.h>
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 #define FXSAVE_MXCSR 24 /* Intel SDM vol. 1, table 10-2 */
 #define SP_OFFSET 3072 /* of the stage: what the program pushes first lies in its page too */

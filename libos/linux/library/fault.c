@@ -4,7 +4,7 @@
 #include "library.h"
 #include <asm/signal.h>
 #include <linux/mman.h>
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 #define FAULT_PRESENT 1 /* error code, Intel SDM vol. 3, 4.7 */
 #define FAULT_WRITE 2

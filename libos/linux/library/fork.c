@@ -4,7 +4,7 @@
 #include "library.h"
 #include <asm/signal.h>
 #include <linux/sched.h>
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 /* A vfork's child forks: what its parent lent it, it only reads from now on. */
 static void lent_inherit(void)

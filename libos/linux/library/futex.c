@@ -9,7 +9,7 @@
 #include "futex.h"
 #include <linux/futex.h>
 #include <linux/time.h>
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 #define ROBUST_MAX 2048 /* entries of a list: Linux' ROBUST_LIST_LIMIT */
 

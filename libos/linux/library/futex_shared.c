@@ -7,7 +7,7 @@
 #include "futex.h"
 #include <linux/futex.h>
 #include <linux/mman.h>
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 static long place_find(uint64_t address)
 {

@@ -11,7 +11,7 @@
 #include <linux/resource.h>
 #include <linux/sched.h>
 #include <linux/sched/types.h>
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 #define NICE_ZERO 20 /* getpriority(2): 20 - nice */
 #define CPU_SET_SIZE 8

@@ -5,7 +5,7 @@
  * it. Under the lock where there are several threads. */
 #include "library.h"
 #include <linux/mman.h>
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 #define FIRST_EXTENT LX_EXTENT_FEW /* frames */
 #define EVICTED 8 /* pages that go when no memory is to be had */

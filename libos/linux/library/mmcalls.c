@@ -4,7 +4,7 @@
  * mincore(2), msync(2), mlock(2). */
 #include "library.h"
 #include <linux/mman.h>
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 static uint64_t page_up(uint64_t n) { return (n + PAGE - 1) & -PAGE; }
 

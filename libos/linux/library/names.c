@@ -4,7 +4,7 @@
  * there. All else about them is the server's. One that would wait is made again by the usual
  * way (call_server). */
 #include "library.h"
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 #define ENTRIES 2048u /* bytes of a directory's entries at once */
 

@@ -5,7 +5,7 @@
  * thread's window, which keeps what they asked for while they wait. The server answers a
  * last time, without waiting, when the time is over. */
 #include "library.h"
-#include "text.h"
+#include "../../../lib/exo/text.h"
 #include "../ioctl.h"
 #include <asm/poll.h>
 #include <linux/eventpoll.h>

@@ -15,7 +15,7 @@
 #include "library.h"
 #include <linux/mman.h>
 #include <linux/resource.h>
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 #define KEEP 8u /* pages that came last stay: one instruction may need several */
 #define SLICE 64 /* pages that make room at once */

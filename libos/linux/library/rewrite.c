@@ -10,7 +10,7 @@
 #include "library.h"
 #include <linux/mman.h>
 #include "site.h"
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 #define REWRITE_AFTER 24
 #define REFUSED 255 /* as a count */

@@ -10,7 +10,7 @@
  * A reader that finds nothing stays ready and gives its turn away; then it says that it wants
  * to be told, and waits. */
 #include "library.h"
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 #define WRITE_MAX (LX_RING_BYTES / 2)
 

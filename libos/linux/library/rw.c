@@ -3,7 +3,7 @@
  * read and write of a few bytes, which travel in the window: copying them twice costs less
  * than saying where they lie. Everything else about them is the server's. */
 #include "library.h"
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 #define FEW 512u /* bytes */
 

@@ -2,7 +2,7 @@
  *
  * Calls of the server, waiting, the log, the lock. */
 #include "library.h"
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 long wait_over(struct thread_state *t, long error)
 {

@@ -12,7 +12,7 @@
 #include <asm/sigcontext.h>
 #include <asm/ucontext.h>
 #undef sigset_t
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 #define RED_ZONE 128 /* System V ABI, AMD64 supplement, 3.2.2 */
 #define XSAVE_ALIGN 64

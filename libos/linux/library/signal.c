@@ -9,7 +9,7 @@
 #include <asm/siginfo.h>
 #include "../signals.h"
 #include "sigframe.h"
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 #define NEVER (LX_SIGNAL_BIT(SIGKILL) | LX_SIGNAL_BIT(SIGSTOP)) /* blocked or handled */
 #define STOPS                                                                                      \

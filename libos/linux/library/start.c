@@ -3,7 +3,7 @@
  * Where threads begin: the first one of a first process, of a forked one, and the others. */
 #include "library.h"
 #include <asm/signal.h>
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 extern const char upcall_entry[];
 

@@ -8,7 +8,7 @@
 #include "library.h"
 #include <linux/sched.h>
 #include <linux/futex.h>
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 /* What a thread begins with. */
 struct thread_first {

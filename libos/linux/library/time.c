@@ -11,7 +11,7 @@
 #include <linux/time.h>
 #include <linux/times.h>
 #include "../signals.h"
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 #define NS 1000000000ul
 #define CLOCK_TICKS 100 /* a second: of times(2), AT_CLKTCK */

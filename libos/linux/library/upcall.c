@@ -5,7 +5,7 @@
 #include "library.h"
 #include <asm/siginfo.h>
 #include <asm/signal.h>
-#include "text.h"
+#include "../../../lib/exo/text.h"
 
 #define VECTOR_DE 0 /* Intel SDM vol. 3, 6.15 */
 #define VECTOR_DB 1
