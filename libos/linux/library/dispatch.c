@@ -170,7 +170,7 @@ void call_reflected(struct regs *r)
 {
     uint64_t rip = r->rip, number = (uint32_t)r->number;
     long done = LEAF_FULL;
-    if (number < LX_CALLS && leaf_calls[number])
+    if (number < LX_CALLS && leaf_calls[number] && number != __NR_rt_sigreturn)
         done = leaf_calls[number](r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);
     if (done == LEAF_FULL)
         call_dispatch(r);

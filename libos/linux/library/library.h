@@ -139,6 +139,7 @@ struct lx {
     /* memory: mm.c */
     struct vma vma[VMAS];
     uint32_t vmas;
+    uint32_t vma_hint; /* the place that was looked for last: the next is it, or the one behind */
     uint32_t extents; /* highest index in use + 1 */
     struct extent extent[LX_EXTENTS];
     uint32_t extent_hint; /* the last one with a free frame */
@@ -239,6 +240,7 @@ long user_copy_string(char *to, const char *from, size_t n);
 
 /* ---- memory (mm.c, fault.c) ---------------------------------------------------------------- */
 struct vma *vma_find(uint64_t va); /* that contains va, or NULL */
+struct vma *vma_after(uint64_t va); /* the first that ends above va, or NULL */
 /* A frame of our own, contents unknown; 0: none to be had. */
 uint32_t frame_alloc(void);
 /* The same of at most *n (1..64) that lie in a row: *n is how many. */

@@ -263,9 +263,22 @@ static void bound_set(struct pages *p, unsigned first, unsigned n)
         p->bound[w] |= word_mask(w, first, n);
 }
 
+static void unbind_one(struct pages *p, unsigned i)
+{
+    uint64_t bit = 1ul << i % 64;
+    if (!(p->bound[i / 64] & bit)) return;
+    p->bound[i / 64] &= ~bit;
+    while (exo_page_unbind(EXO_SELF, p->va + i * PAGE, 1) == -EXO_E_AGAIN)
+        ;
+}
+
 /* Unbinds those pages of [first, first + n) that are bound, a run at a time. */
 static void unbind(struct pages *p, unsigned first, unsigned n)
 {
+    if (n == 1) {
+        unbind_one(p, first);
+        return;
+    }
     for (unsigned w = first / 64; w <= (first + n - 1) / 64; w++) {
         uint64_t mask = p->bound[w] & word_mask(w, first, n);
         p->bound[w] &= ~mask;
@@ -407,7 +420,12 @@ void pages_protect(void)
 /* The first area that ends above va: its place in the array. */
 static uint32_t vma_at(uint64_t va)
 {
-    uint32_t low = 0, high = lx.vmas;
+    uint32_t low = lx.vma_hint, high = lx.vmas;
+    if (low < high && lx.vma[low].end <= va) low++;
+    if ((low == high || (low < high && lx.vma[low].end > va)) &&
+        (!low || lx.vma[low - 1].end <= va))
+        return lx.vma_hint = low;
+    low = 0;
     while (low < high) {
         uint32_t middle = (low + high) / 2;
         if (lx.vma[middle].end <= va)
@@ -415,13 +433,19 @@ static uint32_t vma_at(uint64_t va)
         else
             high = middle;
     }
-    return low;
+    return lx.vma_hint = low;
 }
 
 struct vma *vma_find(uint64_t va)
 {
     uint32_t i = vma_at(va);
     return i < lx.vmas && lx.vma[i].start <= va ? &lx.vma[i] : NULL;
+}
+
+struct vma *vma_after(uint64_t va)
+{
+    uint32_t i = vma_at(va);
+    return i < lx.vmas ? &lx.vma[i] : NULL;
 }
 
 static bool vma_joins(const struct vma *a, const struct vma *b)

@@ -25,20 +25,22 @@ static void handle_put(int32_t handle)
 
 static long unmap(uint64_t va, uint64_t end)
 {
-    long r = vma_cut(va);
-    if (r == 0) r = vma_cut(end);
-    if (r < 0) return r;
-    for (;;) {
-        struct vma *vma = NULL;
-        for (uint32_t i = 0; i < lx.vmas && !vma; i++)
-            if (lx.vma[i].start >= va && lx.vma[i].end <= end) vma = &lx.vma[i];
-        if (!vma) return 0;
+    struct vma *vma = vma_after(va);
+    if (!vma) return 0;
+    if (vma->start != va || vma->end != end) {
+        long r = vma_cut(va);
+        if (r == 0) r = vma_cut(end);
+        if (r < 0) return r;
+        vma = vma_after(va);
+    }
+    while (vma && vma < lx.vma + lx.vmas && vma->start < end) { /* the next one takes its place */
         int32_t handle = vma->handle;
         uint64_t start = vma->start, stop = vma->end;
         pages_drop(start, stop);
         vma_remove(start, stop);
         if (handle >= 0) handle_put(handle);
     }
+    return 0;
 }
 
 /* Frames for MAP_SHARED | MAP_ANONYMOUS: there from the start, since children share them. */
@@ -111,19 +113,18 @@ long mm_map(uint64_t va, uint64_t length, int prot, int flags, int fd, uint64_t 
     return r;
 }
 
-long sys_mmap(struct thread_state *t, struct regs *r)
+long leaf_mmap(uint64_t va, uint64_t length, uint64_t prot, uint64_t flags, uint64_t fd,
+               uint64_t offset)
 {
-    (void)t;
-    return mm_map(r->rdi, r->rsi, (int)r->rdx, (int)r->r10, (int)r->r8, r->r9);
+    return mm_map(va, length, (int)prot, (int)flags, (int)fd, offset);
 }
 
-long sys_munmap(struct thread_state *t, struct regs *r)
+long leaf_munmap(uint64_t va, uint64_t length, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
 {
-    (void)t;
-    uint64_t va = r->rdi;
-    if (!r->rsi || !range_good(va, r->rsi)) return -EINVAL;
+    (void)c, (void)d, (void)e, (void)f;
+    if (!length || !range_good(va, length)) return -EINVAL;
     lock();
-    long result = unmap(va, va + page_up(r->rsi));
+    long result = unmap(va, va + page_up(length));
     unlock();
     return result;
 }

@@ -19,6 +19,7 @@
 #define XSAVE_HEADER 512 /* offset in the area: SDM vol. 1, 13.4.2 */
 #define XSAVE_HEADER_SIZE 64
 #define FLAGS_USER 0xcd5ul /* CF PF AF ZF SF DF OF: what rt_sigreturn may set */
+#define FLAGS_BASE 0x202ul /* bit 1, which is always 1, and IF */
 #define FLAG_TF 0x100ul
 #define FLAG_DF 0x400ul
 
@@ -199,10 +200,12 @@ long sigframe_push(struct thread_state *t, struct regs *r, int signal,
     return 0;
 }
 
-/* A frame that is none ends the process: the fault is the library's (upcall.c). */
-long sys_rt_sigreturn(struct thread_state *t, struct regs *r)
+/* The program's registers become those of the handler's frame. A frame that is none ends the
+ * process: the fault is the library's (upcall.c). */
+static inline __attribute__((always_inline)) void sigframe_pop(struct thread_state *t,
+                                                               struct regs *r, uint64_t rsp)
 {
-    const struct sigframe *frame = (const struct sigframe *)(r->rsp - sizeof(uint64_t));
+    const struct sigframe *frame = (const struct sigframe *)(rsp - sizeof(uint64_t));
     const struct sigcontext_64 *context = (const struct sigcontext_64 *)&frame->uc.uc_mcontext;
     context_load(r, context);
     r->number = NO_CALL;
@@ -210,5 +213,22 @@ long sys_rt_sigreturn(struct thread_state *t, struct regs *r)
     sigstack_set(t, &stack);
     signals_mask(t, frame->uc.uc_sigmask);
     if (context->fpstate) fpu_load(context->fpstate);
+}
+
+long sys_rt_sigreturn(struct thread_state *t, struct regs *r)
+{
+    sigframe_pop(t, r, r->rsp);
     return (long)r->rax;
+}
+
+/* From a rewritten site only: no other register of the program's is needed. */
+long leaf_rt_sigreturn(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
+{
+    struct thread_state *t = this_thread();
+    struct regs r;
+    (void)a, (void)b, (void)c, (void)d, (void)e, (void)f;
+    r.rflags = FLAGS_BASE;
+    sigframe_pop(t, &r, t->user_rsp);
+    event_keep(t);
+    leave(&r);
 }

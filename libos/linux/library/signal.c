@@ -162,21 +162,6 @@ static void event_self(struct thread_state *t)
         __atomic_fetch_or(&upcall_page()->events, LX_EVENT, __ATOMIC_RELAXED);
 }
 
-long leaf_kill(uint64_t pid, uint64_t signal, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
-{
-    (void)c, (void)d, (void)e, (void)f;
-    if ((int)pid != lx.pid || !signal_good(signal) || !local(signal)) return LEAF_FULL;
-    signal_send(NULL, (int)signal, SI_USER, 0);
-    event_self(this_thread());
-    return 0;
-}
-
-long sys_kill(struct thread_state *t, struct regs *r)
-{
-    (void)t;
-    return server(r->number, r->rdi, r->rsi, 0);
-}
-
 static struct thread_state *thread_of(int tid)
 {
     for (uint32_t map = lx.live; map; map &= map - 1) {
@@ -304,6 +289,28 @@ static inline __attribute__((always_inline)) void handler_enter(struct thread_st
     if (sigframe_push(t, r, signal, action, info, address) < 0) process_end(SIGSEGV);
     if (action->flags & SA_RESETHAND) action->handler = DEFAULT;
     signals_mask(t, t->mask | action->mask | (action->flags & SA_NODEFER ? 0 : bit));
+}
+
+/* A signal from this thread to its own process or itself, whose handler runs at once if it
+ * may. */
+static long signal_self(struct thread_state *t, struct regs *r, int signal, int code)
+{
+    const struct lx_siginfo info = {.code = code, .pid = lx.pid};
+    bool process = code == SI_USER;
+    if (t->mask & LX_SIGNAL_BIT(signal) || lx.action[signal - 1].handler <= IGNORE) {
+        signal_send(process ? NULL : t, signal, code, 0);
+    } else {
+        r->rax = 0;
+        handler_enter(t, r, signal, &info, 0);
+    }
+    return 0;
+}
+
+long sys_kill(struct thread_state *t, struct regs *r)
+{
+    if ((int)r->rdi != lx.pid || !signal_good(r->rsi) || !local(r->rsi))
+        return server(r->number, r->rdi, r->rsi, 0);
+    return signal_self(t, r, (int)r->rsi, SI_USER);
 }
 
 static bool deliver_one(struct thread_state *t, struct regs *r, int signal)
