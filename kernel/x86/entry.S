@@ -36,15 +36,8 @@
 /* From thread \f to \t: thread_switch in syscall.c. RSP is scratch; GS is the user's
  * afterwards. */
     .macro SWITCH f, t
-    lea T_REGS_END(\t), %rsp
-    mov %rsp, %gs:PC_RSP0
-    mov T_CR3(\t), %rsp
-    cmp %rsp, %gs:PC_CR3
-    je 8f
-    mov %rsp, %gs:PC_CR3
-    mov %rsp, %cr3
-    COUNT XC_SWITCHES, %rsp
-8:  rdfsbase %rsp
+    SPACE_ENTER \t, %rsp
+    rdfsbase %rsp
     mov %rsp, T_FS(\f)
     mov T_FS(\t), %rsp
     wrfsbase %rsp
@@ -217,25 +210,9 @@ null_or_call:
     mov %rsp, T_RSP(%rax)
     mov %rdi, T_rdi(%rax)
     FAST_UNLESS call_slow
-    cmp T_NSEL(%rax), %rdi
-    jae call_slow
-    add T_CAP_FIRST(%rax), %rdi
-    shl $6, %rdi
-    add %gs:PC_CAPS, %rdi
-    mov CAP_SEQ(%rdi), %esp
-    movzwl CAP_KIND(%rdi), %ecx
-    and $GATE_CALL | 0xff, %ecx
-    cmp $GATE_CALL, %ecx
-    jne call_slow
-    mov CAP_BASE(%rdi), %r11
-    mov CAP_COUNT(%rdi), %rcx
-    mov CAP_BADGE(%rdi), %rax
-    cmp %esp, CAP_SEQ(%rdi)
-    jne call_slow
+    GATE_FIND %rax, %rdi, %r11, %rcx, %rax, %esp, %ecx, call_slow
     mov %rax, %rdi
     mov %gs:PC_CUR, %rax
-    shl $12, %r11
-    add %gs:PC_THREADS, %r11
     mov %gs:PC_WAIT_HERE, %rsp
     cmp %rsp, T_STATE(%r11) /* state, cpu, slow */
     jne call_slow

@@ -136,23 +136,7 @@ exit_told:
     cmpl $EXO_CHAIN_MAX, T_DEPTH(%rsp)
     jae exit_core
     mov T_FAULT_SEL(%rsp), %edi
-    cmp T_NSEL(%rsp), %rdi
-    jae exit_core
-    add T_CAP_FIRST(%rsp), %rdi
-    shl $6, %rdi
-    add %gs:PC_CAPS, %rdi
-    mov CAP_SEQ(%rdi), %ecx
-    movzwl CAP_KIND(%rdi), %r10d
-    and $GATE_CALL | 0xff, %r10d
-    cmp $GATE_CALL, %r10d
-    jne exit_core
-    mov CAP_BASE(%rdi), %r8
-    mov CAP_COUNT(%rdi), %r10
-    mov CAP_BADGE(%rdi), %r11
-    cmp %ecx, CAP_SEQ(%rdi)
-    jne exit_core
-    shl $12, %r8
-    add %gs:PC_THREADS, %r8
+    GATE_FIND %rsp, %rdi, %r8, %r10, %r11, %ecx, %r10d, exit_core
     mov %gs:PC_WAIT_HERE, %rdi
     cmp %rdi, T_STATE(%r8) /* state, cpu, slow */
     jne exit_core
@@ -185,15 +169,8 @@ exit_told:
     mov %edi, T_DEPTH(%r8)
     movl $EXO_T_READY, T_STATE(%r8)
     mov %r8, %gs:PC_CUR
-    lea T_REGS_END(%r8), %rdi
-    mov %rdi, %gs:PC_RSP0
-    mov T_CR3(%r8), %rdi
-    cmp %rdi, %gs:PC_CR3
-    je 4f
-    mov %rdi, %gs:PC_CR3
-    mov %rdi, %cr3
-    COUNT XC_SWITCHES, %rdi
-4:  mov T_FS(%r8), %rdi
+    SPACE_ENTER %r8, %rdi
+    mov T_FS(%r8), %rdi
     wrfsbase %rdi
     mov T_GS(%r8), %rdi
     swapgs

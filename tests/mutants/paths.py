@@ -22,6 +22,7 @@ import emu  # noqa: E402
 
 LIST = "tests/mutants/paths.list"
 SOURCE = "kernel/x86/entry.S"
+MACROS = "kernel/x86/macros.h"
 BUILD = "build/mutants/paths"
 KERNEL = "build/debug/kernel.elf"
 KERNEL_C = "build/debug/kernel.o"  # all C of it
@@ -44,6 +45,12 @@ def mutants():
         old = "".join(line[1:] + "\n" for line in lines if line.startswith("-"))
         new = "".join(line[1:] + "\n" for line in lines if line.startswith("+"))
         yield name, old, new
+
+
+def source_text():
+    """entry.S with its macros in it."""
+    with open(SOURCE, encoding="ascii") as file, open(MACROS, encoding="ascii") as macros:
+        return file.read().replace('#include "macros.h"\n', macros.read())
 
 
 def build(name, text):
@@ -84,8 +91,7 @@ def main(argv):
     parser.add_argument("--only")
     options = parser.parse_args(argv)
     os.makedirs(BUILD, exist_ok=True)
-    with open(SOURCE, encoding="ascii") as file:
-        text = file.read()
+    text = source_text()
     right, wrong = run(KERNEL, "turns=1500 slow=1")
     if wrong:
         sys.exit(f"FAIL mutants of paths: {KERNEL} itself: {wrong}")
