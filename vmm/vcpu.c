@@ -84,6 +84,12 @@ void vcpu_sipi(unsigned cpu, unsigned vector)
     wake(v, true);
 }
 
+unsigned vcpu_here(void)
+{
+    const struct vcpu *v = vcpu_current();
+    return v ? v->index : 0;
+}
+
 bool vcpu_window_wanted(void)
 {
     const struct vcpu *v = vcpu_current();

@@ -133,6 +133,9 @@ static inline void virtio_undo(struct virtio_queue *queue) { queue->next--; }
  * virtio_publish, which also interrupts it if it wants that. */
 void virtio_put(struct virtio_queue *queue, uint16_t head, uint32_t written);
 void virtio_publish(struct virtio_queue *queue);
+/* The driver sees them, but is not interrupted: virtio_publish has to follow. The queue is
+ * enabled. */
+void virtio_show(struct virtio_queue *queue);
 
 /* Copies the next n bytes of what the driver wrote (to NULL: passes over them); how many
  * there were. */

@@ -6,7 +6,10 @@
  * and is done here only for a guest that did not offer to.
  *
  * A packet that came from the peer waits in `pending` until the guest has room for it; one
- * that the peer has no room for waits in the guest's queue. Nothing is lost between. */
+ * that the peer has no room for waits in the guest's queue. Nothing is lost between.
+ *
+ * What was sent is given back at once, but told a moment later: by then a driver that goes on
+ * sending has taken it back by itself, and wants no interrupt for it (event index). */
 #include "packet.h"
 #include "virtio.h"
 
@@ -20,6 +23,8 @@
 #define NET_F_HOST_TSO6 (1u << 12)
 #define NET_F_MRG_RXBUF (1u << 15)
 
+#define TOLD_DELAY 200000 /* nanoseconds: of the interrupt */
+
 enum { RECEIVE, TRANSMIT };
 
 /* A packet with its memory. */
@@ -31,6 +36,7 @@ union net_packet {
 static struct net {
     struct virtio virtio;
     uint8_t config[6]; /* the MAC address */
+    struct vm_timer sent; /* the driver is told then */
     uint32_t pending_bytes; /* 0: nothing waits */
     size_t cut; /* bytes of TCP data of it that the guest has, where it is to be cut */
     union net_packet pending;
@@ -115,6 +121,22 @@ static void net_receive(struct net *net)
 
 /* ---- from the guest -------------------------------------------------------------------------- */
 
+static void sent_tell(void *argument) { virtio_publish(argument); }
+
+/* A driver whose queue is half full of them may have stopped: it is told now. */
+static void net_sent(struct net *net, struct virtio_queue *queue)
+{
+    uint16_t sent = queue->done - queue->told;
+    if (!sent) return;
+    virtio_show(queue);
+    if (sent >= queue->size / 2) {
+        virtio_publish(queue);
+    } else if (!net->sent.at) {
+        net->sent.cpu = vcpu_here();
+        timer_arm(&net->sent, vm_now() + TOLD_DELAY);
+    }
+}
+
 static void net_transmit(struct net *net)
 {
     struct card *card = net->virtio.self;
@@ -134,7 +156,7 @@ static void net_transmit(struct net *net)
         }
         virtio_put(queue, chain.head, 0);
     }
-    virtio_publish(queue);
+    net_sent(net, queue);
 }
 
 static void net_work(struct virtio *device, unsigned queue)
@@ -146,7 +168,13 @@ static void net_work(struct virtio *device, unsigned queue)
         net_receive(net);
 }
 
-static void net_reset(struct virtio *device) { ((struct net *)device)->pending_bytes = 0; }
+static void net_reset(struct virtio *device)
+{
+    struct net *net = (struct net *)device;
+    timer_cancel(&net->sent);
+    net->sent = (struct vm_timer){.fire = sent_tell, .argument = &device->queue[TRANSMIT]};
+    net->pending_bytes = 0;
+}
 
 static const struct virtio_kind net_kind = {
     .name = "network",

@@ -178,11 +178,16 @@ void virtio_put(struct virtio_queue *queue, uint16_t head, uint32_t written)
     queue->used->ring[at].bytes = written;
 }
 
+void virtio_show(struct virtio_queue *queue)
+{
+    __atomic_thread_fence(__ATOMIC_RELEASE); /* entries and data before the index */
+    queue->used->index = queue->done;
+}
+
 void virtio_publish(struct virtio_queue *queue)
 {
     if (queue->done == queue->told) return;
-    __atomic_thread_fence(__ATOMIC_RELEASE); /* entries and data before the index */
-    queue->used->index = queue->done;
+    virtio_show(queue);
     ring_fence();
     if (interrupt_wanted(queue)) virtio_interrupt(queue->device, queue->vector);
 }

@@ -157,6 +157,7 @@ void vcpu_kick(unsigned cpu);
 void vcpu_nmi(unsigned cpu);
 /* An interrupt waits until the virtual CPU whose exit is being answered lets it in. */
 bool vcpu_window_wanted(void);
+unsigned vcpu_here(void); /* whose exit is being answered; 0 in our first thread */
 void vcpu_init_signal(unsigned cpu); /* INIT: waits for a SIPI, reset */
 void vcpu_sipi(unsigned cpu, unsigned vector);
 void vm_power_off(void); /* ends the virtual machine at the next moment */

@@ -113,6 +113,7 @@ void vm_unlock(void) {}
 unsigned vm_cpus(void) { return host.cpus; }
 void vcpu_kick(unsigned cpu) { host.kicks[cpu]++; }
 bool vcpu_window_wanted(void) { return host.window; }
+unsigned vcpu_here(void) { return 0; }
 void vcpu_nmi(unsigned cpu) { host.nmis[cpu]++; }
 void vcpu_init_signal(unsigned cpu) { host.inits[cpu]++; }
 void vcpu_sipi(unsigned cpu, unsigned vector)
