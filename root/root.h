@@ -64,6 +64,10 @@ void channels_make(const struct root_config *config);
 /* Tells the peers of that program, which has been destroyed, that it has ended. */
 void channels_end(uint32_t index);
 
+/* clock.c: seconds since 1970 of the battery-backed clock, which is taken to show UTC, through a
+ * ports capability that has ports 0x70 and 0x71; 0: they are not there, or it shows no time. */
+uint64_t clock_read(uint32_t ports);
+
 /* start.c: the pool that programs get their memory from. */
 extern struct exo_pool root_ram[EXO_RAM_MAX];
 extern uint32_t root_ram_count;

@@ -52,11 +52,20 @@ struct exo_pool *root_pool_for(uint64_t frames)
     return NULL;
 }
 
-static uint32_t console_find(void)
+#define COM1_STATUS 0x3fd
+#define CLOCK_PORT 0x71
+
+static uint32_t ports_find(uint64_t port)
 {
     for (uint32_t sel = EXO_ROOT_PORTS; sel < EXO_ROOT_ARCHIVE; sel++)
-        if (exo_port_in(sel, 0x3fd, 1) >= 0) return sel;
+        if (exo_port_in(sel, port, 1) >= 0) return sel;
     return 0;
+}
+
+static void wall_find(void)
+{
+    uint64_t now = clock_read(ports_find(CLOCK_PORT)) * 1000000000, since = exo_ns(exo_tsc());
+    exo.start.wall = now > since ? now - since : 0;
 }
 
 void exo_start_root(void)
@@ -83,7 +92,8 @@ void exo_start_root(void)
         .name = "root",
     };
     exo.info = info;
-    exo.start.sel_console = console_find();
+    exo.start.sel_console = ports_find(COM1_STATUS);
+    wall_find();
     ram_init(info);
 }
 

@@ -81,6 +81,7 @@ def sums(text):
 def two(machine, check, mib=8):
     two_begin(machine, check)
     shell(machine, check, "debian")
+    check("the year", machine.answers("date -u +%Y\r", time.strftime("%Y", time.gmtime())))
     check("the other's prompt", machine.answers(ESCAPE + "2", "debian2:/root#"))
     check("ping", machine.answers("ping -c 3 10.0.0.1\r", "3 packets received"))
     machine.send("nc -l -p 99 | md5sum; echo do''ne\r")

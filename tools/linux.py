@@ -28,7 +28,7 @@ ENDED = re.compile(r"^LINUX ENDED (\d+)\s*$", re.MULTILINE)
 SIDES = ("debian", "exovisor")
 SHARE = 0.4  # of the machine's memory, a power of two: linuxd's
 CONFIG = """\
-program linuxd {memory} selectors=1024 console=yes tables=yes irqs=yes archive=yes ports=70-71 wait=yes \
+program linuxd {memory} selectors=1024 console=yes tables=yes irqs=yes archive=yes wait=yes \
 args={archive} /bin/sh /etc/run {command}
 shutdown 604 2000 2
 """

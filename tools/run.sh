@@ -156,7 +156,7 @@ shell_files() {
         echo "program vmd memory=${manager}M slots=28 slots-other=28 selectors=1024" \
             "tables=yes archive=yes args=${started# }"
         echo "program linux file=linuxd memory=24M block=256M slots=12 selectors=1024" \
-            "tables=yes archive=yes ports=70-71 args=linux.cpio /bin/sh -l"
+            "tables=yes archive=yes args=linux.cpio /bin/sh -l"
         echo "channel console linux tag=console"
         echo "channel linux vmd tag=vm size=256K"
         echo "channel vmd console tag=log"

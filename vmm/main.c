@@ -270,7 +270,7 @@ int main(struct exo_startup *start)
         exo_printf("%s: %u mistakes in '%s'\n", start->name, errors, start->args);
         return 1;
     }
-    time_init(start->tsc_hz, 0);
+    time_init(start->tsc_hz, exo_wall(exo_tsc()));
     long r = memory_init(config.memory, config.cpus);
     if (r < 0) give_up("guest memory (memory= or block= in root's configuration)", r);
     for (unsigned i = 0; i < config.disks; i++)

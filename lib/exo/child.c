@@ -72,6 +72,7 @@ static void child_startup(struct exo_child *child, unsigned cpu, uint32_t fault)
         .memory_base = child->pool.base,
         .memory_count = child->pool.count,
         .tsc_hz = exo.start.tsc_hz,
+        .wall = exo.start.wall,
         .tables_base = exo.start.tables_base,
         .tables_count = exo.start.tables_count,
     };

@@ -79,6 +79,7 @@ struct exo_startup {
     uint64_t image_va, image_pages;
     uint64_t image_frame; /* the image is in consecutive frames from here on */
     uint64_t tsc_hz;
+    uint64_t wall; /* nanoseconds since 1970 when the time-stamp counter was 0; 0: not known */
     uint64_t tables_base, tables_count; /* frames of sel_tables */
     struct exo_range block; /* frames, aligned to their number: a second range */
     struct exo_range irqs;
@@ -182,6 +183,17 @@ static inline uint64_t exo_tsc(void)
 }
 /* Microseconds as ticks of the time-stamp counter. us below 2^40. */
 static inline uint64_t exo_us(uint64_t us) { return us * (exo.start.tsc_hz / 1000) / 1000; }
+/* Nanoseconds that so many ticks take. */
+static inline uint64_t exo_ns(uint64_t ticks)
+{
+    uint64_t hz = exo.start.tsc_hz;
+    return ticks / hz * 1000000000 + ticks % hz * 1000000000 / hz;
+}
+/* Nanoseconds since 1970 at that value of the time-stamp counter; 0: not known. */
+static inline uint64_t exo_wall(uint64_t tsc)
+{
+    return exo.start.wall ? exo.start.wall + exo_ns(tsc) : 0;
+}
 /* The time-stamp counter in us microseconds from now. */
 static inline uint64_t exo_in_us(uint64_t us) { return exo_tsc() + exo_us(us); }
 

@@ -3,7 +3,6 @@
  * linuxd: the start, the table of calls, the loop. Arguments: the root file system (a cpio
  * archive in the boot archive), then the first program and what it is given. */
 #include "../../../lib/exo/channel.h"
-#include "clock.h"
 #include "files.h"
 #include "futex.h"
 #include "lx_calls.h"
@@ -71,8 +70,8 @@ static void time_init(void)
         (uint64_t)((__uint128_t)(lx_shared->tsc_base - (exo.info ? exo.info->boot_tsc : 0)) *
                        lx_shared->ns_mult >>
                    32);
-    uint64_t seconds = clock_read();
-    lx_shared->real_base = seconds ? seconds * 1000000000 : lx_shared->boot_base;
+    uint64_t wall = exo_wall(lx_shared->tsc_base);
+    lx_shared->real_base = wall ? wall : lx_shared->boot_base;
 }
 
 void server_timer(uint64_t deadline)

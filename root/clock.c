@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * The battery-backed clock: Motorola MC146818A data sheet, "Address map". Read twice until both
- * readings agree, so that none is taken in the middle of a change. */
-#include "clock.h"
-#include "../../../lib/exo/exo.h"
+ * readings agree, so that none is taken in the middle of a change. It has no century: years are
+ * 1970 to 2069. */
+#include "root.h"
 
 #define PORT_INDEX 0x70
 #define PORT_DATA 0x71
@@ -16,23 +16,23 @@
 
 static const uint8_t registers[6] = {0, 2, 4, 7, 8, 9}; /* second .. hour, day, month, year */
 
-static long cmos(unsigned index)
+static long cmos(uint32_t ports, unsigned index)
 {
-    if (exo_port_out(exo.start.sel_ports, PORT_INDEX, 1, index) < 0) return -1;
-    return exo_port_in(exo.start.sel_ports, PORT_DATA, 1);
+    if (exo_port_out(ports, PORT_INDEX, 1, index) < 0) return -1;
+    return exo_port_in(ports, PORT_DATA, 1);
 }
 
-static bool fields_read(uint8_t field[6])
+static bool fields_read(uint32_t ports, uint8_t field[6])
 {
     for (int i = 0; i < TRIES; i++) {
-        long a = cmos(REG_A);
+        long a = cmos(ports, REG_A);
         if (a < 0) return false;
         if (a & A_UPDATE) continue;
         uint8_t again[6];
         for (unsigned k = 0; k < 6; k++)
-            field[k] = (uint8_t)cmos(registers[k]);
+            field[k] = (uint8_t)cmos(ports, registers[k]);
         for (unsigned k = 0; k < 6; k++)
-            again[k] = (uint8_t)cmos(registers[k]);
+            again[k] = (uint8_t)cmos(ports, registers[k]);
         if (!memcmp(field, again, sizeof(again))) return true;
     }
     return false;
@@ -48,11 +48,11 @@ static uint64_t days(uint64_t year, unsigned month, unsigned day)
     return (year - 1970) * 365 + leaps + before[month - 1] + (leap && month > 2) + day - 1;
 }
 
-uint64_t clock_read(void)
+uint64_t clock_read(uint32_t ports)
 {
     uint8_t f[6];
-    if (!exo.start.sel_ports || !fields_read(f)) return 0;
-    long b = cmos(REG_B);
+    if (!fields_read(ports, f)) return 0;
+    long b = cmos(ports, REG_B);
     bool afternoon = !(b & B_24_HOURS) && f[2] & 0x80;
     if (!(b & B_24_HOURS)) f[2] &= 0x7f;
     for (unsigned k = 0; k < 6 && !(b & B_BINARY); k++)
@@ -61,5 +61,6 @@ uint64_t clock_read(void)
     if (f[0] > 59 || f[1] > 59 || f[2] > 23 || !f[3] || f[3] > 31 || !f[4] || f[4] > 12 ||
         f[5] > 99)
         return 0;
-    return ((days(2000ul + f[5], f[4], f[3]) * 24 + f[2]) * 60 + f[1]) * 60 + f[0];
+    uint64_t year = (f[5] < 70 ? 2000ul : 1900ul) + f[5];
+    return ((days(year, f[4], f[3]) * 24 + f[2]) * 60 + f[1]) * 60 + f[0];
 }
