@@ -49,7 +49,7 @@ help:
 	@echo '  make test       all tests (a few minutes)'
 	@echo '  make test-long  the same with more machines, long fuzzing, and the proof'
 	@echo '  make bench      measures in executed instructions'
-	@echo '  make iso        build/exovisor.iso, for BIOS and UEFI'
+	@echo '  make iso        build/exovisor.iso, for BIOS and UEFI: what make run starts, with the same settings'
 	@echo '  make proof      proves the core with Frama-C'
 	@echo '  make fuzz       fuzzes the core on this machine'
 	@echo '  make check      formatting, static analysis, size'
@@ -233,9 +233,6 @@ endif
 .PHONY: images
 images: $(images) $(programs:%=build/user/%.elf)
 
-build/exovisor.iso: build/release/kernel.elf build/run.cpio tools/iso.sh
-	tools/iso.sh $@ build/release/kernel.elf build/run.cpio
-
 build/test.iso: build/debug/kernel.elf build/test.cpio tools/iso.sh
 	tools/iso.sh $@ build/debug/kernel.elf build/test.cpio
 
@@ -265,7 +262,10 @@ demo:
 
 iso:
 	@tools/deps.sh iso
-	@$(MAKE) --no-print-directory build/exovisor.iso
+	@$(MAKE) --no-print-directory -s $(shell_files)
+	@MEMORY=$(MEMORY) tools/run.sh --shell build/iso.cpio
+	@tools/iso.sh build/exovisor.iso build/release/kernel.elf build/iso.cpio
+	@echo "build/exovisor.iso: $$(($$(wc -c <build/exovisor.iso) >> 20)) MiB, for a machine with $(MEMORY) of memory or more"
 
 # The last line printed is the verdict: "N passed, N failed".
 test:
