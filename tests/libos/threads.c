@@ -82,11 +82,11 @@ static void test_mutex(void)
         pthread_join(thread[i], NULL);
     CHECK("condition", counter == 400);
     struct timespec until;
+    int64_t start = test_now_ms();
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_nsec += 50000000;
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
-    int64_t start = test_now_ms();
     pthread_mutex_lock(&mutex);
     CHECK("timed_wait", pthread_cond_timedwait(&condition, &mutex, &until) == ETIMEDOUT);
     pthread_mutex_unlock(&mutex);
