@@ -104,7 +104,8 @@
 /* a0 LX_FORK_*, a1 bytes of library data to copy, a2 signal to the parent at the end,
  * a3, a4 the extents that the child gets, a bit each. Result: the child's pid */
 #define LX_OP_FORK 0x1002
-/* a0 offset of a path, a1 offset of the arguments (each ended by 0), a2 their length:
+/* a0 offset of a path, a1 offset of the arguments (each ended by 0), a2 their length, a3 offset
+ * of the path whose last part is the process's name (a script's, while a0 is its interpreter):
  * the point of no return of exec. Descriptors marked so are closed, names are kept for
  * /proc, a parent in vfork goes on. */
 #define LX_OP_EXEC 0x1003
@@ -161,7 +162,8 @@
 
 #define LX_FORK_VFORK 1
 
-#define LX_FDS 256 /* descriptors of a process */
+#define LX_FDS 1024 /* descriptors of a process */
+#define LX_DIRECT_FDS 256 /* of which so many, the first ones, can be in lx_window.direct */
 #define LX_CMDLINE 256 /* bytes of arguments that /proc shows */
 #define LX_ASK_US 1000000 /* microseconds until frames that were asked for are taken */
 #define LX_TAKEN (1ul << 63) /* in lx_window.start.asked: extents were taken */
@@ -181,7 +183,7 @@ struct lx_run {
 #define LX_DIRECT_ZEROES 2 /* reading gives zeroes */
 #define LX_DIRECT_SINK 4 /* what is written is gone */
 #define LX_DIRECT_RING 8 /* it is the end of a pipe that has a ring */
-#define LX_DIRECT_SIZE (LX_FDS / 2)
+#define LX_DIRECT_SIZE (LX_DIRECT_FDS / 2)
 #define LX_WINDOW_BYTES                                                                            \
     (LX_WINDOW_PAGES * 4096 - 96 - LX_RINGS * 8 - LX_DIRECT_SIZE - LX_RUN_MAX * 16)
 struct lx_window {
@@ -223,6 +225,14 @@ struct lx_ring {
     uint32_t waits; /* the reader waits, to be told by LX_OP_RING */
     uint32_t spare[13];
     uint8_t bytes[LX_RING_BYTES];
+};
+
+/* What begins the library's data, at LX_DATA_VA: /proc shows some of it. */
+struct lx_sigaction {
+    uint64_t handler, flags, restorer, mask;
+};
+struct lx_public {
+    struct lx_sigaction action[64]; /* by signal - 1 */
 };
 
 /* LX_OP_SIGINFO. */

@@ -13,4 +13,10 @@
 #undef sigset_t
 
 #define LX_SIGNAL_BIT(signal) (1ul << ((signal)-1))
+#define LX_SIGNAL_DEFAULT 0ul /* SIG_DFL, SIG_IGN as an action holds them */
+#define LX_SIGNAL_IGNORE 1ul
+/* Those that do nothing by default. */
+#define LX_SIGNALS_NOTHING                                                                         \
+    (LX_SIGNAL_BIT(SIGCHLD) | LX_SIGNAL_BIT(SIGURG) | LX_SIGNAL_BIT(SIGWINCH) |                    \
+     LX_SIGNAL_BIT(SIGCONT))
 #endif

@@ -21,7 +21,7 @@
 #include "unit.h"
 
 #define HOST_THREADS 4
-#define HOST_FILES 600
+#define HOST_FILES 1200
 #define HOST_PAGES 4096
 
 struct process processes[LX_PROCESSES];
@@ -60,6 +60,12 @@ uint64_t process_signals(const struct process *process)
 {
     (void)process;
     return 0;
+}
+void process_actions(const struct process *process, uint64_t *ignored, uint64_t *handled,
+                     uint64_t *blocked)
+{
+    (void)process;
+    *ignored = *handled = *blocked = 0;
 }
 struct process *process_by_pid(int pid)
 {

@@ -420,7 +420,8 @@ static void exec_tell(struct exec *x)
         memcpy(bytes + path + n, (const char *)words[i], length);
         n += length;
     }
-    server(LX_OP_EXEC, 0, path, n);
+    memcpy(bytes + path + n, x->path, strlen(x->path) + 1);
+    server6(LX_OP_EXEC, 0, path, n, path + n, 0, 0);
 }
 
 static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)

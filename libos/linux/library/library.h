@@ -122,13 +122,12 @@ struct extent {
 #define EXTENT_LEAVING 7 /* our own; it is being emptied to be given back */
 #define EXTENT_FILE 6 /* a file's pages, mapped to be written; id: the handle */
 
-struct lx_sigaction {
-    uint64_t handler, flags, restorer, mask;
-};
 #define SIGNALS 64
 
 /* Everything that fork copies: lies at LX_DATA_VA; `heap` goes on behind it. */
 struct lx {
+    struct lx_sigaction action[SIGNALS]; /* signal.c; first: struct lx_public */
+
     int pid;
     uint32_t lock; /* thread index + 1 of its holder */
     uint32_t threads; /* running */
@@ -161,7 +160,6 @@ struct lx {
     bool vfork_child; /* we run in our parent's memory */
 
     /* signals: signal.c */
-    struct lx_sigaction action[SIGNALS];
     uint64_t ignored; /* signals that are thrown away when they come */
     uint64_t info_known; /* of those that this process sent itself: */
     struct lx_siginfo *info; /* by signal - 1; NULL: none yet */
@@ -385,7 +383,7 @@ static inline struct lx_window *process_window(void)
 static inline unsigned direct_of(uint64_t fd)
 {
     fd = (uint32_t)fd;
-    return fd < LX_FDS ? process_window()->direct[fd / 2] >> fd % 2 * 4 & 15 : 0;
+    return fd < LX_DIRECT_FDS ? process_window()->direct[fd / 2] >> fd % 2 * 4 & 15 : 0;
 }
 static inline struct thread_state *thread_at(uint32_t index)
 {

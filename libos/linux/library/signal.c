@@ -15,11 +15,6 @@
 #define STOPS                                                                                      \
     (LX_SIGNAL_BIT(SIGSTOP) | LX_SIGNAL_BIT(SIGTSTP) | LX_SIGNAL_BIT(SIGTTIN) |                    \
      LX_SIGNAL_BIT(SIGTTOU))
-#define NOTHING                                                                                    \
-    (LX_SIGNAL_BIT(SIGCHLD) | LX_SIGNAL_BIT(SIGURG) | LX_SIGNAL_BIT(SIGWINCH) |                    \
-     LX_SIGNAL_BIT(SIGCONT))
-#define DEFAULT 0ul /* SIG_DFL, SIG_IGN as an action holds them */
-#define IGNORE 1ul
 #define SET_SIZE 8 /* bytes of a set of signals */
 #define REALTIME 32 /* the first real-time signal */
 #define FIRST 1 /* the first process: what it has no handler for is kept from it */
@@ -273,7 +268,7 @@ static void process_stop(struct thread_state *t, int signal)
 static void default_action(struct thread_state *t, int signal)
 {
     uint64_t bit = LX_SIGNAL_BIT(signal);
-    if (bit & NOTHING || lx.pid == FIRST) return;
+    if (bit & LX_SIGNALS_NOTHING || lx.pid == FIRST) return;
     if (!(bit & STOPS)) process_end(signal);
     process_stop(t, signal);
 }
@@ -287,7 +282,7 @@ static inline __attribute__((always_inline)) void handler_enter(struct thread_st
     struct lx_sigaction *action = &lx.action[signal - 1];
     uint64_t bit = LX_SIGNAL_BIT(signal);
     if (sigframe_push(t, r, signal, action, info, address) < 0) process_end(SIGSEGV);
-    if (action->flags & SA_RESETHAND) action->handler = DEFAULT;
+    if (action->flags & SA_RESETHAND) action->handler = LX_SIGNAL_DEFAULT;
     signals_mask(t, t->mask | action->mask | (action->flags & SA_NODEFER ? 0 : bit));
 }
 
@@ -318,8 +313,8 @@ static bool deliver_one(struct thread_state *t, struct regs *r, int signal)
     struct taken taken;
     if (!signal_take(t, signal, &taken)) return false;
     const struct lx_sigaction *action = &lx.action[signal - 1];
-    if (action->handler == IGNORE) return false;
-    if (action->handler == DEFAULT) {
+    if (action->handler == LX_SIGNAL_IGNORE) return false;
+    if (action->handler == LX_SIGNAL_DEFAULT) {
         default_action(t, signal);
         return false;
     }
@@ -351,8 +346,8 @@ void signal_force(struct thread_state *t, struct regs *r, int signal, int code, 
 {
     const struct lx_sigaction *action = &lx.action[signal - 1];
     const struct lx_siginfo info = {.code = code};
-    if (t->mask & LX_SIGNAL_BIT(signal) || action->handler == DEFAULT ||
-        action->handler == IGNORE) {
+    if (t->mask & LX_SIGNAL_BIT(signal) || action->handler == LX_SIGNAL_DEFAULT ||
+        action->handler == LX_SIGNAL_IGNORE) {
         log_line("signal %d at rip %lx rsp %lx address %lx", signal, r->rip, r->rsp, address);
         process_end(signal);
     }
@@ -365,7 +360,8 @@ void signal_force(struct thread_state *t, struct regs *r, int signal, int code, 
 static void ignored_update(int signal)
 {
     uint64_t bit = LX_SIGNAL_BIT(signal), handler = lx.action[signal - 1].handler;
-    bool ignored = handler == IGNORE || (handler == DEFAULT && bit & NOTHING);
+    bool ignored =
+        handler == LX_SIGNAL_IGNORE || (handler == LX_SIGNAL_DEFAULT && bit & LX_SIGNALS_NOTHING);
     lx.ignored = ignored ? lx.ignored | bit : lx.ignored & ~bit;
     for (uint32_t map = lx.live; map; map &= map - 1) {
         struct thread_state *t = thread_at((uint32_t)__builtin_ctz(map));
@@ -378,7 +374,8 @@ static void ignored_update(int signal)
 static void zombies_update(void)
 {
     const struct lx_sigaction *action = &lx.action[SIGCHLD - 1];
-    process_window()->start.no_zombies = action->handler == IGNORE || action->flags & SA_NOCLDWAIT;
+    process_window()->start.no_zombies =
+        action->handler == LX_SIGNAL_IGNORE || action->flags & SA_NOCLDWAIT;
 }
 
 void signals_forked(void)
@@ -390,10 +387,11 @@ void signals_forked(void)
 
 void signals_reset(struct thread_state *t)
 {
-    lx.ignored = NOTHING;
+    lx.ignored = LX_SIGNALS_NOTHING;
     for (unsigned i = 0; i < SIGNALS; i++) {
-        bool keep = lx.action[i].handler == IGNORE;
-        lx.action[i] = (struct lx_sigaction){.handler = keep ? IGNORE : DEFAULT};
+        bool keep = lx.action[i].handler == LX_SIGNAL_IGNORE;
+        lx.action[i] =
+            (struct lx_sigaction){.handler = keep ? LX_SIGNAL_IGNORE : LX_SIGNAL_DEFAULT};
         if (keep) lx.ignored |= 1ul << i;
     }
     t->altstack = (struct sigstack){0, 0, 0};
@@ -418,7 +416,7 @@ long leaf_rt_sigaction(uint64_t number, uint64_t from, uint64_t to, uint64_t siz
     uint64_t before = action->handler;
     *action = new;
     action->mask &= ~NEVER;
-    if (before <= IGNORE || new.handler <= IGNORE) ignored_update((int)number);
+    if (before <= LX_SIGNAL_IGNORE || new.handler <= LX_SIGNAL_IGNORE) ignored_update((int)number);
     if (number == SIGCHLD) zombies_update();
     unlock();
     return 0;

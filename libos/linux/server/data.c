@@ -37,6 +37,7 @@ static uint32_t *index_get(struct inode *inode, uint32_t *slot, bool make)
 {
     if (*slot) return index_of(*slot);
     if (!make || !(*slot = frame_take(inode))) return NULL;
+    inode->data.indexes++;
     return memset(index_of(*slot), 0, PAGE);
 }
 
@@ -159,6 +160,7 @@ static void tree_cut(struct inode *inode, uint32_t *slot, unsigned level, uint64
     for (uint64_t i = from / span; level && i < LX_PER_INDEX; i++)
         if (index[i]) tree_cut(inode, &index[i], level - 1, i * span < from ? from - i * span : 0);
     if (from) return;
+    if (level) inode->data.indexes--;
     frame_free(inode, *slot);
     *slot = 0;
 }

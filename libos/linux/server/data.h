@@ -21,6 +21,7 @@ const void *data_at(struct inode *inode, uint64_t at, size_t *n);
 static inline uint64_t data_pages(const struct inode *inode)
 {
     uint64_t archive = (inode->data.archive_size + 4095) / 4096;
-    return inode->data.pages > archive ? inode->data.pages : archive;
+    uint64_t own = inode->data.pages - inode->data.indexes;
+    return own > archive ? own : archive;
 }
 #endif

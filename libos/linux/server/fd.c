@@ -54,6 +54,7 @@ struct file *fd_file(struct thread *thread, uint64_t fd)
 static void direct_put(struct lx_window *window, unsigned fd, unsigned direct)
 {
     uint8_t *byte = &window->direct[fd / 2];
+    if (fd >= LX_DIRECT_FDS) return;
     *byte = (uint8_t)(fd % 2 ? (*byte & 0x0f) | direct << 4 : (*byte & 0xf0) | direct);
 }
 

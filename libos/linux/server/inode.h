@@ -69,7 +69,7 @@ struct inode {
         struct { /* regular file: page i is frame i, or else lies in the archive, or is zero */
             const uint8_t *archive;
             uint64_t archive_size;
-            uint32_t direct[LX_DIRECT], indirect, twice;
+            uint32_t direct[LX_DIRECT], indirect, twice, indexes; /* how many index pages */
             uint64_t pages; /* frames it has, index pages too */
         } data;
         char *target; /* symbolic link; size is its length */

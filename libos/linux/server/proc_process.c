@@ -74,8 +74,12 @@ static void status_text(struct text *text, const struct process *process)
                  (process_frames(process) + swap_held(process)) * KIB_PER_PAGE,
                  process_frames(process) * KIB_PER_PAGE,
                  (uint64_t)swap_held(process) * KIB_PER_PAGE);
-    text_add(text, "Threads:\t%u\nShdPnd:\t%016lx\n", process->thread_count,
+    uint64_t ignored, handled, blocked;
+    process_actions(process, &ignored, &handled, &blocked);
+    text_add(text, "Threads:\t%u\nSigPnd:\t%016x\nShdPnd:\t%016lx\n", process->thread_count, 0,
              process_signals(process));
+    text_add(text, "SigBlk:\t%016lx\nSigIgn:\t%016lx\nSigCgt:\t%016lx\n", blocked, ignored,
+             handled);
 }
 
 static void statm_text(struct text *text, const struct process *process)

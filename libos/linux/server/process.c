@@ -33,6 +33,22 @@ uint64_t process_signals(const struct process *p)
     return process_alive(p) ? process_window(p)->start.signals : 0;
 }
 
+void process_actions(const struct process *p, uint64_t *ignored, uint64_t *handled,
+                     uint64_t *blocked)
+{
+    *ignored = *handled = *blocked = 0;
+    if (!process_alive(p)) return;
+    uint32_t frame = extent_first(p->memory->data[0]) + LX_PRIVATE_DATA;
+    const volatile struct lx_public *library = frame_data(frame);
+    for (unsigned i = 0; i < 64; i++) {
+        uint64_t handler = library->action[i].handler;
+        *ignored |= (uint64_t)(handler == LX_SIGNAL_IGNORE) << i;
+        *handled |= (uint64_t)(handler > LX_SIGNAL_IGNORE) << i;
+    }
+    *blocked = __atomic_load_n(&process_window(p)->refused, __ATOMIC_RELAXED) & ~*ignored &
+               (*handled | ~LX_SIGNALS_NOTHING);
+}
+
 struct process *process_by_pid(int pid)
 {
     for (unsigned i = 0; i < LX_PROCESSES; i++)
@@ -85,7 +101,7 @@ struct process *process_new(struct process *parent)
         struct process *p = &processes[i];
         if (p->state != PROCESS_FREE) continue;
         hint = i + 1;
-        memset(p, 0, sizeof(*p));
+        memset(p, 0, offsetof(struct process, fds));
         p->memory = &memories[i];
         p->state = PROCESS_RUNNING;
         p->pid = pid_new();

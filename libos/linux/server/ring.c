@@ -146,7 +146,8 @@ static struct ring *ring_new(struct pipe *pipe, struct process *writer, struct p
     return pipe->ring = ring;
 }
 
-/* The process's only descriptor for that end of the pipe; LX_FDS: none, or several. */
+/* The process's only descriptor for that end of the pipe, which its library knows; LX_FDS: none,
+ * or several. */
 static uint32_t fd_of(const struct process *process, const struct pipe *pipe, uint32_t mode)
 {
     uint32_t found = LX_FDS;
@@ -157,14 +158,14 @@ static uint32_t fd_of(const struct process *process, const struct pipe *pipe, ui
         if (found != LX_FDS) return LX_FDS;
         found = fd;
     }
-    return found;
+    return found < LX_DIRECT_FDS ? found : LX_FDS;
 }
 
 /* Whether the file is all theirs, and blocks, and nobody watches it. */
 static bool file_theirs(const struct file *file, const struct process *a, const struct process *b)
 {
     uint32_t n = 0;
-    for (uint32_t fd = 0; fd < LX_FDS; fd++)
+    for (uint32_t fd = 0; fd < a->fds_top || fd < b->fds_top; fd++)
         n += (a->fds[fd].file == file) + (b->fds[fd].file == file);
     return n == file->references && !(file->flags & O_NONBLOCK) && !file->watchers;
 }

@@ -131,7 +131,6 @@ struct process {
     struct process *parent, *child, *sibling; /* its first child; the next one of its parent's */
     int status; /* as wait4 gives it */
     int exit_signal; /* to the parent */
-    struct descriptor fds[LX_FDS];
     uint32_t fds_forbidden; /* so many at the end, by RLIMIT_NOFILE */
     uint32_t fds_top; /* none is open from here on */
     uint32_t fds_low; /* all below are open */
@@ -152,6 +151,7 @@ struct process {
     struct process_memory *memory; /* memory.h */
     struct ring *ring[LX_RINGS]; /* by slot (ring.h) */
     uint32_t rings_open; /* of them */
+    struct descriptor fds[LX_FDS]; /* what is not open is NULL, of a free process too */
 };
 extern struct process processes[LX_PROCESSES];
 /* Whose call is being served; set by main.c. */
@@ -160,6 +160,9 @@ extern struct thread *thread_current;
 void thread_wake(struct thread *thread);
 /* Signals that are pending for the whole process, a bit each. */
 uint64_t process_signals(const struct process *process);
+/* What its library says of signals that it ignores, handles, blocks. */
+void process_actions(const struct process *process, uint64_t *ignored, uint64_t *handled,
+                     uint64_t *blocked);
 struct process *process_by_pid(int pid); /* NULL: none (zombies are found) */
 /* Sends a signal to a process, or to all of a process group: 0 or -ESRCH. */
 long signal_process(struct process *process, int signal);

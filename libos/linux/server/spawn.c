@@ -306,6 +306,8 @@ long op_exec(struct thread *thread, const uint64_t a[6])
     if (r < 0) return r;
     p->cmdline_length = (uint32_t)n;
     path_real(p, path, p->path, sizeof(p->path));
+    r = window_path(thread, a[3], path);
+    if (r < 0) return r;
     const char *name = path;
     for (const char *at = path; *at; at++)
         if (*at == '/' && at[1]) name = at + 1;
