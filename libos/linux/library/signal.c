@@ -292,7 +292,7 @@ static long signal_self(struct thread_state *t, struct regs *r, int signal, int 
 {
     const struct lx_siginfo info = {.code = code, .pid = lx.pid};
     bool process = code == SI_USER;
-    if (t->mask & LX_SIGNAL_BIT(signal) || lx.action[signal - 1].handler <= IGNORE) {
+    if (t->mask & LX_SIGNAL_BIT(signal) || lx.action[signal - 1].handler <= LX_SIGNAL_IGNORE) {
         signal_send(process ? NULL : t, signal, code, 0);
     } else {
         r->rax = 0;
