@@ -12,6 +12,8 @@
 #define MAP_VA 0x100000000000ul
 #define UNITS_MAX 131072 /* 4 GiB of process memory */
 #define FILE_PAGES_MAX 262144 /* 1 GiB */
+#define LOOK_FEW 2 /* pages kept aside that are looked at for each one that is taken ... */
+#define LOOK_MANY 1024 /* ... or when none is free */
 #define RESERVE 64 /* one part of so many is not handed out for growth */
 
 struct extent {
@@ -43,7 +45,7 @@ static uint32_t store, holds;
 #define STORE_TABLES ((LX_EXTENTS_ALL + EXO_TAB_CAPS - 1) / EXO_TAB_CAPS)
 #define HOLD_TABLES (LX_PROCESSES * LX_EXTENTS / EXO_TAB_CAPS)
 _Static_assert(HOLD_TABLES <= EXO_TAB_MAX, "a selector for each extent of each process");
-static uint32_t shared_runs; /* extents of LX_FOR_FILE */
+static uint16_t page_runs[FILE_PAGES_MAX]; /* extents of LX_FOR_FILE that have the page */
 
 static unsigned process_index(const struct process *p) { return (unsigned)(p - processes); }
 
@@ -96,47 +98,53 @@ long memory_init(void)
 
 /* ---- pages of files -------------------------------------------------------------------- */
 
-/* Whether the process (NULL: any) may write [first, last] of the files' pages: it has mapped them
- * so. */
+/* Whether the process may write [first, last] of the files' pages: it has mapped them so. */
 static bool run_has(const struct process *p, uint64_t first, uint64_t last)
 {
-    unsigned at = p ? process_index(p) : 0;
-    for (uint32_t i = 1, left = shared_runs; left; i++) {
-        const struct extent *e = &extents[i];
-        if (!e->count || e->kind != LX_FOR_FILE) continue;
-        left--;
-        if ((!p || e->held[at / 64] >> at % 64 & 1) && first >= e->first &&
-            last < e->first + e->count)
-            return true;
+    const struct process_memory *m = p->memory;
+    for (uint32_t i = 0; i < m->extents; i++) {
+        if (!m->extent[i] || m->extent[i] == LX_EXTENT_OBJECTS) continue;
+        const struct extent *e = &extents[m->extent[i]];
+        if (e->kind == LX_FOR_FILE && first >= e->first && last < e->first + e->count) return true;
     }
     return false;
+}
+
+/* One more extent has these pages, or one less. */
+static void runs_count(uint32_t first, uint32_t count, int more)
+{
+    for (uint32_t i = first - (uint32_t)files_first; count--; i++)
+        page_runs[i] = (uint16_t)(page_runs[i] + more);
 }
 
 /* Whether nobody but us has the frame bound, or can bind it to write (without the kernel's
  * table we cannot know the first). */
 static bool page_quiet(uint32_t frame)
 {
-    if (run_has(NULL, frame, frame)) return false;
+    if (page_runs[frame - files_first]) return false;
     return !exo.words || EXO_FW_BINDINGS(exo.words[frame]) == 1;
 }
 
-/* Those that were kept aside come back when they are quiet. */
-static void pages_look(void)
+/* Looks at n of those that were kept aside, where it stopped the last time: those that are quiet
+ * come back. */
+static void pages_look(uint32_t n)
 {
-    uint32_t kept = pages_kept, *aside = page_stack + FILE_PAGES_MAX - kept;
-    for (uint32_t i = 0; i < kept; i++) {
-        if (!page_quiet(aside[i])) continue;
-        uint32_t frame = aside[i];
-        aside[i] = aside[0];
-        aside++, kept--, i--;
-        pages_kept--;
+    static uint32_t next;
+    for (; n && pages_kept; n--) {
+        if (next >= pages_kept) next = 0;
+        uint32_t *at = &page_stack[FILE_PAGES_MAX - 1 - next], frame = *at;
+        if (!page_quiet(frame)) {
+            next++;
+            continue;
+        }
+        *at = page_stack[FILE_PAGES_MAX - pages_kept--];
         page_stack[pages_free++] = frame;
     }
 }
 
 uint32_t page_take(void)
 {
-    if (!pages_free) pages_look();
+    if (pages_kept) pages_look(pages_free ? LOOK_FEW : LOOK_MANY);
     return pages_free ? page_stack[--pages_free] : 0;
 }
 
@@ -242,7 +250,7 @@ void extent_put(struct process *process, uint16_t number)
     cap_end(EXO_REF(store, number));
     extent_free[extents_free++] = number;
     if (e->kind == LX_FOR_FILE) {
-        shared_runs--;
+        runs_count(e->first, e->count, -1);
     } else {
         uint32_t first = (e->first - (uint32_t)memory_first) / LX_UNIT;
         for (uint32_t i = first; i < first + e->count / LX_UNIT; i++)
@@ -724,7 +732,7 @@ long op_share(struct thread *thread, const uint64_t a[6])
         n++;
     long number = extent_make(p, frames[0], (uint32_t)n, LX_FOR_FILE);
     if (number < 0) return number;
-    shared_runs++;
+    runs_count(frames[0], (uint32_t)n, 1);
     if (extent_derive(p, (uint16_t)number, LX_SEL_EXTENT + index, EXO_R | EXO_W) < 0) {
         extent_put(p, (uint16_t)number);
         return -ENOMEM;
