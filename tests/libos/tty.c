@@ -168,6 +168,8 @@ static void read_until_hangup(int fd)
     ssize_t n;
     while ((n = read(fd, line, sizeof line)) > 0 || (n < 0 && errno == EINTR && got != SIGHUP))
         ;
+    for (int i = 0; i < 400 && got != SIGHUP; i++) /* Linux ends the read first */
+        test_sleep_ms(5);
     _exit(got == SIGHUP ? 0 : 2);
 }
 

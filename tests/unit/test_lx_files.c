@@ -47,6 +47,7 @@ static long world_start(const void *data, size_t size)
         if (host_pages[i]) page_free(i);
     memset(entry_buckets, 0, sizeof(entry_buckets));
     inode_count = entry_count = file_count = 0;
+    names.used = names.by[0] = fixed_names.used = fixed_names.by[0] = 0;
     proc_made = NULL;
     devices = NULL;
     struct filesystem *const mounts[] = {&root_fs, &dev_mount, &pts_mount, &proc_mount};

@@ -9,6 +9,7 @@
  * Edges (EPOLLET): a queue counts how often it was woken; an item is told again only when
  * that has changed since it was told. */
 #include "epoll.h"
+#include "budget.h"
 #include "../../../lib/exo/exo.h"
 #include <asm/poll.h>
 #include <linux/eventpoll.h>
@@ -23,6 +24,7 @@ struct epoll_item {
     struct epoll_item *of_file; /* of the same file */
     struct file *file;
     int fd; /* by which it was added */
+    unsigned owner; /* process that did: its place in the table */
     struct epoll_event event; /* wanted; no events at all after ONESHOT's one */
     bool fresh; /* not told since it was added or changed */
     uint32_t seen; /* its queue's wakes when it was told */
@@ -35,6 +37,7 @@ struct epoll {
     struct waitq wait; /* woken when the list changes */
 };
 static unsigned items;
+static struct budget watches = {.most = 1u << 20, .each = 1u << 19};
 
 static uint32_t file_wakes(struct file *file)
 {
@@ -69,7 +72,7 @@ static void item_remove(struct epoll_item *item)
         ((struct epoll *)item->file->data)->watched = item->file->watchers != NULL;
     }
     items--;
-    free(item);
+    budget_give(&watches, item->owner, item, sizeof(*item));
 }
 
 void epoll_forget(struct file *file)
@@ -166,9 +169,11 @@ static long item_add(struct epoll *epoll, struct file *file, int fd,
     struct epoll *other = file_is_epoll(file) ? file->data : NULL;
     if (epoll->count == ITEMS) return -ENOSPC;
     if (other && (other->epolls || epoll->watched)) return -ELOOP;
-    struct epoll_item *item = malloc(sizeof(*item));
-    if (!item) return -ENOMEM;
+    unsigned owner = (unsigned)(thread_current->process - processes);
+    struct epoll_item *item = budget_take(&watches, owner, sizeof(*item));
+    if (!item) return -ENOSPC;
     memset(item, 0, sizeof(*item));
+    item->owner = owner;
     item->epoll = epoll;
     item->file = file;
     item->fd = fd;

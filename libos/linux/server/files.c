@@ -70,7 +70,7 @@ static long entry_contents(struct inode *inode, const struct exo_archive_entry *
         inode->data.archive_size = inode->size = size;
     } else if (inode_is(inode, S_IFLNK)) {
         size = EXO_MIN(size, LX_PATH_MAX - 1);
-        if (!(inode->target = malloc(size + 9))) return -ENOMEM; /* walks read words */
+        if (!(inode->target = names_take(inode->fs, size + LX_TARGET_ROOM))) return -ENOMEM;
         memcpy(inode->target, entry->file.data, size);
         inode->target[size] = 0;
         inode->size = size;

@@ -76,8 +76,9 @@ void random_bytes(void *to, size_t n);
 /* ---- /proc (proc.c) --------------------------------------------------------------------------
  * A text that grows. When there is no memory it ends there and `failed` is set. */
 struct text {
-    char *data; /* malloc */
+    char *data;
     size_t length, size;
+    unsigned owner; /* process that opens it: its place in the table */
     bool failed;
 };
 /* Formats as exo_format does. */

@@ -3,6 +3,7 @@
  * Inodes and the entries of directories: made, found, counted, freed. inode.h says who
  * holds what. Every structure is the server's own heap; the server is one thread. */
 #include "inode.h"
+#include "budget.h"
 #include "data.h"
 #include "entry.h"
 #include "files.h"
@@ -13,6 +14,21 @@
 struct entry *entry_buckets[LX_BUCKETS];
 static uint64_t next_inode = 1;
 uint64_t inode_count, entry_count, names_changed;
+
+static struct budget names = {.most = 8u << 20, .each = 8u << 20};
+static struct budget fixed_names = {.most = 1u << 20, .each = 1u << 20};
+
+static struct budget *names_of(const struct filesystem *fs)
+{
+    return fs->fixed ? &fixed_names : &names;
+}
+
+void *names_take(const struct filesystem *fs, size_t n) { return budget_take(names_of(fs), 0, n); }
+
+void names_give(const struct filesystem *fs, void *memory, size_t n)
+{
+    budget_give(names_of(fs), 0, memory, n);
+}
 
 /* ---- names ---- */
 
@@ -38,7 +54,7 @@ struct lx_timespec time_now(void)
 
 struct inode *inode_new(struct filesystem *fs, uint32_t mode)
 {
-    struct inode *inode = malloc(sizeof(*inode));
+    struct inode *inode = names_take(fs, sizeof(*inode));
     if (!inode) return NULL;
     struct lx_timespec now = time_now();
     *inode = (struct inode){
@@ -71,13 +87,13 @@ static struct inode *inode_free(struct inode *inode)
     if (inode_is(inode, S_IFREG))
         data_truncate(inode, 0);
     else if (inode_is(inode, S_IFLNK))
-        free(inode->target);
+        names_give(inode->fs, inode->target, inode->size + LX_TARGET_ROOM);
     else if (inode_is(inode, S_IFIFO) && inode->pipe)
         inode->pipe->home = NULL; /* somebody still waits to open it */
     else if (inode_is(inode, S_IFDIR) && inode->dir.parent != inode)
         parent = inode->dir.parent;
     inode_count--;
-    free(inode);
+    names_give(inode->fs, inode, sizeof(*inode));
     return parent;
 }
 
@@ -136,7 +152,7 @@ static void inode_link(struct inode *inode, struct entry *entry)
 static struct entry *entry_new(struct inode *directory, const struct name *name)
 {
     uint32_t words = name->length / 8 + 1;
-    struct entry *entry = malloc(sizeof(*entry) + words * 8ul);
+    struct entry *entry = names_take(directory->fs, sizeof(*entry) + words * 8ul);
     if (!entry) return NULL;
     entry->name[words - 1] = 0;
     memcpy(entry->name, name->text, name->length);
@@ -171,7 +187,7 @@ static void entry_free(struct entry *entry)
     inode_modified(directory);
     names_changed++;
     entry_count--;
-    free(entry);
+    names_give(directory->fs, entry, sizeof(*entry) + (entry->length / 8 + 1) * 8ul);
 }
 
 long entry_add(struct inode *directory, const struct name *name, struct inode *inode)
@@ -243,10 +259,10 @@ struct inode *inode_make(struct inode *directory, const struct name *name, uint3
 long symlink_make(struct inode *directory, const struct name *name, const char *target)
 {
     size_t length = strlen(target);
-    char *text = malloc(length + 9); /* walks read words */
+    char *text = names_take(directory->fs, length + LX_TARGET_ROOM);
     struct inode *inode = text ? inode_make(directory, name, S_IFLNK | 0777) : NULL;
     if (!inode) {
-        free(text);
+        names_give(directory->fs, text, length + LX_TARGET_ROOM);
         return -ENOSPC;
     }
     memcpy(text, target, length + 1);

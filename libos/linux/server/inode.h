@@ -22,6 +22,7 @@ struct lock;
 #define LX_PER_INDEX 1024u /* frame numbers in an index page */
 #define LX_FILE_PAGES (LX_DIRECT + LX_PER_INDEX + LX_PER_INDEX * LX_PER_INDEX)
 #define LX_FILE_MAX ((uint64_t)LX_FILE_PAGES * 4096)
+#define LX_TARGET_ROOM 9 /* its end, and that walks read words */
 #define LX_SYMLINKS 40 /* followed in one walk */
 
 struct filesystem {
@@ -72,7 +73,7 @@ struct inode {
             uint32_t direct[LX_DIRECT], indirect, twice, indexes; /* how many index pages */
             uint64_t pages; /* frames it has, index pages too */
         } data;
-        char *target; /* symbolic link; size is its length */
+        char *target; /* symbolic link; size is its length, LX_TARGET_ROOM bytes more are there */
         struct pipe *pipe; /* fifo: pipe.h */
     };
     struct { /* of /proc: proc.h */
@@ -95,6 +96,10 @@ struct cursor {
     struct entry *at;
 };
 
+/* Inodes, names and texts of links of a file system, out of their part of the heap, of all
+ * processes together: NULL when it is full. What the server names itself has a part of its own. */
+void *names_take(const struct filesystem *fs, size_t n);
+void names_give(const struct filesystem *fs, void *memory, size_t n);
 /* A new inode without entries and with one reference; NULL when there is no memory. */
 struct inode *inode_new(struct filesystem *fs, uint32_t mode);
 void inode_get(struct inode *inode);

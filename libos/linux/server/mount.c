@@ -95,7 +95,7 @@ long call_mount(struct thread *thread, const uint64_t a[6])
     if (!covered || !inode_is(covered, S_IFDIR)) return -ENOTDIR;
     if (covered->fs->detached) return -EINVAL;
     if (covered->fs->fixed || !covered->nlink) return -EPERM;
-    struct filesystem *fs = malloc(sizeof(*fs));
+    struct filesystem *fs = names_take(&root_fs, sizeof(*fs));
     if (!fs) return -ENOMEM;
     *fs = (struct filesystem){.type = "tmpfs"};
     char *path = path_of(covered, NULL, root_fs.root, walk_second.link, LX_PATH_MAX);
@@ -107,7 +107,7 @@ long call_mount(struct thread *thread, const uint64_t a[6])
         exo_strcpy(fs->source, a[0] == ~0ul ? "none" : walk_second.path, sizeof(fs->source));
         r = fs_mount(fs, covered, mode);
     }
-    if (r < 0) free(fs);
+    if (r < 0) names_give(&root_fs, fs, sizeof(*fs));
     return r;
 }
 
@@ -137,7 +137,7 @@ void fs_end(struct filesystem *fs)
     tree_empty(root);
     root->nlink = 0;
     inode_put(root);
-    free(fs);
+    names_give(&root_fs, fs, sizeof(*fs));
 }
 
 long call_umount2(struct thread *thread, const uint64_t a[6])

@@ -4,15 +4,17 @@
  * proc_find, which has no entry; until the next walk it is in a list that holds it. A text
  * is made when it is opened and belongs to the open file. */
 #include "proc.h"
+#include "budget.h"
 #include "dir.h"
 #include "pipe.h"
 #include "../../../lib/exo/exo.h"
 #include <linux/fs.h>
 
-#define TEXT_FIRST 1024
-#define TEXT_MAX (1u << 20)
+#define TEXT_FIRST (1024 - 16) /* with malloc's bytes a power of two, as all further sizes are */
+#define TEXT_MAX (1u << 18)
 #define NUMBERS (1ul << 32) /* inode numbers of processes' files begin here */
 
+static struct budget texts = {.most = 3u << 19, .each = 1u << 19};
 static struct filesystem *proc_fs;
 struct inode *proc_made; /* by walks; each has one reference for this list */
 
@@ -222,6 +224,11 @@ bool proc_jump(struct inode *link, struct inode **inode, struct file **file)
 
 /* ---- texts ---- */
 
+static void text_free(struct text *text)
+{
+    budget_give(&texts, text->owner, text->data, text->size);
+}
+
 void text_add(struct text *text, const char *format, ...)
 {
     va_list list;
@@ -234,14 +241,15 @@ void text_add(struct text *text, const char *format, ...)
             text->length += (size_t)n;
             return;
         }
-        size_t size = text->size ? 2 * text->size : TEXT_FIRST;
-        char *data = text->failed || size > TEXT_MAX ? NULL : malloc(size);
+        size_t size = text->size ? 2 * text->size + 16 : TEXT_FIRST;
+        char *data = NULL;
+        if (!text->failed && size <= TEXT_MAX) data = budget_take(&texts, text->owner, size);
         if (!data) {
             text->failed = true;
             return;
         }
         if (text->data) memcpy(data, text->data, text->length);
-        free(text->data);
+        text_free(text);
         text->data = data;
         text->size = size;
     }
@@ -260,7 +268,7 @@ static long text_read(struct file *file, struct iobuf *io, uint64_t *pos)
 static void text_close(struct file *file)
 {
     struct text *text = file->data;
-    free(text->data);
+    text_free(text);
     free(text);
 }
 
@@ -275,7 +283,7 @@ long proc_open(struct inode *inode, uint32_t flags, struct file **file)
     if (node->process && !process) return -ENOENT;
     struct text *text = malloc(sizeof(*text));
     if (!text) return -ENOMEM;
-    *text = (struct text){0};
+    *text = (struct text){.owner = (unsigned)(thread_current->process - processes)};
     if (process)
         node->process(text, process);
     else
@@ -283,7 +291,7 @@ long proc_open(struct inode *inode, uint32_t flags, struct file **file)
     *file = text->failed ? NULL : file_new(&text_ops, flags);
     if (!*file) {
         long r = text->failed ? -ENOMEM : -ENFILE;
-        free(text->data);
+        text_free(text);
         free(text);
         return r;
     }
