@@ -183,9 +183,8 @@ struct lx_run {
 #define LX_DIRECT_ZEROES 2 /* reading gives zeroes */
 #define LX_DIRECT_SINK 4 /* what is written is gone */
 #define LX_DIRECT_RING 8 /* it is the end of a pipe that has a ring */
-#define LX_DIRECT_SIZE (LX_DIRECT_FDS / 2)
 #define LX_WINDOW_BYTES                                                                            \
-    (LX_WINDOW_PAGES * 4096 - 96 - LX_RINGS * 8 - LX_DIRECT_SIZE - LX_RUN_MAX * 16)
+    (LX_WINDOW_PAGES * 4096 - 96 - LX_RINGS * 8 - LX_DIRECT_FDS - LX_RUN_MAX * 16)
 struct lx_window {
     uint64_t signals; /* pending for this thread (bit signal - 1); the server sets, the
                          library clears when it takes one (atomically) */
@@ -206,8 +205,7 @@ struct lx_window {
     uint64_t result; /* of a read that waits: 1 + bytes that the server has put into its buffer
                         meanwhile; 0: none. The library makes it 0 before. The thread's next
                         call, of any kind, ends the waiting */
-    uint8_t direct[LX_DIRECT_SIZE]; /* in thread 0's window, the server keeps it: LX_DIRECT_*
-                                       of each descriptor, 4 bits each, the even one's first */
+    uint8_t direct[LX_DIRECT_FDS]; /* in thread 0's window, the server keeps it: LX_DIRECT_* */
     struct { /* in thread 0's window, the server keeps it: slots of rings */
         uint32_t number; /* the descriptor + 1; true while that has LX_DIRECT_RING */
         uint32_t end; /* how far this side had come when the server took the ring back */

@@ -32,32 +32,29 @@ static unsigned rights_of(const struct vma *vma, bool write)
 
 /* How many pages from va on are taken at once, at most: the program goes through its memory
  * when the two before it have one of these flags. */
-static uint32_t run_room(const struct vma *vma, uint64_t va, uint32_t flags)
+static uint32_t run_room(const struct vma *vma, uint64_t va, const uint32_t *entry, uint32_t flags)
 {
-    const struct pages *p = pages_at(va, false);
     unsigned i = va >> 12 & 511;
+    if (i < 2 || !(entry[-1] & flags) || !(entry[-2] & flags)) return 1;
     uint64_t room = (vma->end - va) / PAGE;
-    if (i < 2 || !(p->entry[i - 1] & flags) || !(p->entry[i - 2] & flags)) return 1;
     if (room > 512 - i) room = 512 - i;
     return room < AHEAD ? (uint32_t)room : AHEAD;
 }
 
 /* As many where nothing lies. */
-static uint32_t zero_run(const struct vma *vma, uint64_t va)
+static uint32_t zero_run(const struct vma *vma, uint64_t va, const uint32_t *entry)
 {
-    const uint32_t *entry = page_entry(va, false);
-    uint32_t n = 1, room = run_room(vma, va, PG_FRAME);
+    uint32_t n = 1, room = run_room(vma, va, entry, PG_FRAME);
     while (n < room && !entry[n])
         n++;
     return n;
 }
 
 /* As many that lie in a row from the first one's entry on. */
-static uint32_t copy_run(const struct vma *vma, uint64_t va, uint32_t first)
+static uint32_t copy_run(const struct vma *vma, uint64_t va, const uint32_t *entry)
 {
-    const uint32_t *entry = page_entry(va, false);
-    uint32_t n = 1, room = run_room(vma, va, PG_W);
-    while (n < room && entry[n] == first + n)
+    uint32_t n = 1, room = run_room(vma, va, entry, PG_W);
+    while (n < room && entry[n] == entry[0] + n)
         n++;
     return n;
 }
@@ -75,10 +72,10 @@ static void run_note(uint64_t va, uint32_t entry, uint32_t n, uint32_t bound, ui
 }
 
 /* Fresh frames at va, filled with zeroes; the page's entries are there. */
-static int fault_zero(struct vma *vma, uint64_t va)
+static int fault_zero(struct vma *vma, uint64_t va, const uint32_t *entry)
 {
     bool write = vma->prot & PROT_WRITE, alone = write && lx.threads == 1;
-    uint32_t n = alone ? zero_run(vma, va) : 1, frame = frames_alloc(&n);
+    uint32_t n = alone ? zero_run(vma, va, entry) : 1, frame = frames_alloc(&n);
     if (!frame) return SIGBUS;
     if (!alone && server(LX_OP_COPY, 0, frame, n) < 0) return SIGBUS;
     long bound = pages_map(va, frame, n, rights_of(vma, write));
@@ -196,8 +193,9 @@ static bool frame_writable(uint32_t entry)
     return e && (e->own == EXTENT_LENT || (e->own == EXTENT_OWN && shared->holders[e->id] == 1));
 }
 
-static int fault_write(struct vma *vma, uint64_t va, uint32_t entry, bool present)
+static int fault_write(struct vma *vma, uint64_t va, const uint32_t *at, bool present)
 {
+    uint32_t entry = *at;
     if (frame_writable(entry)) {
         long r = -1;
         if (present) r = exo_page_protect(EXO_SELF, va, 1, rights_of(vma, true));
@@ -205,7 +203,7 @@ static int fault_write(struct vma *vma, uint64_t va, uint32_t entry, bool presen
         page_note(va, entry | PG_W);
         return 0;
     }
-    uint32_t n = copy_run(vma, va, entry), frame = frames_alloc(&n);
+    uint32_t n = copy_run(vma, va, at), frame = frames_alloc(&n);
     if (!frame) return SIGBUS;
     if (server(LX_OP_COPY, entry & PG_FRAME, frame, n) < 0) return SIGBUS;
     long bound = pages_map(va, frame, n, rights_of(vma, true));
@@ -230,12 +228,12 @@ static int fault_locked(uint64_t va, uint64_t error)
     if (*entry & PG_SWAP) return fault_swapped(vma, va, *entry);
     if (!*entry) {
         int signal = vma->flags & VMA_WRITES ? fault_shared(vma, va)
-                     : vma->handle < 0       ? fault_zero(vma, va)
+                     : vma->handle < 0       ? fault_zero(vma, va, entry)
                                              : fault_file(vma, va);
         if (signal || !(error & FAULT_WRITE) || *entry & PG_W) return signal;
         present = true;
     }
-    if (error & FAULT_WRITE) return fault_write(vma, va, *entry, present);
+    if (error & FAULT_WRITE) return fault_write(vma, va, entry, present);
     return present ? 0 : fault_inherited(vma, va, *entry);
 }
 
@@ -257,7 +255,7 @@ long page_own(uint64_t va)
     uint32_t *entry = vma ? page_entry(va, true) : NULL;
     int signal = entry ? 0 : SIGSEGV;
     if (entry && (!*entry || *entry & PG_SWAP)) signal = fault_locked(va, 0);
-    if (!signal) signal = fault_write(vma, va, *entry, false);
+    if (!signal) signal = fault_write(vma, va, entry, false);
     unlock();
     return signal ? -EFAULT : 0;
 }

@@ -383,7 +383,7 @@ static inline struct lx_window *process_window(void)
 static inline unsigned direct_of(uint64_t fd)
 {
     fd = (uint32_t)fd;
-    return fd < LX_DIRECT_FDS ? process_window()->direct[fd / 2] >> fd % 2 * 4 & 15 : 0;
+    return fd < LX_DIRECT_FDS ? process_window()->direct[fd] : 0;
 }
 static inline struct thread_state *thread_at(uint32_t index)
 {

@@ -14,6 +14,8 @@
 
 struct extent *extent_of(uint32_t frame)
 {
+    struct extent *last = &lx.extent[lx.extent_hint];
+    if (last->own && frame - last->first < last->count) return last;
     for (uint32_t i = 0; i < lx.extents; i++) {
         struct extent *e = &lx.extent[i];
         if (e->own && frame - e->first < e->count) return e;

@@ -229,6 +229,6 @@ long leaf_rt_sigreturn(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t 
     (void)a, (void)b, (void)c, (void)d, (void)e, (void)f;
     r.rflags = FLAGS_BASE;
     sigframe_pop(t, &r, t->user_rsp);
-    event_keep(t);
+    if (t->window->signals || process_window()->start.signals) event_keep(t);
     leave(&r);
 }

@@ -51,13 +51,6 @@ struct file *fd_file(struct thread *thread, uint64_t fd)
     return fd < LX_FDS ? thread->process->fds[fd].file : NULL;
 }
 
-static void direct_put(struct lx_window *window, unsigned fd, unsigned direct)
-{
-    uint8_t *byte = &window->direct[fd / 2];
-    if (fd >= LX_DIRECT_FDS) return;
-    *byte = (uint8_t)(fd % 2 ? (*byte & 0x0f) | direct << 4 : (*byte & 0xf0) | direct);
-}
-
 /* What the library may do itself with the descriptor is shown in the process's window. */
 static void direct_show(struct process *process, unsigned fd)
 {
@@ -67,12 +60,13 @@ static void direct_show(struct process *process, unsigned fd)
              direct = file ? file->ops->direct : 0;
     if (mode == O_WRONLY) direct &= LX_DIRECT_SINK;
     if (mode == O_RDONLY) direct &= ~(unsigned)LX_DIRECT_SINK;
-    if (thread && thread->window) direct_put(thread->window, fd, direct);
+    if (thread && thread->window && fd < LX_DIRECT_FDS)
+        thread->window->direct[fd] = (uint8_t)direct;
 }
 
 void fd_ring_show(struct process *process, unsigned fd, bool on)
 {
-    direct_put(process->threads[0]->window, fd, on ? LX_DIRECT_RING : 0);
+    process->threads[0]->window->direct[fd] = on ? LX_DIRECT_RING : 0;
 }
 
 static void fd_put(struct process *process, unsigned fd, struct file *file, bool cloexec)
