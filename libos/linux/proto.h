@@ -102,7 +102,9 @@
 /* a0 selector index: given back. Nothing may be bound through it: else -EBUSY */
 #define LX_OP_GIVE 0x1001
 /* a0 LX_FORK_*, a1 bytes of library data to copy, a2 signal to the parent at the end,
- * a3, a4 the extents that the child gets, a bit each. Result: the child's pid */
+ * a3, a4 the extents that the child gets, a bit each; a5 what is not copied of the first
+ * LX_DATA_CHUNK pages, two stretches: in units of 8 bytes where one begins (bits 0..15) and ends,
+ * where the next one begins and ends. Result: the child's pid */
 #define LX_OP_FORK 0x1002
 /* a0 offset of a path, a1 offset of the arguments (each ended by 0), a2 their length, a3 offset
  * of the path whose last part is the process's name (a script's, while a0 is its interpreter):

@@ -13,6 +13,19 @@ static void lent_inherit(void)
         if (lx.extent[i].own == EXTENT_LENT) lx.extent[i].own = EXTENT_INHERITED;
 }
 
+/* What the child needs not of our data (LX_OP_FORK): the unused entries of two tables. */
+static uint64_t data_unused(void)
+{
+    const char *const at[4] = {(char *)&lx.vma[lx.vmas], (char *)&lx.vma[VMAS],
+                               (char *)&lx.extent[lx.extents], (char *)&lx.extent[LX_EXTENTS]};
+    uint64_t packed = 0;
+    for (unsigned i = 4; i--;)
+        packed = packed << 16 | ((uint64_t)at[i] - LX_DATA_VA) / 8;
+    return packed;
+}
+_Static_assert(offsetof(__typeof__(lx), vma) < offsetof(__typeof__(lx), extent), "data_unused");
+_Static_assert(sizeof(lx) <= LX_DATA_CHUNK * PAGE, "in the first chunk");
+
 static long fork_common(struct thread_state *t, struct regs *r, bool vfork, uint64_t stack,
                         int signal)
 {
@@ -31,7 +44,7 @@ static long fork_common(struct thread_state *t, struct regs *r, bool vfork, uint
     uint64_t keep[LX_EXTENTS / 64];
     extents_inherited(keep);
     long pid = server6(LX_OP_FORK, vfork ? LX_FORK_VFORK : 0, lx.data_used, (uint64_t)signal,
-                       keep[0], keep[1], 0);
+                       keep[0], keep[1], data_unused());
     lx.vfork_child = lent;
     return pid;
 }

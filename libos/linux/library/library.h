@@ -140,7 +140,7 @@ struct lx {
     uint32_t vmas;
     uint32_t vma_hint; /* the place that was looked for last: the next is it, or the one behind */
     uint32_t extents; /* highest index in use + 1 */
-    struct extent extent[LX_EXTENTS];
+    struct extent extent[LX_EXTENTS]; /* forks copy of these, and of vma[], what is in use */
     uint32_t extent_hint; /* the last one with a free frame */
     uint64_t owned; /* frames of EXTENT_OWN */
     uint32_t object_next; /* of the first objects, handed out so far */

@@ -27,7 +27,7 @@ long extent_get(uint32_t frames, unsigned purpose)
 {
     uint32_t i = 0;
     if (process_window()->start.asked) replace_answer();
-    while (i < LX_EXTENTS && lx.extent[i].own)
+    while (i < lx.extents && lx.extent[i].own)
         i++;
     if (i == LX_EXTENTS) return -ENOMEM;
     uint64_t id;
@@ -51,7 +51,7 @@ long extent_get(uint32_t frames, unsigned purpose)
 long extent_share(int32_t handle, uint64_t page, uint32_t n)
 {
     uint64_t i = 0, count;
-    while (i < LX_EXTENTS && lx.extent[i].own)
+    while (i < lx.extents && lx.extent[i].own)
         i++;
     if (i == LX_EXTENTS) return -ENOMEM;
     long first =

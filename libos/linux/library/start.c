@@ -45,6 +45,7 @@ static void extents_inherit(void)
         if (e->own == EXTENT_OWN) e->own = lx.vfork_child ? EXTENT_LENT : EXTENT_INHERITED;
     }
     lx.owned = 0;
+    lx.extent_hint = 0; /* only entries below lx.extents are copied */
 }
 
 static void start_fork(struct thread_state *t)

@@ -253,11 +253,17 @@ long spawn_first(const char *text, size_t size)
 
 /* ---- fork ------------------------------------------------------------------------------------- */
 
-/* The parent's library data, as much as is in use, into the child's own. */
-static long data_copy(struct process *parent, struct process *child, uint64_t bytes)
+/* The parent's library data, as much as is in use, into the child's own; `unused` as LX_OP_FORK
+ * has it, whatever its stretches are. */
+static long data_copy(struct process *parent, struct process *child, uint64_t bytes,
+                      uint64_t unused)
 {
-    uint64_t first = EXO_MIN(bytes, LX_DATA_CHUNK * EXO_PAGE);
-    memcpy(private_data(child), private_data(parent), first);
+    uint64_t end = EXO_MIN(bytes, LX_DATA_CHUNK * EXO_PAGE), at = 0;
+    for (unsigned i = 0; i < 3; i++, unused >>= 32) {
+        uint64_t stop = i < 2 ? EXO_MIN((unused & 0xffff) * 8, end) : end;
+        if (stop > at) memcpy(private_data(child) + at, private_data(parent) + at, stop - at);
+        if ((unused >> 16 & 0xffff) * 8 > at) at = (unused >> 16 & 0xffff) * 8;
+    }
     for (uint32_t i = 1; i < parent->memory->data_count; i++) {
         long r = op_data(child->threads[0], NULL);
         if (r < 0) return r;
@@ -276,7 +282,7 @@ long op_fork(struct thread *thread, const uint64_t a[6])
     if (!child) return -EAGAIN;
     child->exit_signal = (int)a[2];
     long r = env_build(child);
-    if (r == 0) r = data_copy(parent, child, a[1]);
+    if (r == 0) r = data_copy(parent, child, a[1], a[5]);
     if (r == 0 && extents_fork(parent, child, lend, a + 3) < 0) r = -ENOMEM;
     if (r == 0) {
         for (uint32_t i = 0; i < LX_HANDLES; i++)
