@@ -32,7 +32,7 @@
  * 1 GiB block: one page directory. */
 #define LX_BLOCK 0x7fffc0000000ul
 #define LX_PIE_VA (LX_BLOCK + 0x1000000) /* where position-independent programs go */
-#define LX_STACK_TOP LX_LIB_VA /* exclusive */
+#define LX_STACK_TOP LX_OWN_VA /* exclusive */
 #define LX_STACK_MAX (8ul << 20)
 #define LX_MMAP_TOP (LX_STACK_TOP - LX_STACK_MAX - (1ul << 20)) /* downward from here */
 #define LX_USER_END LX_STACK_TOP /* what a program may map ends here */
@@ -40,24 +40,26 @@
  * more), or elsewhere. */
 #define LX_STAGE_NEAR 0x7ffff8000000ul
 #define LX_STAGE_NEAR_PAGES 64
-#define LX_STAGE_FAR 0x7ffff8200000ul
+#define LX_STAGE_FAR 0x7ffff8400000ul
 #define LX_STAGE_FAR_PAGES 512
-/* One page table maps from LX_STAGE_NEAR: the top of the stack, image, threads, data. */
-#define LX_LIB_VA 0x7ffff8080000ul /* the library's image: text, read-only data (library.ld) */
-#define LX_LIB_PAGES 59
+/* The library's image: text, read-only data (library.ld); one large page, the same in all. */
+#define LX_LIB_VA 0x7ffff8200000ul
+#define LX_LIB_PAGES 512ul
 #define LX_LIB_START LX_LIB_VA /* where threads begin */
 #define LX_LIB_UPCALL (LX_LIB_VA + 16) /* where upcalls go */
-#define LX_RING_VA (LX_LIB_VA + LX_LIB_PAGES * 4096ul) /* struct lx_ring of each slot */
+/* One page table maps from LX_STAGE_NEAR: the top of the stack, rings, threads, data. */
+#define LX_OWN_VA 0x7ffff8080000ul
+#define LX_RING_VA (LX_OWN_VA + 0x3b000) /* struct lx_ring of each slot */
 #define LX_RINGS 4
 #define LX_SHARED_VA (LX_RING_VA + LX_RINGS * 4096ul) /* struct lx_shared, read-only */
-#define LX_THREAD_VA (LX_LIB_VA + 0x40000) /* LX_THREAD_SPAN for each thread */
+#define LX_THREAD_VA (LX_OWN_VA + 0x40000) /* LX_THREAD_SPAN for each thread */
 #define LX_THREAD_SPAN 0x8000 /* upcall page, window, upcall stack, stack */
 #define LX_THREAD_WINDOW 0x1000 /* offsets in it */
 #define LX_WINDOW_PAGES 3
 #define LX_THREAD_STACKS 0x4000 /* upcall stack: one page; then the stack */
 #define LX_STACK_PAGES 4 /* of both */
 #define LX_THREADS 24 /* threads of a process */
-#define LX_DATA_VA (LX_LIB_VA + 0x100000) /* the library's data: struct lx first */
+#define LX_DATA_VA (LX_OWN_VA + 0x100000) /* the library's data: struct lx first */
 #define LX_DATA_PAGES 128
 #define LX_DATA_CHUNK 16 /* pages it grows by */
 /* Frames of a process's private block: window and stacks of its first thread, data. */

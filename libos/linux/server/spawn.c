@@ -11,7 +11,7 @@
 
 struct thread threads[LX_ALL_THREADS];
 static uint32_t thread_hint;
-static uint64_t lib_frame, lib_pages;
+static uint64_t lib_frame;
 static uint32_t sel_base; /* our selectors of envs, threads, their events */
 static uint32_t gate, fault_event;
 
@@ -23,12 +23,25 @@ static uint32_t gate, fault_event;
 
 void lx_gate_entry(void);
 
+/* The image, in a large page: the kernel counts one binding of it for each process. */
+static long library_place(const void *library, size_t size)
+{
+    uint64_t va = EXO_ARCHIVE_VA - LX_LIB_PAGES * EXO_PAGE;
+    long frame = exo_frames_alloc(&exo.pool, LX_LIB_PAGES, LX_LIB_PAGES);
+    if (frame < 0) return frame;
+    lib_frame = (uint64_t)frame;
+    long r = exo_bind(&exo.pool, va, 1, exo.pool.sel, lib_frame, EXO_R | EXO_W | EXO_LARGE_2M);
+    if (r < 0) return r;
+    memset((void *)va, 0, LX_LIB_PAGES * EXO_PAGE);
+    memcpy((void *)va, library, size);
+    return 0;
+}
+
 long spawn_init(const void *library, size_t size)
 {
-    lib_pages = (size + EXO_PAGE - 1) / EXO_PAGE;
-    if (!size || lib_pages > LX_LIB_PAGES) {
-        exo_printf("%s: the library has %lu pages, of at most %u\n", exo.start.name, lib_pages,
-                   LX_LIB_PAGES);
+    if (!size || size > LX_LIB_PAGES * EXO_PAGE) {
+        exo_printf("%s: the library has %lu bytes, of at most %lu\n", exo.start.name, size,
+                   LX_LIB_PAGES * EXO_PAGE);
         return -EXO_E_ARG;
     }
     uint32_t own = LX_PROCESSES + 2 * LX_ALL_THREADS;
@@ -38,11 +51,9 @@ long spawn_init(const void *library, size_t size)
     }
     exo.start.nsel -= own; /* exo_sel_alloc leaves them alone */
     sel_base = exo.start.nsel;
-    long frame = exo_map(EXO_ARCHIVE_VA - LX_LIB_PAGES * EXO_PAGE, lib_pages, EXO_R | EXO_W);
-    if (frame < 0) return frame;
-    lib_frame = (uint64_t)frame;
-    memcpy((void *)(EXO_ARCHIVE_VA - LX_LIB_PAGES * EXO_PAGE), library, size);
-    long r = exo_sel_alloc();
+    long r = library_place(library, size);
+    if (r < 0) return r;
+    r = exo_sel_alloc();
     if (r < 0) return r;
     gate = (uint32_t)r;
     r = exo_gate_make(gate, exo.start.sel_thread, (uint64_t)lx_gate_entry, 0);
@@ -110,7 +121,7 @@ static long caps_make(struct process *p, uint16_t private)
                             files_first, files_count_frames);
     if (r == 0)
         r = exo_cap_derive(exo.pool.sel, EXO_REF(env, LX_SEL_LIB), EXO_R | EXO_X, lib_frame,
-                           lib_pages);
+                           LX_LIB_PAGES);
     if (r == 0)
         r = exo_cap_derive(exo.pool.sel, EXO_REF(env, LX_SEL_SHARED), EXO_R, lx_shared_frame, 1);
     if (r == 0)
@@ -148,8 +159,8 @@ static long space_make(struct process *p, uint32_t first)
     uint64_t objects = p->memory->objects;
     long r = 0;
     for (unsigned level = 3; level && r == 0; level--)
-        r = exo_pt_make(env, LX_LIB_VA, level, LX_SEL_OBJECTS, objects + 5 - level);
-    if (r == 0) r = bind(env, LX_LIB_VA, lib_pages, LX_SEL_LIB, lib_frame, EXO_R | EXO_X);
+        r = exo_pt_make(env, LX_OWN_VA, level, LX_SEL_OBJECTS, objects + 5 - level);
+    if (r == 0) r = bind(env, LX_LIB_VA, 1, LX_SEL_LIB, lib_frame, EXO_R | EXO_X | EXO_LARGE_2M);
     if (r == 0) r = bind(env, LX_SHARED_VA, 1, LX_SEL_SHARED, lx_shared_frame, EXO_R);
     if (r == 0) r = thread_bind(env, 0, LX_SEL_OBJECTS, objects, LX_SEL_DATA, first);
     if (r == 0)
