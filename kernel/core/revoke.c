@@ -36,15 +36,7 @@ void vector_record(frame_t e, unsigned what, const struct cap *c, uint32_t sel, 
     struct exo_vector *v = &vectors[e + 2];
     uint32_t n = fetch32(&v->used);
     if (n < EXO_RECORDS) {
-        struct exo_record *r = &v->rec[n];
-        r->what = what;
-        r->kind = c->kind;
-        r->sel = sel;
-        r->spare = 0;
-        r->base = c->base;
-        r->count = c->count;
-        r->amount = amount;
-        r->deadline = deadline;
+        v->rec[n] = (struct exo_record){what, c->kind, sel, 0, c->base, c->count, amount, deadline};
         v->used = n + 1;
     } else {
         v->overflow = 1;
@@ -255,6 +247,22 @@ static long revoke_step(cref_t c)
 
 /* ---- reaping ----------------------------------------------------------------------------------- */
 
+/* The next selector of e's table from `sel` on that is not empty, or `end`. */
+/*@ requires machine && env_ok(e) && end <= envs[e].nsel;
+    assigns \nothing;
+    ensures \result >= sel;
+    ensures listed: \result < end ==> caps[(cref_t)((e + 3) * 64 + \result)].kind != EXO_NONE; */
+static uint32_t sel_next(frame_t e, uint32_t sel, uint32_t end)
+{
+    const struct cap *first = &caps[env_caps(e)];
+    /*@ loop invariant \at(sel, Pre) <= sel && (sel <= end || sel == \at(sel, Pre));
+        loop assigns sel;
+        loop variant end - sel; */
+    while (sel < end && first[sel].kind == EXO_NONE)
+        sel++;
+    return sel;
+}
+
 /* Takes the descendants of each capability of e's table. 0 when there are none left. */
 /*@ requires env_ok(e) && the_cpu.pend_count == 0; ALL_QUEUE
     ensures -EXO_E_NOVM <= \result <= 0;
@@ -267,13 +275,12 @@ static long reap_kill(frame_t e)
         loop assigns i, STATE, OBJECTS, reap_head, reap_tail;
         loop variant HOPS - i; */
     for (unsigned i = 0; i < HOPS; i++) {
+        v->reap_sel = sel_next(e, v->reap_sel, v->nsel);
         if (v->reap_sel >= v->nsel) return 0;
         cref_t c = env_caps(e) + v->reap_sel;
-        if (caps[c].kind != EXO_NONE) {
-            cap_mark(c, 0);
-            long r = revoke_step(c);
-            if (r != 0) return r;
-        }
+        cap_mark(c, 0);
+        long r = revoke_step(c);
+        if (r != 0) return r;
         v->reap_sel++;
     }
     return -EXO_E_AGAIN;
@@ -290,12 +297,11 @@ static long reap_delete(frame_t e)
         loop assigns i, STATE, OBJECTS, reap_head, reap_tail;
         loop variant HOPS - i; */
     for (unsigned i = 0; i < HOPS; i++) {
+        v->reap_sel = sel_next(e, v->reap_sel, v->nsel);
         if (v->reap_sel >= v->nsel) return 0;
         cref_t c = env_caps(e) + v->reap_sel;
-        if (caps[c].kind != EXO_NONE) {
-            long r = leaf_destroy(c);
-            if (r != 0) return r;
-        }
+        long r = leaf_destroy(c);
+        if (r != 0) return r;
         v->reap_sel++;
     }
     return -EXO_E_AGAIN;
