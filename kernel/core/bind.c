@@ -168,7 +168,7 @@ void slots_forget_cap(cref_t c)
 /* ---- interrupts --------------------------------------------------------------------------- */
 
 /*@ requires slots_ok && irq < EXO_IRQ_COUNT;
-    assigns irqs[irq], caps[irq_cap(irq)].bindings;
+    assigns irqs[irq], threads[irqs[irq].thread].irqs, caps[irq_cap(irq)].bindings;
     ensures slots_ok;
     ensures gone: irqs[irq].thread == 0;
     ensures exact: caps[\old(irq_cap(irq))].bindings ==
@@ -178,6 +178,7 @@ static void irq_clear(unsigned irq)
     struct exo_irq *i = &irqs[irq];
     cref_t c = env_caps(i->env) + i->sel;
     irq_mask(irq);
+    threads[i->thread].irqs--;
     i->thread = 0;
     i->env = i->sel = i->masked = 0;
     i->bits = 0;
@@ -185,7 +186,8 @@ static void irq_clear(unsigned irq)
 }
 
 /*@ requires invariants && slots_ok;
-    assigns irqs[0 .. EXO_IRQ_COUNT - 1], caps[cap_at(threads[the_cpu.cur].env, sel)].bindings;
+    assigns irqs[0 .. EXO_IRQ_COUNT - 1], threads[0 .. PROOF_FRAMES - 1],
+            caps[cap_at(threads[the_cpu.cur].env, sel)].bindings;
     ensures empty: \result == 0 ==> \old(irqs[irq].thread) == 0;
     ensures inside: \result == 0 ==> covers(caps[cap_at(threads[the_cpu.cur].env, sel)].base,
             caps[cap_at(threads[the_cpu.cur].env, sel)].count, irq, 1);
@@ -211,6 +213,7 @@ static long irq_bind(uint64_t sel, uint64_t irq, uint64_t event)
     i->masked = 0;
     barrier();
     i->thread = (frame_t)caps[ev].base;
+    threads[i->thread].irqs++;
     count_add(c, 1);
     irq_unmask((unsigned)irq);
     return 0;
@@ -274,7 +277,8 @@ void irqs_forget(frame_t thread)
 {
     /*@ loop invariant 0 <= i <= EXO_IRQ_COUNT && slots_ok;
         loop invariant thread != 0 ==> \forall integer j; 0 <= j < i ==> irqs[j].thread != thread;
-        loop assigns i, irqs[0 .. EXO_IRQ_COUNT - 1], caps[0 .. 0xffffffff];
+        loop assigns i, irqs[0 .. EXO_IRQ_COUNT - 1], threads[0 .. PROOF_FRAMES - 1],
+            caps[0 .. 0xffffffff];
         loop variant EXO_IRQ_COUNT - i; */
     for (unsigned i = 0; i < EXO_IRQ_COUNT; i++)
         if (irqs[i].thread == thread) irq_clear(i);
@@ -287,7 +291,8 @@ void irqs_forget_cap(cref_t c)
     /*@ loop invariant 0 <= i <= EXO_IRQ_COUNT && slots_ok;
         loop invariant \forall integer j; 0 <= j < i ==>
             !(irqs[j].thread != 0 && irqs[j].env == e && irqs[j].sel == sel);
-        loop assigns i, irqs[0 .. EXO_IRQ_COUNT - 1], caps[0 .. 0xffffffff];
+        loop assigns i, irqs[0 .. EXO_IRQ_COUNT - 1], threads[0 .. PROOF_FRAMES - 1],
+            caps[0 .. 0xffffffff];
         loop variant EXO_IRQ_COUNT - i; */
     for (unsigned i = 0; i < EXO_IRQ_COUNT; i++)
         if (irqs[i].thread != 0 && irqs[i].env == e && irqs[i].sel == sel) irq_clear(i);

@@ -163,7 +163,7 @@ struct thread {
     uint64_t call_entry, call_badge; /* QUEUED: the gate's, as at the call */
     uint64_t fault_addr; /* of its last exception; vector and error are in regs */
     cref_t owner; /* the capability it was made with (tree lock) */
-    uint32_t spare0;
+    uint32_t irqs; /* interrupts bound to it (tree lock) */
     _Alignas(1024) uint8_t fpu[3072]; /* XSAVE area, standard format */
 };
 _Static_assert(offsetof(struct thread, slow) == offsetof(struct thread, state) + 6, "one word");

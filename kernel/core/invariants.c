@@ -342,8 +342,21 @@ static bool thread_lives(frame_t t)
     return t < nframes && EXO_FW_TYPE(words[t]) == EXO_FT_THREAD && !env_pending(t);
 }
 
+/* Its counts are those of the tables: what is destroyed looks only where there is something. */
+static bool thread_bound(frame_t f)
+{
+    uint32_t slot_count = 0, irq_count = 0;
+    for (unsigned i = 0; i < ncpus * EXO_SLOTS_PER_CPU; i++)
+        slot_count += slots[i].thread == f;
+    for (unsigned i = 0; i < EXO_IRQ_COUNT; i++)
+        irq_count += irqs[i].thread == f;
+    return threads[f].slots == slot_count && threads[f].irqs == irq_count;
+}
+
 static int names_check(void)
 {
+    for (frame_t f = 1; f < nframes; f++)
+        if (thread_lives(f)) CHECK(thread_bound(f));
     for (unsigned i = 0; i < ncpus * EXO_SLOTS_PER_CPU; i++) {
         frame_t t = slots[i].thread;
         CHECK(t == 0 || (thread_lives(t) && threads[t].cpu == i / EXO_SLOTS_PER_CPU));

@@ -204,8 +204,8 @@ long thread_detach(frame_t f)
         if (!thread_forget(t)) return -EXO_E_AGAIN;
     }
     if (envs[t->env].revoker == f) envs[t->env].revoker = 0;
-    slots_forget(f);
-    irqs_forget(f);
+    if (t->slots != 0) slots_forget(f);
+    if (t->irqs != 0) irqs_forget(f);
     return 0;
 }
 

@@ -451,14 +451,14 @@ void slots_forget(frame_t thread);
 void slots_forget_cap(cref_t c);
 
 /*@ requires slots_ok && thread < PROOF_FRAMES;
-    assigns irqs[0 .. EXO_IRQ_COUNT - 1], caps[0 .. 0xffffffff];
+    assigns irqs[0 .. EXO_IRQ_COUNT - 1], threads[0 .. PROOF_FRAMES - 1], caps[0 .. 0xffffffff];
     ensures slots_ok;
     ensures gone: thread != 0 ==> \forall integer i; 0 <= i < EXO_IRQ_COUNT ==>
             irqs[i].thread != thread; */
 void irqs_forget(frame_t thread);
 
 /*@ requires slots_ok;
-    assigns irqs[0 .. EXO_IRQ_COUNT - 1], caps[0 .. 0xffffffff];
+    assigns irqs[0 .. EXO_IRQ_COUNT - 1], threads[0 .. PROOF_FRAMES - 1], caps[0 .. 0xffffffff];
     ensures slots_ok;
     ensures gone: \forall integer i; 0 <= i < EXO_IRQ_COUNT ==>
             !(irqs[i].thread != 0 && irqs[i].env == \old(caps[c].env) &&
