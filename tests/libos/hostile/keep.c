@@ -12,6 +12,7 @@
 #define EXTENT 128 /* LX_SEL_EXTENT */
 #define OP_EXTENT 0x1000
 #define OP_GIVE 0x1001
+#define OP_EXEC 0x1003
 #define INDEX 100 /* of an extent that the library has no use for */
 #define COPY (EXTENT + 110)
 #define FRAMES 16
@@ -79,6 +80,22 @@ static int child_keeps(pid_t (*make)(void), const char *program, bool other)
     return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+static volatile int touched;
+
+/* A child of vfork that says it executes, and goes on in our memory: 0 it could not. */
+static int child_stays(bool other)
+{
+    int status = -1;
+    pid_t pid = vfork();
+    if (pid == 0) {
+        if (!other && server(OP_EXEC, 0, 0, 0) < 0) _exit(NOTHING_COPIED);
+        if (!other) touched = 1;
+        _exit(0);
+    }
+    bool ended = waitpid(pid, &status, 0) == pid;
+    return !ended || touched ? KEPT : WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) return exo_null() == -ENOSYS ? 0 : copies_left();
@@ -96,6 +113,11 @@ int main(int argc, char **argv)
     memset(memory, 1, 1 << 20);
     CHECK("inherited", child_keeps(fork, argv[0], other) == 0);
     CHECK("lent", child_keeps(vfork, argv[0], other) == 0);
+    CHECK("stays", child_stays(other) == 0);
+    bool same = true;
+    for (size_t i = 0; i < 1 << 20; i += 4096)
+        same &= memory[i] == 1;
+    CHECK("memory_is_same", same);
     free(memory);
     CHECK("all_well", hostile_all_well());
     return test_end();
