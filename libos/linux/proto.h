@@ -151,6 +151,9 @@
 #define LX_OP_SWAP_FREE 0x101a /* a0 slot: what is in it is not needed any more. -EINVAL */
 /* a0 slot of a ring that the process writes: the reader is woken. -EINVAL: there is none */
 #define LX_OP_RING 0x1011
+/* Bytes: uint64_t[2], ticks that the process was not waiting, of all its threads, and the same of
+ * its children that were waited for */
+#define LX_OP_TIMES 0x1012
 /* Words that processes share: a0 the physical address. WAIT: a1 the value that it is to have
  * (-EAGAIN: it has not), a2 bits: -LX_WAIT; the thread is a waiter, whatever it calls meanwhile,
  * until `result` of its window becomes 1, or END, which says whether it still was. WAKE: a1 of
@@ -188,7 +191,7 @@ struct lx_run {
 #define LX_DIRECT_SINK 4 /* what is written is gone */
 #define LX_DIRECT_RING 8 /* it is the end of a pipe that has a ring */
 #define LX_WINDOW_BYTES                                                                            \
-    (LX_WINDOW_PAGES * 4096 - 96 - LX_RINGS * 8 - LX_DIRECT_FDS - LX_RUN_MAX * 16)
+    (LX_WINDOW_PAGES * 4096 - 120 - LX_RINGS * 8 - LX_DIRECT_FDS - LX_RUN_MAX * 16)
 struct lx_window {
     uint64_t signals; /* pending for this thread (bit signal - 1); the server sets, the
                          library clears when it takes one (atomically) */
@@ -206,6 +209,9 @@ struct lx_window {
         uint64_t taken[LX_EXTENTS / 64]; /* extents that were taken by force, a bit each */
         uint64_t no_zombies; /* in thread 0's window, not 0: children that end are forgotten */
     } start;
+    uint64_t started; /* time-stamp counter when the thread began; the server sets it */
+    uint64_t waited; /* ticks that it waited; the library keeps these two ... */
+    uint64_t since; /* ... and since when it waits, 0: it does not */
     uint64_t result; /* of a read that waits: 1 + bytes that the server has put into its buffer
                         meanwhile; 0: none. The library makes it 0 before. The thread's next
                         call, of any kind, ends the waiting */

@@ -4,12 +4,14 @@
 the same files on both, and puts the verdicts side by side:
 
     compare.py [--debian | --exovisor | --verdicts] [--timeout S] [SUITE [ARGUMENT...]]...
+    compare.py --document
 
 SUITE is `tests` (tests/libos, the default), `busybox`, `ash`, `dash`, `mksh`, `lua`
 (tools/linux-suites.sh), or `all`. Written: build/linux/SUITE.tsv, with a line for each test:
 its name, Debian's verdict, exovisor's. --verdicts prints lines "PASS NAME" and "FAIL NAME":
 FAIL is what passes on Debian and not on exovisor. With --debian or --exovisor only that side
-runs, and all that does not pass is listed. Fails if exovisor fails where Debian passes."""
+runs, and all that does not pass is listed. --document writes docs/linux-suites.md out of the
+lists of all suites that ran last. Fails if exovisor fails where Debian passes."""
 import os
 import re
 import subprocess
@@ -23,6 +25,14 @@ import check  # noqa: E402
 
 MEMORY = "1G"  # of the machine
 SUITES = ["tests", "busybox", "ash", "dash", "mksh", "lua"]
+DOCUMENT = "docs/linux-suites.md"
+ABOUT = {
+    "busybox": "busybox's testsuite, with Debian's busybox-static",
+    "ash": "busybox's shell/ash_test, with Debian's busybox-static",
+    "dash": "the same, with dash (musl)",
+    "mksh": "mksh's check.t, with mksh (musl)",
+    "lua": "tests of Lua of our own, with lua5.4 (musl)",
+}
 PART = re.compile(r"^== (\S+)(?: status (\d+))?$")
 OURS = re.compile(r"^(ok|FAIL) ([\w.]+)(?: (.*))?$")  # tests/libos, lua
 BUSYBOX = re.compile(r"^(PASS|FAIL): (.*)$")
@@ -123,8 +133,53 @@ def show_both(suite, results, verdicts):
     return len(worse) + (not theirs)
 
 
+def read_list(suite):
+    """Lines (name, Debian's verdict, exovisor's) of a suite that ran on both sides."""
+    with open(f"build/linux/{suite}.tsv", encoding="utf-8") as file:
+        return [tuple(line.rstrip("\n").split("\t")) for line in file][1:]
+
+
+def section(suite, lines):
+    """What the document says of tests that do not pass on both sides."""
+    text = [f"## {suite}\n"]
+    for title, kept in (
+            ("On Debian's kernel only", lambda theirs, ours: theirs == "pass" != ours),
+            ("On exovisor only", lambda theirs, ours: ours == "pass" != theirs),
+            ("On neither", lambda theirs, ours: theirs != "pass" != ours)):
+        names = [name for name, theirs, ours in lines if kept(theirs, ours)]
+        if names:
+            text.append(f"{title} ({len(names)}):\n")
+            text += [f"- `{name}`" for name in names]
+            text.append("")
+    if len(text) == 1:
+        text.append("All pass on both sides.\n")
+    return text
+
+
+def document():
+    """Writes DOCUMENT."""
+    lists = {suite: read_list(suite) for suite in SUITES if suite in ABOUT}
+    text = ["# Test-suites on exovisor and on Debian's kernel\n",
+            "Made by `tests/libos/compare.py all` and `tests/libos/compare.py --document`: the same files"
+            " on both sides (`tools/linux-suites.sh` builds them from Debian's source packages,"
+            " unmodified). A test counts as passed when the suite says so.\n",
+            "| suite | what it is | tests | pass on Debian | pass on exovisor |",
+            "|---|---|---|---|---|"]
+    for suite, lines in lists.items():
+        count = [sum(line[side] == "pass" for line in lines) for side in (1, 2)]
+        text.append(f"| {suite} | {ABOUT[suite]} | {len(lines)} | {count[0]} | {count[1]} |")
+    text.append("")
+    for suite, lines in lists.items():
+        text += section(suite, lines)
+    with open(DOCUMENT, "w", encoding="utf-8") as file:
+        file.write("\n".join(text).rstrip("\n") + "\n")
+
+
 def main(argv):
     os.chdir(TOP)
+    if argv == ["--document"]:
+        document()
+        return 0
     timeout, verdicts, sides, wanted = 600, False, list(linux.SIDES), []
     while argv:
         word = argv.pop(0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Clocks, sleeping, random numbers, and what a process asks about the system. */
+#include <pthread.h>
 #include <sched.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
@@ -76,6 +77,91 @@ static void test_sleeping(void)
     CHECK("times", times(&used) != (clock_t)-1);
 }
 
+/* ---- time of the processor ---- */
+
+static void spin(clockid_t clock, int64_t ns)
+{
+    for (int64_t end = now_ns(clock) + ns; now_ns(clock) < end;)
+        ;
+}
+
+static int64_t used_ns(const struct rusage *usage)
+{
+    return (usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * 1000000000ll +
+           (usage->ru_utime.tv_usec + usage->ru_stime.tv_usec) * 1000ll;
+}
+
+/* Fields 14 and 15 of /proc/PID/stat, in nanoseconds. */
+static int64_t proc_ns(pid_t pid)
+{
+    char path[32], text[512] = "";
+    unsigned long user = 0, system = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    int fd = open(path, O_RDONLY);
+    if (fd < 0 || read(fd, text, sizeof text - 1) <= 0) return -1;
+    close(fd);
+    const char *at = strrchr(text, ')');
+    if (!at ||
+        sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
+        return -1;
+    return (int64_t)(user + system) * 10000000;
+}
+
+static void test_children(void)
+{
+    struct rusage usage, all;
+    struct tms used;
+    int status, ready[2];
+    char byte = 0;
+    if (pipe(ready) < 0) return;
+    pid_t pid = fork();
+    if (pid == 0) {
+        spin(CLOCK_PROCESS_CPUTIME_ID, 150000000);
+        if (write(ready[1], &byte, 1) != 1) _exit(1);
+        pause();
+    }
+    CHECK("child_spins", read(ready[0], &byte, 1) == 1);
+    test_sleep_ms(300);
+    int64_t shown = proc_ns(pid);
+    CHECK("proc_time", shown >= 130000000);
+    test_sleep_ms(300);
+    CHECK("proc_stands_still", proc_ns(pid) - shown < 100000000);
+    kill(pid, SIGKILL);
+    CHECK("wait4_time", wait4(pid, &status, 0, &usage) == pid && used_ns(&usage) >= 140000000);
+    CHECK("children_time",
+          getrusage(RUSAGE_CHILDREN, &all) == 0 && used_ns(&all) >= used_ns(&usage) - 10000000);
+    CHECK("times_children", times(&used) != (clock_t)-1 && used.tms_cutime + used.tms_cstime >= 13);
+    pid = fork();
+    if (pid == 0) {
+        test_sleep_ms(400);
+        _exit(0);
+    }
+    CHECK("sleeper_time", wait4(pid, &status, 0, &usage) == pid && used_ns(&usage) < 200000000);
+    close(ready[0]);
+    close(ready[1]);
+}
+
+static void *spinner(void *unused)
+{
+    spin(CLOCK_THREAD_CPUTIME_ID, 100000000);
+    return unused;
+}
+
+static void test_threads(void)
+{
+    pthread_t thread;
+    int64_t process = now_ns(CLOCK_PROCESS_CPUTIME_ID), own = now_ns(CLOCK_THREAD_CPUTIME_ID);
+    pthread_create(&thread, NULL, spinner, NULL);
+    pthread_join(thread, NULL);
+    CHECK("threads_process", now_ns(CLOCK_PROCESS_CPUTIME_ID) - process >= 100000000);
+    CHECK("threads_own", now_ns(CLOCK_THREAD_CPUTIME_ID) - own < 80000000);
+    pthread_create(&thread, NULL, spinner, NULL); /* a thread begins with none */
+    pthread_join(thread, NULL);
+    CHECK("threads_again", now_ns(CLOCK_PROCESS_CPUTIME_ID) - process >= 200000000);
+    struct rusage usage;
+    CHECK("threads_usage", getrusage(RUSAGE_SELF, &usage) == 0 && used_ns(&usage) >= 200000000);
+}
+
 static void test_random(void)
 {
     uint64_t a[4] = {0}, b[4] = {0};
@@ -115,6 +201,8 @@ int main(void)
     test_begin("times");
     test_clocks();
     test_sleeping();
+    test_children();
+    test_threads();
     test_random();
     test_system();
     return test_end();

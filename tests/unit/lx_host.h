@@ -61,6 +61,7 @@ uint64_t process_signals(const struct process *process)
     (void)process;
     return 0;
 }
+uint64_t process_used(const struct process *process) { return process->used; }
 void process_actions(const struct process *process, uint64_t *ignored, uint64_t *handled,
                      uint64_t *blocked)
 {

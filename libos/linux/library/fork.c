@@ -54,7 +54,7 @@ static long fork_common(struct thread_state *t, struct regs *r, bool vfork, uint
 static void vfork_wait(long pid)
 {
     while (server(LX_OP_VFORK_WAIT, (uint64_t)pid, 0, 0) == -LX_WAIT)
-        exo_event_wait(LX_EVENT, 0);
+        event_sleep(LX_EVENT, 0);
     lock();
     for (uint32_t i = 0; i < lx.extents; i++)
         if (lx.extent[i].own == EXTENT_OWN && shared->holders[lx.extent[i].id] > 1) {

@@ -53,7 +53,7 @@ struct thread_state {
     bool futex_ready; /* it waits, but can run: it is not to be told */
     bool futex_woke; /* it has woken somebody since it last waited */
     uint64_t sleep_deadline; /* of an interrupted nanosleep, for restart_syscall */
-    uint64_t waited; /* ticks spent waiting in here */
+    uint64_t used_before; /* ticks, by others that this one's exokernel thread was */
     uint64_t pin_start, pin_end; /* pages that the server is told of stay (user_runs) */
 };
 #define THREAD_STATE_OFFSET 1536
@@ -173,7 +173,6 @@ struct lx {
     struct thread_first *first; /* what threads begin with; NULL: none was made yet */
     uint64_t futex_tickets;
     struct timers *timers; /* NULL: none was set yet */
-    uint64_t started; /* time-stamp counter when the program began */
     uint64_t limit[16][2]; /* resource limits, soft and hard ... */
     uint32_t limits_set; /* ... that were set, a bit each */
     int priority; /* nice value */
@@ -331,6 +330,9 @@ void timer_expired(struct thread_state *t);
 /* Waits for LX_EVENT or the deadline (time-stamp counter; 0: none), or less; a timer that
  * expired is seen to. */
 void event_wait(struct thread_state *t, uint64_t deadline);
+/* exo_event_wait, which counts as waiting. */
+long event_sleep(uint64_t events, uint64_t deadline);
+uint64_t thread_used(const struct thread_state *t); /* ticks that it did not wait, so far */
 /* Others run, if any can. */
 void turn_give(struct thread_state *t);
 /* The process has no timers but, if not told so, alarm's (exec); nor that one (fork). */

@@ -262,7 +262,7 @@ static void process_stop(struct thread_state *t, int signal)
 {
     (void)t;
     while (server(LX_OP_STOPPED, (uint64_t)signal, 0, 0) == -LX_WAIT)
-        exo_event_wait(LX_EVENT, 0);
+        event_sleep(LX_EVENT, 0);
 }
 
 static void default_action(struct thread_state *t, int signal)

@@ -77,7 +77,6 @@ static void start_exec(struct thread_state *t)
         lx.data_end += LX_DATA_CHUNK * PAGE;
     }
     process_init(t);
-    lx.started = tsc_now();
     exec_first(t);
 }
 

@@ -67,7 +67,7 @@ _Noreturn static void thread_enter(struct thread_state *t)
     t->robust_list = 0;
     t->restore_mask = false;
     t->altstack = (struct sigstack){0, 0, 0};
-    t->waited = 0;
+    t->used_before = thread_used(t);
     signals_mask(t, first->mask);
     first->tid = 0;
     thread_check(t);
@@ -100,7 +100,7 @@ _Noreturn static void thread_gone(struct thread_state *t)
     while (t->index != 0)
         server(LX_OP_THREAD_END, 0, 0, 0);
     for (;;)
-        exo_event_wait(LX_EVENTS, 0);
+        event_sleep(LX_EVENTS, 0);
 }
 
 _Noreturn static void thread_end(struct thread_state *t)
@@ -115,7 +115,7 @@ _Noreturn static void thread_end(struct thread_state *t)
         exo_event_signal(thread_at((uint32_t)__builtin_ctz(map))->event);
     while (!first_ready(t)) {
         if (lx.ending) thread_gone(t);
-        exo_event_wait(LX_EVENTS, 0);
+        event_sleep(LX_EVENTS, 0);
     }
     thread_enter(t);
 }
@@ -235,6 +235,5 @@ void threads_forked(void)
 {
     lx.parked = lx.ending = 0;
     signals_forked();
-    lx.started = tsc_now();
     timers_clear(true);
 }

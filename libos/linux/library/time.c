@@ -4,7 +4,7 @@
  * call of anybody. Timers are the process's (struct timers, under the lock); the nearest one
  * is set as the timer of the thread that looked last, and every thread that is told of an
  * expired one looks at all. The CPU time of a process is what passed since it began less
- * what it waited in here: time that others had meanwhile is in it (docs/linux.md). */
+ * what its threads waited in here: time that others had meanwhile is in it (docs/linux.md). */
 #include "library.h"
 #include <asm/siginfo.h>
 #include <linux/resource.h>
@@ -54,7 +54,30 @@ static uint64_t ns_of(uint64_t ticks)
 
 static uint64_t time_since_boot(void) { return shared->boot_base + elapsed(); }
 
-static uint64_t cpu_time(void) { return ns_of(tsc_now() - lx.started - this_thread()->waited); }
+uint64_t thread_used(const struct thread_state *t)
+{
+    return tsc_now() - t->window->started - t->window->waited;
+}
+
+/* Ticks that the process used, and its children that were waited for: the server knows other
+ * threads', those that ended, too. */
+static void process_used(uint64_t used[2])
+{
+    if (server_aside(LX_OP_TIMES, 0, 0, 0, used, 2 * sizeof(*used)) < 0) used[0] = used[1] = 0;
+}
+
+static uint64_t thread_time(void)
+{
+    return ns_of(thread_used(this_thread()) - this_thread()->used_before);
+}
+
+static uint64_t process_time(void)
+{
+    uint64_t used[2];
+    if (!lx.first) return ns_of(thread_used(this_thread())); /* it never had another thread */
+    process_used(used);
+    return ns_of(used[0]);
+}
 
 static long clock_read(uint64_t clock, uint64_t *ns)
 {
@@ -71,8 +94,10 @@ static long clock_read(uint64_t clock, uint64_t *ns)
         *ns = time_since_boot();
         return 0;
     case CLOCK_PROCESS_CPUTIME_ID:
+        *ns = process_time();
+        return 0;
     case CLOCK_THREAD_CPUTIME_ID:
-        *ns = cpu_time();
+        *ns = thread_time();
         return 0;
     default:
         return -EINVAL;
@@ -141,11 +166,20 @@ long sys_settimeofday(struct thread_state *t, struct regs *r)
 
 /* ---- sleeping ------------------------------------------------------------------------------ */
 
+long event_sleep(uint64_t events, uint64_t deadline)
+{
+    struct lx_window *window = this_thread()->window;
+    uint64_t from = tsc_now();
+    window->since = from;
+    long r = exo_event_wait(events, deadline);
+    window->since = 0;
+    window->waited += tsc_now() - from;
+    return r;
+}
+
 void event_wait(struct thread_state *t, uint64_t deadline)
 {
-    uint64_t from = tsc_now();
-    long events = exo_event_wait(LX_EVENTS, deadline);
-    t->waited += tsc_now() - from;
+    long events = event_sleep(LX_EVENTS, deadline);
     if (events > 0 && events & LX_TIMER) timer_expired(t);
     if (process_window()->start.asked) replace_look();
 }
@@ -154,7 +188,7 @@ void turn_give(struct thread_state *t)
 {
     uint64_t from = tsc_now();
     exo_yield();
-    t->waited += tsc_now() - from;
+    t->window->waited += tsc_now() - from;
 }
 
 static long time_get(uint64_t from, uint64_t *ns)
@@ -440,12 +474,14 @@ long sys_timer_delete(struct thread_state *t, struct regs *r)
 long sys_times(struct thread_state *t, struct regs *r)
 {
     (void)t;
-    struct tms times = {.tms_utime = (long)(cpu_time() / (NS / CLOCK_TICKS))};
+    uint64_t used[2];
+    process_used(used);
+    struct tms times = {.tms_utime = (long)(ns_of(used[0]) / (NS / CLOCK_TICKS)),
+                        .tms_cutime = (long)(ns_of(used[1]) / (NS / CLOCK_TICKS))};
     if (r->rdi && user_put(r->rdi, &times, sizeof(times)) < 0) return -EFAULT;
     return (long)(time_since_boot() / (NS / CLOCK_TICKS));
 }
 
-/* What children used is not known. */
 long sys_getrusage(struct thread_state *t, struct regs *r)
 {
     (void)t;
@@ -453,8 +489,11 @@ long sys_getrusage(struct thread_state *t, struct regs *r)
     int who = (int)r->rdi;
     if (who != RUSAGE_SELF && who != RUSAGE_CHILDREN && who != RUSAGE_THREAD) return -EINVAL;
     memset(&usage, 0, sizeof(usage));
-    struct __kernel_old_timeval used = timeval_of(who == RUSAGE_CHILDREN ? 0 : cpu_time());
-    memcpy(&usage.ru_utime, &used, sizeof(used));
+    uint64_t used[2];
+    process_used(used);
+    struct __kernel_old_timeval time =
+        timeval_of(who == RUSAGE_THREAD ? thread_time() : ns_of(used[who == RUSAGE_CHILDREN]));
+    memcpy(&usage.ru_utime, &time, sizeof(time));
     usage.ru_majflt = who == RUSAGE_CHILDREN ? 0 : (long)lx.replace.majors;
     usage.ru_maxrss = who == RUSAGE_CHILDREN ? 0 : (long)(lx.owned * PAGE / 1024);
     return user_put(r->rsi, &usage, sizeof(usage));

@@ -42,6 +42,7 @@ static call_function *const operations[] = {
     [LX_OP_VFORK_WAIT - LX_OP_BASE] = op_vfork_wait,
     [LX_OP_SIGINFO - LX_OP_BASE] = op_siginfo,
     [LX_OP_STOPPED - LX_OP_BASE] = op_stopped,
+    [LX_OP_TIMES - LX_OP_BASE] = op_times,
     [LX_OP_FUTEX_WAIT - LX_OP_BASE] = op_futex_wait,
     [LX_OP_FUTEX_WAKE - LX_OP_BASE] = op_futex_wake,
     [LX_OP_FUTEX_END - LX_OP_BASE] = op_futex_end,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The texts of /proc/PID, in the form of proc(5). What nobody knows here (faults, times of
- * processors, addresses of memory) is 0. */
+ * The texts of /proc/PID, in the form of proc(5). What nobody knows here (faults, addresses of
+ * memory) is 0; times of processors are a program's own. */
 #include "memory.h"
 #include "proc.h"
 #include "swap.h"
@@ -39,13 +39,19 @@ static int parent_pid(const struct process *process)
     return process->parent ? process->parent->pid : 0;
 }
 
+static uint64_t clock_ticks(uint64_t tsc_ticks)
+{
+    return (uint64_t)((__uint128_t)tsc_ticks * lx_shared->ns_mult >> 32) / NS_PER_TICK;
+}
+
 static void process_stat_text(struct text *text, const struct process *process)
 {
     const struct tty *tty = process->tty;
     text_add(text, "%d (%s) %c %d %d %d %u %d 0 0 0 0 0 ", process->pid, process->name,
              state_letter(process), parent_pid(process), process->pgid, process->sid,
              tty ? (uint32_t)tty->device : 0, tty ? tty->foreground : -1);
-    text_add(text, "0 0 0 0 %d 0 %u 0 %lu %lu %lu 18446744073709551615 ", NICE,
+    text_add(text, "%lu 0 %lu 0 %d 0 %u 0 %lu %lu %lu 18446744073709551615 ",
+             clock_ticks(process_used(process)), clock_ticks(process->used_children), NICE,
              process->thread_count, process->started / NS_PER_TICK,
              process_frames(process) * KIB_PER_PAGE * 1024, process_frames(process));
     text_add(text, "0 0 0 0 0 %lu 0 0 0 0 0 0 %d 0 0 0 0 0 0 0 0 0 0 0 0 0 %d\n",

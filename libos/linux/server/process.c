@@ -6,6 +6,7 @@
 #include "poll.h"
 #include "process.h"
 #include <asm/siginfo.h>
+#include <linux/resource.h>
 #include <linux/wait.h>
 #include "../signals.h"
 #include "files.h"
@@ -47,6 +48,14 @@ void process_actions(const struct process *p, uint64_t *ignored, uint64_t *handl
     }
     *blocked = __atomic_load_n(&process_window(p)->refused, __ATOMIC_RELAXED) & ~*ignored &
                (*handled | ~LX_SIGNALS_NOTHING);
+}
+
+uint64_t process_used(const struct process *p)
+{
+    uint64_t used = p->used;
+    for (uint32_t i = 0; i < LX_THREADS; i++)
+        if (p->threads[i] && p->threads[i]->window) used += thread_used(p->threads[i]);
+    return used;
 }
 
 struct process *process_by_pid(int pid)
@@ -221,18 +230,44 @@ static int news(struct process *child, int options, bool *gone)
     return -1;
 }
 
-/* The pid of a child with news, 0 with WNOHANG, or an error. */
-static long wait_child(struct thread *thread, int pid, int options, int *status, bool *gone)
+static void usage_put(struct rusage *usage, uint64_t ticks)
 {
+    uint64_t ns = (uint64_t)((__uint128_t)ticks * lx_shared->ns_mult >> 32);
+    usage->ru_utime.tv_sec = (long)(ns / 1000000000);
+    usage->ru_utime.tv_usec = (long)(ns % 1000000000 / 1000);
+}
+
+/* A zombie was waited for. */
+static void child_free(struct process *parent, struct process *child)
+{
+    parent->used_children += child->used + child->used_children;
+    process_free(child);
+}
+
+long op_times(struct thread *thread, const uint64_t a[6])
+{
+    const struct process *p = thread->process;
+    const uint64_t used[2] = {process_used(p), p->used_children};
+    (void)a;
+    return window_put(thread, 0, used, sizeof(used));
+}
+
+/* The pid of a child with news, 0 with WNOHANG, or an error. */
+static long wait_child(struct thread *thread, int pid, int options, int *status,
+                       struct rusage *usage)
+{
+    bool gone;
+    memset(usage, 0, sizeof(*usage));
     struct process *p = thread->process;
     bool any = false;
     for (struct process *c = p->child; c; c = c->sibling) {
         if (!wanted(p, c, pid)) continue;
         any = true;
-        *status = news(c, options, gone);
+        *status = news(c, options, &gone);
         if (*status < 0) continue;
         long found = c->pid;
-        if (*gone && !(options & WNOWAIT)) process_free(c);
+        usage_put(usage, process_used(c) + c->used_children);
+        if (gone && !(options & WNOWAIT)) child_free(p, c);
         return found;
     }
     if (!any) return -ECHILD;
@@ -241,16 +276,15 @@ static long wait_child(struct thread *thread, int pid, int options, int *status,
 
 long call_wait4(struct thread *thread, const uint64_t a[6])
 {
-    uint8_t usage[144] = {0};
+    struct rusage usage;
     int status = 0;
-    bool gone;
     if ((int)a[2] & ~(WNOHANG | WUNTRACED | WCONTINUED | __WALL | __WCLONE | __WNOTHREAD))
         return -EINVAL;
-    long r = wait_child(thread, (int)a[0], (int)a[2] | WEXITED, &status, &gone);
+    long r = wait_child(thread, (int)a[0], (int)a[2] | WEXITED, &status, &usage);
     if (r < 0) return r;
     if (r == 0) status = 0;
     window_put(thread, 0, &status, sizeof(status));
-    window_put(thread, 8, usage, sizeof(usage));
+    window_put(thread, 8, &usage, sizeof(usage));
     return r;
 }
 
@@ -275,8 +309,8 @@ static void child_info(int pid, int status, uint8_t info[128])
 long call_waitid(struct thread *thread, const uint64_t a[6])
 {
     uint8_t info[128];
+    struct rusage usage;
     int status = 0, options = (int)a[3], pid = -1;
-    bool gone;
     if (options & ~(WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED) ||
         !(options & (WEXITED | WSTOPPED | WCONTINUED)))
         return -EINVAL;
@@ -286,10 +320,11 @@ long call_waitid(struct thread *thread, const uint64_t a[6])
         pid = a[1] ? -(int)a[1] : 0;
     else if (a[0] != P_ALL)
         return -EINVAL;
-    long r = wait_child(thread, pid, options, &status, &gone);
+    long r = wait_child(thread, pid, options, &status, &usage);
     if (r < 0) return r;
     child_info((int)r, status, info);
     window_put(thread, 0, info, sizeof(info));
+    window_put(thread, sizeof(info), &usage, sizeof(usage));
     return 0;
 }
 

@@ -22,6 +22,7 @@ long spawn_first(const char *text, size_t size);
 /* The env with everything in it goes; the process is a shell then. */
 void spawn_end(struct process *process);
 void thread_end(struct thread *thread);
+uint64_t thread_used(const struct thread *thread); /* ticks that it did not wait */
 
 /* The window of the first thread, which lives as long as the process. */
 static inline struct lx_window *process_window(const struct process *p)
@@ -42,7 +43,7 @@ bool process_alive(const struct process *process);
 
 call_function op_log; /* log.c */
 call_function op_fork, op_exec, op_crash, op_thread, op_thread_end, op_vfork_wait, op_siginfo,
-    op_stopped;
+    op_stopped, op_times;
 call_function call_wait4, call_waitid, call_exit_group, call_kill, call_getpgid, call_setpgid,
     call_getpgrp, call_getsid, call_setsid, call_tkill, call_tgkill;
 #endif

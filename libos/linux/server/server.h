@@ -123,6 +123,7 @@ struct thread {
     uint32_t futex_bits;
     uint32_t generation; /* part of its badge */
     bool stopping; /* it waits in LX_OP_STOPPED */
+    uint64_t started; /* time-stamp counter */
 };
 
 struct process {
@@ -142,6 +143,7 @@ struct process {
     char cmdline[LX_CMDLINE]; /* arguments, each with its end */
     char path[LX_NAME_MAX + 1]; /* what it executes */
     uint64_t started; /* nanoseconds since boot */
+    uint64_t used, used_children; /* ticks: by threads that ended; by children waited for */
     struct waitq children; /* woken when a child changes state */
     struct thread *threads[LX_THREADS];
     uint32_t thread_count;
@@ -163,6 +165,8 @@ uint64_t process_signals(const struct process *process);
 /* What its library says of signals that it ignores, handles, blocks. */
 void process_actions(const struct process *process, uint64_t *ignored, uint64_t *handled,
                      uint64_t *blocked);
+/* Ticks that its threads did not wait, as their libraries say; of a zombie, too. */
+uint64_t process_used(const struct process *process);
 struct process *process_by_pid(int pid); /* NULL: none (zombies are found) */
 /* Sends a signal to a process, or to all of a process group: 0 or -ESRCH. */
 long signal_process(struct process *process, int signal);

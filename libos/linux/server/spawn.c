@@ -80,6 +80,7 @@ static struct thread *thread_new(struct process *p, uint32_t index)
         t->reading = NULL;
         t->handed = 0;
         t->own_used = false;
+        t->window = NULL;
         t->stopping = false;
         p->threads[index] = t;
         p->thread_count++;
@@ -88,8 +89,20 @@ static struct thread *thread_new(struct process *p, uint32_t index)
     return NULL;
 }
 
+/* What the window says is the process's own, and never more than the time there was. */
+uint64_t thread_used(const struct thread *t)
+{
+    uint64_t now = exo_tsc(), life = now - t->started;
+    uint64_t waited = __atomic_load_n(&t->window->waited, __ATOMIC_RELAXED);
+    uint64_t since = __atomic_load_n(&t->window->since, __ATOMIC_RELAXED);
+    if (since && now - since > life) return 0;
+    uint64_t left = life - (since ? now - since : 0);
+    return waited < left ? left - waited : 0;
+}
+
 static void thread_forget(struct thread *t)
 {
+    if (t->window) t->process->used += thread_used(t);
     futex_leave(t);
     wait_end(t);
     fifo_end(t);
@@ -174,6 +187,7 @@ static void window_init(struct process *p, struct thread *t, uint32_t first)
 {
     t->window = frame_data(first);
     memset(t->window, 0, offsetof(struct lx_window, run));
+    t->window->started = t->started = exo_tsc();
     t->window->start.objects = p->memory->objects;
     t->window->start.data = first;
     t->window->start.pid = (uint64_t)p->pid;
@@ -380,6 +394,7 @@ static long thread_build(struct process *p, struct thread *t)
     m->thread[i].extent = (uint16_t)number;
     t->window = frame_data(extent_first((uint16_t)number));
     memset(t->window, 0, offsetof(struct lx_window, run));
+    t->window->started = t->started = exo_tsc();
     long r = exo_cap_derive(exo.pool.sel, EXO_REF(m->env, sel + 2), EXO_R | EXO_W | EXO_OBJECT,
                             (uint64_t)frame, 2);
     if (r == 0) r = extent_derive(p, (uint16_t)number, sel + 3, EXO_R | EXO_W);
