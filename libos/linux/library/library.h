@@ -165,6 +165,7 @@ struct lx {
     struct lx_siginfo *info; /* by signal - 1; NULL: none yet */
     struct sigqueue *sigqueue; /* NULL: nothing ever waited */
     uint32_t xsave_size; /* bytes of the FPU's state; 0: not asked yet */
+    uint64_t xsave_parts; /* XCR0 */
 
     /* threads and time: thread.c, futex.c, time.c, misc.c */
     uint32_t live; /* indices of threads that run the program: their state is true */

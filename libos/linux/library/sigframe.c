@@ -68,28 +68,29 @@ void siginfo_fill(siginfo_t *to, int signal, const struct lx_siginfo *info, uint
         to->si_ptr = (void *)info->value;
 }
 
-/* Bytes of the FPU's state: SDM vol. 2, CPUID leaf 0DH. */
-static uint32_t xsave_size(void)
+/* Bytes of the FPU's state, and which parts it has: SDM vol. 2, CPUID leaf 0DH, XGETBV. */
+static inline uint32_t xsave_size(void)
 {
     uint32_t eax = 13, ebx, ecx = 0, edx;
     if (lx.xsave_size) return lx.xsave_size;
     __asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
-    return lx.xsave_size = ebx;
+    lx.xsave_size = ebx;
+    __asm__ volatile("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+    lx.xsave_parts = (uint64_t)edx << 32 | eax;
+    return lx.xsave_size;
 }
 
 static void fpu_save(uint64_t at, uint32_t size)
 {
-    uint32_t low, high;
     struct _fpstate_64 *state = (struct _fpstate_64 *)at;
     uint64_t *header = (uint64_t *)(at + XSAVE_HEADER);
 #pragma GCC unroll 8
     for (unsigned i = 0; i < XSAVE_HEADER_SIZE / 8; i++)
         header[i] = 0;
     __asm__ volatile(FPU_CLAIM "xsave64 (%0)" : : "r"(at), "a"(~0u), "d"(~0u) : "memory");
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     state->sw_reserved.magic1 = FP_XSTATE_MAGIC1;
     state->sw_reserved.extended_size = size + (uint32_t)FP_XSTATE_MAGIC2_SIZE;
-    state->sw_reserved.xfeatures = (uint64_t)high << 32 | low;
+    state->sw_reserved.xfeatures = lx.xsave_parts;
     state->sw_reserved.xstate_size = size;
     *(uint32_t *)(at + size) = FP_XSTATE_MAGIC2;
 }
@@ -186,7 +187,7 @@ long sigframe_push(struct thread_state *t, struct regs *r, int signal,
     context->fpstate = fpu;
     context->oldmask = frame->uc.uc_sigmask = t->restore_mask ? t->saved_mask : t->mask;
     t->restore_mask = false;
-    siginfo_fill(&frame->info, signal, info, address);
+    if (action->flags & SA_SIGINFO) siginfo_fill(&frame->info, signal, info, address);
     fpu_save(fpu, size);
     if (t->altstack.flags & SS_AUTODISARM) t->altstack = (struct sigstack){0, 0, 0};
     r->rdi = (uint64_t)signal;
