@@ -143,6 +143,9 @@ static void test_exec(void)
     }
     waitpid(pid, &status, 0);
     CHECK("exec_script", written && WIFEXITED(status) && WEXITSTATUS(status) == 21);
+    CHECK("exec_script_name", system("printf '#!/bin/sh\\nread name </proc/$$/comm; "
+                                     "test $name = a-script\\n' >a-script; chmod 755 a-script; "
+                                     "./a-script") == 0);
     char *spawned[] = {"x", "environment", "two words", "", NULL};
     status = posix_spawn(&pid, SELF, NULL, NULL, spawned, target_environment);
     CHECK("spawn", status == 0);

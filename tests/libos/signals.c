@@ -276,6 +276,36 @@ static void test_interruption(void)
     CHECK("timer_delete", timer_delete(timer) == 0);
 }
 
+/* A line of /proc/self/status that is a set of signals, as far as it is `of`. */
+static uint64_t shown(const char *name, uint64_t of)
+{
+    char text[4096] = "";
+    int fd = open("/proc/self/status", O_RDONLY);
+    if (fd < 0 || read(fd, text, sizeof text - 1) <= 0) return ~0ul;
+    close(fd);
+    const char *at = strstr(text, name);
+    return at ? strtoul(at + strlen(name), NULL, 16) & of : ~0ul;
+}
+
+static void test_shown(void)
+{
+    const uint64_t one = 1ul << (SIGUSR1 - 1), two = 1ul << (SIGUSR2 - 1), both = one | two,
+                   child = 1ul << (SIGCHLD - 1);
+    sigset_t set, old;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    signal(SIGCHLD, SIG_DFL);
+    signal(SIGUSR1, SIG_IGN);
+    handle_information(SIGUSR2, count_information, 0);
+    sigprocmask(SIG_BLOCK, &set, &old);
+    CHECK("shown_ignored", shown("SigIgn:\t", both | child) == one);
+    CHECK("shown_handled", shown("SigCgt:\t", both | child) == two);
+    CHECK("shown_blocked", shown("SigBlk:\t", both | child) == two);
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    signal(SIGUSR1, SIG_DFL);
+    CHECK("shown_default", shown("SigIgn:\t", both) == 0 && shown("SigBlk:\t", both) == 0);
+}
+
 int main(void)
 {
     test_begin("signals");
@@ -285,5 +315,6 @@ int main(void)
     test_faults();
     test_registers();
     test_interruption();
+    test_shown();
     return test_end();
 }
