@@ -41,7 +41,7 @@ static bool sel_dying(frame_t e, uint32_t sel)
             0 <= k < the_cpu.pend_count && the_cpu.pend[k].entry == \old(tables[t].e[i]);
     ensures taken: \forall integer k; 0 <= k < the_cpu.pend_count ==>
             the_cpu.pend[k].env == e && the_cpu.pend[k].level == 1; */
-static void leaf_sweep(frame_t e, frame_t t, uint64_t va, bool all)
+static FLATTEN void leaf_sweep(frame_t e, frame_t t, uint64_t va, bool all)
 {
     /*@ loop invariant 0 <= i <= 512 && the_cpu.pend_count <= i && invariants;
         loop invariant \forall integer j; 0 <= j < i && p_present(tables[t].e[j]) ==>
@@ -319,7 +319,7 @@ static void object_commit(frame_t f, uint32_t level)
         object_untype(f, (threads[f].slow & SLOW_VM) != 0 ? EXO_VCPU_FRAMES : 2, THREAD_PAGE);
 }
 
-void core_commit(void)
+FLATTEN void core_commit(void)
 {
     struct cpu *cpu = this_cpu();
     frame_t locked = 0;
