@@ -96,16 +96,21 @@ extern volatile bool nmi_again; /* the handler sends itself another one */
 extern volatile bool use_x2apic; /* how handlers write EOI */
 extern void (*volatile interrupt_hook)(unsigned vector); /* called before EOI, if any */
 
-/* tests.c, second.c */
+/* tests.c, second.c, queues.c */
 struct test {
     const char *name;
     bool (*run)(void);
 };
 extern const struct test tests[];
 extern const unsigned test_count;
+void pci_set(uint32_t slot, uint32_t at, uint32_t value);
+uint32_t pci_get(uint32_t slot, uint32_t at);
+extern void (*volatile second_hook)(void); /* the second CPU calls it again and again */
 bool test_second(void);
 bool test_second_storm(void);
 bool test_second_resets(void);
+bool test_queues(void);
+bool test_queues_raced(void);
 void second_main(void);
 extern const char second_begin[], second_end[];
 /* die.c: what must end the guest; does not come back if it knows the word. */

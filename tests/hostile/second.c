@@ -12,6 +12,7 @@
 static volatile uint32_t starts; /* of the second CPU */
 static volatile uint32_t pings;
 static volatile bool answer;
+void (*volatile second_hook)(void);
 
 void second_main(void)
 {
@@ -20,6 +21,8 @@ void second_main(void)
     lapic_set(LAPIC_SVR, 0x1ff);
     for (;;) {
         irqs_on();
+        void (*hook)(void) = second_hook;
+        if (hook) hook();
         if (answer && pings != interrupts[PING]) {
             pings = interrupts[PING];
             lapic_set(LAPIC_ICR_HIGH, 0);

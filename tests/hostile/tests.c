@@ -127,12 +127,12 @@ static bool test_ports(void)
     return count == 0 && to == words + sizeof(words);
 }
 
-static void pci_set(uint32_t slot, uint32_t at, uint32_t value)
+void pci_set(uint32_t slot, uint32_t at, uint32_t value)
 {
     out32(0xcf8, 0x80000000 | slot << 11 | at);
     out32(0xcfc, value);
 }
-static uint32_t pci_get(uint32_t slot, uint32_t at)
+uint32_t pci_get(uint32_t slot, uint32_t at)
 {
     out32(0xcf8, 0x80000000 | slot << 11 | at);
     return in32(0xcfc);
@@ -296,6 +296,8 @@ static bool test_lines(void)
     ioapic_set(4, 0x8081);
     out8(0x3fc, 0x0b), out8(0x3f9, 2); /* transmitter empty: for ever */
     irqs_on();
+    for (then = pm_now(); pm_since(then) < 1000 && interrupts[0x81] < 1000;)
+        ;
     irqs_off();
     interrupt_hook = NULL;
     out8(0x3f9, 0);
@@ -355,6 +357,8 @@ const struct test tests[] = {
     {"a second CPU", test_second},
     {"both CPUs under a storm", test_second_storm},
     {"INIT at any moment", test_second_resets},
+    {"malformed virtqueues", test_queues},
+    {"virtqueues that the other CPU changes", test_queues_raced},
     {"paravirtual words anywhere", test_paravirtual},
     {"after that", test_afterwards},
     {"MSRs at random", test_msrs},
