@@ -212,8 +212,12 @@ static long derive_locked(frame_t from, uint32_t src, frame_t to, uint32_t dst, 
     if (sibling && (caps[s].flags & CAP_OWNER) != 0) return -EXO_E_KIND;
     long r = cap_narrow(&caps[s], rights, base, count, &contents);
     if (r != 0) return r;
+    /*@ assert narrowed: contents.kind == \at(caps[cap_at(from, src)].kind, Pre) &&
+        SUBSET(contents.rights, \at(caps[cap_at(from, src)].rights, Pre)); */
     lock_env(to);
     r = cap_insert(s, env_caps(to) + dst, to, sibling, &contents);
+    /*@ assert inserted: r == 0 ==> caps[cap_at(to, dst)].kind == contents.kind &&
+        caps[cap_at(to, dst)].rights == contents.rights; */
     unlock_env(to);
     return r;
 }

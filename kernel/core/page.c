@@ -194,6 +194,51 @@ HOT bool cap_covers(const struct cap *c, uint64_t first, uint64_t n)
     return n == 1 || n <= c->count - (first - c->base);
 }
 
+/* What the capabilities name depends on the frames' types and owners, not on their counts. */
+/*@ predicate types_kept{A,B} = \at(nframes, A) == \at(nframes, B) &&
+      \forall integer x; 0 <= x < \at(nframes, B) ==>
+      w_type(\at(words[x], A)) == w_type(\at(words[x], B)) &&
+      w_owner(\at(words[x], A)) == w_owner(\at(words[x], B));
+    predicate names_kept{A,B} = \at(the_cpu.cur, A) == \at(the_cpu.cur, B) &&
+      (\forall integer c; 0 <= c < 0x100000000 ==>
+       \at(caps[c].kind, A) == \at(caps[c].kind, B) && \at(caps[c].env, A) == \at(caps[c].env, B) &&
+       \at(caps[c].base, A) == \at(caps[c].base, B) && \at(caps[c].count, A) == \at(caps[c].count, B) &&
+       \at(caps[c].badge, A) == \at(caps[c].badge, B)) &&
+      (\forall integer e; 0 <= e < PROOF_FRAMES ==>
+       \at(envs[e].root, A) == \at(envs[e].root, B) && \at(envs[e].nsel, A) == \at(envs[e].nsel, B) &&
+       \at(envs[e].tables, A) == \at(envs[e].tables, B)) &&
+      (\forall integer t; 0 <= t < PROOF_FRAMES ==>
+       \at(threads[t].env, A) == \at(threads[t].env, B) &&
+       \at(threads[t].upcall, A) == \at(threads[t].upcall, B));
+    lemma envs_kept{A,B}: types_kept{A,B} && names_kept{A,B} && 0 < \at(nframes, A) <= PROOF_FRAMES ==>
+      \forall integer e; 0 <= e && \at(env_ok(e), A) ==> \at(env_ok(e), B);
+    lemma threads_kept{A,B}: types_kept{A,B} && names_kept{A,B} && 0 < \at(nframes, A) <= PROOF_FRAMES ==>
+      \forall integer t; \at(thread_ok(t), A) ==> \at(thread_ok(t), B);
+    predicate hung{A,B}(integer f) = \at(nframes, A) == \at(nframes, B) &&
+      w_type(\at(words[f], A)) == EXO_FT_PLAIN &&
+      (\forall integer k; 0 <= k < 512 ==> !p_present(\at(tables[f].e[k], B))) &&
+      (\forall integer x; 0 <= x < \at(nframes, B) && x != f ==> \at(words[x], A) == \at(words[x], B)) &&
+      (\forall integer x, k; 0 <= x < \at(nframes, B) && 0 <= k < 512 && x != f ==>
+       \at(tables[x].e[k], A) == \at(tables[x].e[k], B));
+    lemma tree_hung{A,B}: \forall integer f; hung{A,B}(f) && \at(tree, A) ==> \at(tree, B);
+    predicate leads{L}(integer t, integer i) =
+      EXO_FT_PT2 <= w_type(words[t]) <= EXO_FT_PT4 && p_present(tables[t].e[i]) &&
+      (w_type(words[t]) == EXO_FT_PT4 || !p_large(tables[t].e[i])) ==>
+      0 < p_frame(tables[t].e[i]) < nframes &&
+      w_type(words[p_frame(tables[t].e[i])]) == w_type(words[t]) - 1 &&
+      w_owner(words[p_frame(tables[t].e[i])]) == w_owner(words[t]);
+    predicate wrote{A,B}(integer t, integer i) = types_kept{A,B} && leads{B}(t, i) &&
+      (\forall integer x, k; 0 <= x < \at(nframes, B) && 0 <= k < 512 && (x != t || k != i) ==>
+       \at(tables[x].e[k], A) == \at(tables[x].e[k], B));
+    lemma tree_wrote{A,B}: \forall integer t, i; wrote{A,B}(t, i) && \at(tree, A) ==> \at(tree, B);
+    lemma envs_hung{A,B}: \forall integer f; hung{A,B}(f) && names_kept{A,B} &&
+      0 < \at(nframes, A) <= PROOF_FRAMES ==>
+      \forall integer e; 0 <= e && \at(env_ok(e), A) ==> \at(env_ok(e), B);
+    lemma objects_hung{A,B}: \forall integer f; hung{A,B}(f) && names_kept{A,B} &&
+      0 < \at(nframes, A) <= PROOF_FRAMES && \at(objects, A) ==> \at(objects, B);
+    lemma objects_kept{A,B}: types_kept{A,B} && names_kept{A,B} && 0 < \at(nframes, A) <= PROOF_FRAMES &&
+      \at(objects, A) ==> \at(objects, B); */
+
 /* One leaf entry of table t. Env lock held, frame inside the capability. */
 /*@ requires invariants && \valid_read(s) && apart(s) && span_ok(s) && is_table(t, level, s->env) && i < 512;
     requires level == s->level;
@@ -440,17 +485,10 @@ HOT void entry_release(frame_t env, uint64_t va, frame_t t, unsigned level, bool
         commit_entry(&p);
     else
         pend_add(env, va, old, level);
-    /*@ assert kinds: \forall integer x; 0 <= x < nframes ==>
-        w_type(words[x]) == w_type(\at(words[x], Pre)) &&
-        w_owner(words[x]) == w_owner(\at(words[x], Pre)); */
+    /*@ assert kinds: types_kept{Pre,Here}; */
+    /*@ assert names: names_kept{Pre,Here}; */
     /*@ assert shape: tree; */
-    /*@ assert envs: \forall integer x; 0 <= x < PROOF_FRAMES && \at(env_ok(x), Pre) ==>
-        env_ok(x); */
-    /*@ assert caps: \forall integer c; 0 <= c < 0x100000000 ==>
-        caps[c].kind == \at(caps[c].kind, Pre) && caps[c].base == \at(caps[c].base, Pre) &&
-        caps[c].count == \at(caps[c].count, Pre) && caps[c].env == \at(caps[c].env, Pre) &&
-        caps[c].badge == \at(caps[c].badge, Pre); */
-    /*@ assert names: objects; */
+    /*@ assert objects: objects; */
 }
 
 /* The table that holds va's leaf, and its level. */
@@ -609,24 +647,18 @@ static long table_make(frame_t env, uint64_t va, unsigned level, uint64_t sel, u
     /*@ assert only: \forall integer x; 0 <= x < nframes && x != frame ==>
         words[x] == \at(words[x], Pre); */
     /*@ assert plain: w_type(\at(words[frame], Pre)) == EXO_FT_PLAIN; */
-    /*@ assert unled: \forall integer x, k; 0 <= x < nframes && 0 <= k < 512 &&
-        EXO_FT_PT2 <= w_type(\at(words[x], Pre)) <= EXO_FT_PT4 &&
-        (w_type(\at(words[x], Pre)) == EXO_FT_PT4 ==> user_slot(k)) &&
-        p_present(tables[x].e[k]) &&
-        (w_type(\at(words[x], Pre)) == EXO_FT_PT4 || !p_large(tables[x].e[k])) ==>
-        w_type(\at(words[p_frame(tables[x].e[k])], Pre)) >= EXO_FT_PT1; */
-    /*@ assert apart: frame != up && \forall integer x, k; 0 <= x < nframes && 0 <= k < 512 &&
-        EXO_FT_PT2 <= w_type(words[x]) <= EXO_FT_PT4 && x != frame &&
-        (w_type(words[x]) == EXO_FT_PT4 ==> user_slot(k)) && p_present(tables[x].e[k]) &&
-        (w_type(words[x]) == EXO_FT_PT4 || !p_large(tables[x].e[k])) ==>
-        p_frame(tables[x].e[k]) != frame; */
     table_clear((frame_t)frame);
     lines_mark(up, va_index(va, level + 1), 1);
     /*@ assert clear: \forall integer k; 0 <= k < 512 ==> !p_present(tables[frame].e[k]); */
     /*@ assert others: \forall integer x, k; 0 <= x < nframes && 0 <= k < 512 && x != frame ==>
         tables[x].e[k] == \at(tables[x].e[k], Pre); */
+    /*@ assert hung: hung{Pre,Here}(frame); */
     /*@ assert cleared: tree; */
+    /*@ assert named: objects && env_ok(env) && thread_ok(the_cpu.cur); */
+    /*@ ghost Cleared: ; */
     *entry = pte_table(pte_format(env), (frame_t)frame, (uint32_t)s.sel);
+    /*@ assert wrote: wrote{Cleared,Here}(up, v_index(va, level + 1)); */
+    /*@ assert tree: tree; */
     caps[c].bindings++;
     return 0;
 }

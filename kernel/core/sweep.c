@@ -46,17 +46,17 @@ static FLATTEN void leaf_sweep(frame_t e, frame_t t, uint64_t va, bool all)
     /*@ loop invariant 0 <= i <= 512 && the_cpu.pend_count <= i && invariants;
         loop invariant \forall integer j; 0 <= j < i && p_present(tables[t].e[j]) ==>
             all == 0 && !dying(e, e_sel(e, tables[t].e[j]));
-        loop invariant \forall integer j; 0 <= j < i && all == 0 &&
+        loop invariant kept: \forall integer j; 0 <= j < 512 && all == 0 &&
             !(p_present(\at(tables[t].e[j], Pre)) && dying(e, e_sel(e, \at(tables[t].e[j], Pre)))) ==>
             tables[t].e[j] == \at(tables[t].e[j], Pre);
-        loop invariant \forall integer j; 0 <= j < i ==> tables[t].e[j] == 0 ||
+        loop invariant cleared: \forall integer j; 0 <= j < 512 ==> tables[t].e[j] == 0 ||
             tables[t].e[j] == \at(tables[t].e[j], Pre);
-        loop invariant \forall integer j; 0 <= j < i &&
+        loop invariant recorded: \forall integer j; 0 <= j < 512 &&
             tables[t].e[j] != \at(tables[t].e[j], Pre) ==> \exists integer k;
             0 <= k < the_cpu.pend_count && the_cpu.pend[k].entry == \at(tables[t].e[j], Pre);
-        loop invariant \forall integer j; i <= j < 512 ==>
+        loop invariant ahead: \forall integer j; i <= j < 512 ==>
             tables[t].e[j] == \at(tables[t].e[j], Pre);
-        loop invariant \forall integer k; 0 <= k < the_cpu.pend_count ==>
+        loop invariant taken: \forall integer k; 0 <= k < the_cpu.pend_count ==>
             the_cpu.pend[k].env == e && the_cpu.pend[k].level == 1;
         loop assigns i, tables[t].e[0 .. 511], lines[t], the_cpu.pend_count, the_cpu.pend[0 .. PEND_MAX - 1];
         loop variant 512 - i; */
