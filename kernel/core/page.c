@@ -660,6 +660,8 @@ static long table_make(frame_t env, uint64_t va, unsigned level, uint64_t sel, u
     /*@ assert wrote: wrote{Cleared,Here}(up, v_index(va, level + 1)); */
     /*@ assert tree: tree; */
     caps[c].bindings++;
+    /*@ assert kept: types_kept{Cleared,Here} && names_kept{Cleared,Here}; */
+    /*@ assert still: invariants; */
     return 0;
 }
 
