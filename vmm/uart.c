@@ -44,6 +44,7 @@ static struct {
     uint16_t divisor;
     bool sent; /* the "transmitter empty" interrupt is pending */
     bool held; /* but does not raise the line yet */
+    bool told; /* it was read since it was enabled: a handler goes on */
     bool line;
     unsigned irq;
     uint8_t send[SEND];
@@ -133,8 +134,8 @@ static uint8_t cause_read(void)
 {
     uint8_t now = cause();
     /* A handler that would go on ends where another interrupt waits for that. */
-    if (now == IIR_SENT && uart.held && vcpu_window_wanted()) now = IIR_NONE;
-    uart.held = now == IIR_SENT;
+    if (now == IIR_SENT && uart.held && uart.told && vcpu_window_wanted()) now = IIR_NONE;
+    uart.held = uart.told = now == IIR_SENT;
     if (now == IIR_SENT) uart.sent = false; /* reading tells it: cleared */
     update();
     return now | (uart.fcr & FCR_ENABLE ? IIR_FIFO : 0);
@@ -179,6 +180,7 @@ static void enable_write(uint8_t value)
         uint64_t at = vm_now() + SENT_DELAY;
         if (!uart.timer.at || uart.timer.at > at) timer_arm(&uart.timer, at);
         uart.sent = uart.held = true;
+        uart.told = false;
     } else if (!(value & IER_SENT)) {
         uart.held = false;
         uart_flush();

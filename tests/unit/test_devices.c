@@ -270,6 +270,10 @@ static void test_uart_sent_interrupt(void)
     out(COM + 4, 0x0b);
     out(COM + 1, 2);
     EXPECT(!host.line[4]); /* a moment later */
+    host.window = true; /* no handler that could end */
+    EXPECT((in(COM + 2) & 0xf) == 2);
+    host.window = false;
+    out(COM + 1, 0), out(COM + 1, 2);
     EXPECT((in(COM + 2) & 0xf) == 2); /* reading tells it once, and before */
     EXPECT((in(COM + 2) & 0xf) == 1);
     out(COM, 'a');
