@@ -132,6 +132,20 @@
 #define LX_OP_THREAD 0x100b
 #define LX_OP_THREAD_END 0x100c /* the calling thread ends; not the last one */
 #define LX_OP_VFORK_WAIT 0x100d /* a0 pid: -LX_WAIT until it has executed or ended */
+/* From a child of vfork, before it executes or ends: a struct lx_back for its parent, which finds
+ * them in its window when LX_OP_VFORK_WAIT is over, whose result is how many. -ENOMEM: no more.
+ * -EINVAL: it has no parent that waits. -EFAULT */
+#define LX_OP_VFORK_BACK 0x1013
+struct lx_back {
+    uint64_t kind;
+    uint64_t start; /* an address */
+    uint64_t value; /* LX_BACK_PAGE: the frame, from the server the swap slot; AREA: its end */
+    uint64_t flags; /* LX_BACK_AREA: of mmap, above the rights (3 bits) */
+};
+#define LX_BACK_PAGE 0 /* a page that is not the parent's: it gets the contents */
+#define LX_BACK_AREA 1 /* private and anonymous memory that was mapped */
+#define LX_BACK_BREAK 2 /* brk */
+#define LX_BACK_MAX 256
 /* a0 signal, a1 0: of this thread, 1: of the process: what is known of one that the server
  * put into a window, and that the library has taken out: struct lx_siginfo in bytes */
 #define LX_OP_SIGINFO 0x100e

@@ -3,6 +3,7 @@
  * Processes: fork, exec, wait, ends, groups and sessions. Run with arguments it is its own
  * exec target. */
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include "test.h"
 
@@ -158,6 +159,54 @@ static void test_exec(void)
         _exit(8);
     }
     CHECK("vfork", waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 8 && lent == 9);
+}
+
+#define LENT_PAGES 4
+static volatile uint8_t lent_zero[LENT_PAGES * 4096];
+static volatile uint8_t lent_data[LENT_PAGES * 4096] = {7};
+static volatile uint8_t *volatile lent_mapped, *volatile lent_more;
+
+/* What a child of vfork does to memory that nobody had touched; returns in the child. */
+static void lent_write(uint8_t value)
+{
+    for (int i = 0; i < LENT_PAGES; i++)
+        lent_zero[i * 4096 + value] = lent_data[i * 4096 + value] = value;
+    lent_mapped = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    lent_more = (uint8_t *)syscall(SYS_brk, 0);
+    syscall(SYS_brk, lent_more + 65536);
+    lent_mapped[50000] = lent_more[60000] = value;
+}
+
+static bool lent_there(uint8_t value)
+{
+    bool good = lent_mapped[50000] == value && lent_more[60000] == value && !lent_more[1] &&
+                (uint8_t *)syscall(SYS_brk, 0) == lent_more + 65536;
+    for (int i = 0; i < LENT_PAGES; i++)
+        good &= lent_zero[i * 4096 + value] == value && lent_data[i * 4096 + value] == value;
+    lent_mapped[100] = 1; /* and can be written */
+    return good && lent_data[0] == 7;
+}
+
+static void test_lent(void)
+{
+    static char *arguments[] = {"x", "environment", "two words", "", NULL};
+    int status;
+    pid_t pid = vfork();
+    if (pid == 0) {
+        lent_write(3);
+        _exit(0);
+    }
+    CHECK("vfork_exit", waitpid(pid, &status, 0) == pid && lent_there(3));
+    pid = vfork();
+    if (pid == 0) {
+        lent_write(4);
+        execl("/no/such", "such", NULL);
+        lent_zero[5] = 5;
+        execve(SELF, arguments, target_environment);
+        _exit(1);
+    }
+    CHECK("vfork_exec", waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 42 &&
+                            lent_there(4) && lent_zero[3] == 3 && lent_zero[5] == 5);
 }
 
 static void test_wait(void)
@@ -316,6 +365,7 @@ int main(int argc, char **argv)
     test_directory();
     test_ends();
     test_exec();
+    test_lent();
     test_wait();
     test_groups();
     test_first();

@@ -430,6 +430,7 @@ static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
     const uint32_t mxcsr = 0x1f80; /* all exceptions masked: XRSTOR loads it always */
     futex_process_end();
     threads_end_others(t);
+    vfork_back(r->rsp);
     mm_clear();
     replace_clear(x->policy);
     lx.shares = false;

@@ -3,6 +3,7 @@
  * fork, vfork, and clone where it makes a process. docs/linux.md says how memory is shared. */
 #include "library.h"
 #include <asm/signal.h>
+#include <linux/mman.h>
 #include <linux/sched.h>
 #include "../../../lib/exo/text.h"
 
@@ -49,13 +50,90 @@ static long fork_common(struct thread_state *t, struct regs *r, bool vfork, uint
     return pid;
 }
 
+/* ---- what a vfork's child leaves ------------------------------------------------------------- */
+
+static void back_areas(void)
+{
+    for (uint32_t i = 0; i < lx.vmas; i++) {
+        const struct vma *v = &lx.vma[i];
+        if (v->flags & VMA_BACK && v->flags & MAP_PRIVATE && v->handle < 0)
+            server6(LX_OP_VFORK_BACK, LX_BACK_AREA, v->start, v->end,
+                    (uint64_t)(v->flags & ~VMA_BACK) << 3 | v->prot, 0, 0);
+    }
+    server(LX_OP_VFORK_BACK, LX_BACK_BREAK, lx.brk, 0);
+}
+
+/* Those that are our own: new, or copied when they were written. Below sp nothing is needed. */
+static long back_pages(const struct vma *v, uint64_t sp)
+{
+    uint64_t va = v->start;
+    if (v->flags & MAP_SHARED) return 0;
+    if (sp - va < v->end - va && sp - va >= PAGE) va = (sp - 128) & -PAGE;
+    for (; (va = page_next(va, v->end)) < v->end; va += PAGE) {
+        uint32_t entry = *page_entry(va, false);
+        if (entry & (PG_FILE | PG_SHARED | PG_SWAP)) continue;
+        const struct extent *e = extent_of(entry & PG_FRAME);
+        if (!e || e->own != EXTENT_OWN) continue;
+        long r = server(LX_OP_VFORK_BACK, LX_BACK_PAGE, va, entry & PG_FRAME);
+        if (r < 0) return r;
+    }
+    return 0;
+}
+
+void vfork_back(uint64_t sp)
+{
+    long r = 0;
+    if (!lx.vfork_child) return;
+    back_areas();
+    for (uint32_t i = 0; i < lx.vmas && r == 0; i++)
+        r = back_pages(&lx.vma[i], sp);
+    if (r < 0)
+        log_line("vfork: the parent does not get all of its child's new memory (%d)", (int)r);
+}
+
+static void back_area(const struct lx_back *b)
+{
+    const struct vma *behind = vma_after(b->start);
+    struct vma vma = {.start = b->start,
+                      .end = b->value,
+                      .prot = b->flags & 7,
+                      .flags = (uint32_t)(b->flags >> 3),
+                      .handle = -1};
+    if (vma.start >= vma.end || (vma.start | vma.end) % PAGE || vma.end > LX_USER_END) return;
+    if (!behind || behind->start >= vma.end) vma_add(&vma);
+}
+
+static void back_page(const struct lx_back *b)
+{
+    const struct vma *vma = vma_find(b->start);
+    if (vma && !(vma->flags & MAP_SHARED)) {
+        pages_drop(b->start, b->start + PAGE);
+        page_note(b->start, (uint32_t)b->value | PG_SWAP);
+    } else {
+        server(LX_OP_SWAP_FREE, b->value, 0, 0);
+    }
+}
+
+/* n of them are in the window. */
+static void back_take(uint64_t n)
+{
+    const struct lx_back *b = (const struct lx_back *)this_thread()->window->bytes;
+    for (; n--; b++) {
+        if (b->kind == LX_BACK_AREA) back_area(b);
+        if (b->kind == LX_BACK_PAGE) back_page(b);
+        if (b->kind == LX_BACK_BREAK) lx.brk = b->start;
+    }
+}
+
 /* The parent of a vfork sleeps through its signals: they are taken afterwards. If the child
  * forked, its child sees our pages. */
 static void vfork_wait(long pid)
 {
-    while (server(LX_OP_VFORK_WAIT, (uint64_t)pid, 0, 0) == -LX_WAIT)
+    long back;
+    while ((back = server(LX_OP_VFORK_WAIT, (uint64_t)pid, 0, 0)) == -LX_WAIT)
         event_sleep(LX_EVENT, 0);
     lock();
+    if (back > 0) back_take((uint64_t)back);
     for (uint32_t i = 0; i < lx.extents; i++)
         if (lx.extent[i].own == EXTENT_OWN && shared->holders[lx.extent[i].id] > 1) {
             pages_protect();

@@ -81,6 +81,7 @@ struct vma {
     uint32_t spare;
     uint64_t offset; /* in the file, in pages */
 };
+#define VMA_BACK 0x08000000u /* mapped by a child of vfork */
 #define VMA_STACK 0x80000000u /* grows downward to LX_STACK_MAX */
 #define VMA_HEAP 0x40000000u
 #define VMA_LOCKED 0x10000000u /* mlock: its pages stay */
@@ -324,6 +325,9 @@ long write_rest(const struct regs *r, long done);
 /* fork.c: clone without CLONE_THREAD, with CLONE_VM only as vfork is: r has clone's arguments; the child
  * goes on with the registers `child`. */
 long fork_clone(struct thread_state *t, const struct regs *r, struct regs *child);
+/* In a child of vfork, before it executes or ends: its parent gets what is new in the memory that they
+ * share. sp: of the program. */
+void vfork_back(uint64_t sp);
 /* exec.c: the first program of all, named in the window. */
 _Noreturn void exec_first(struct thread_state *t);
 /* time.c: the thread's timer (LX_TIMER) came. */

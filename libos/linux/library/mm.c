@@ -457,9 +457,11 @@ static bool vma_joins(const struct vma *a, const struct vma *b)
            (a->handle < 0 || a->offset + (a->end - a->start) / PAGE == b->offset);
 }
 
-long vma_add(const struct vma *vma)
+long vma_add(const struct vma *area)
 {
+    struct vma new = *area, *vma = &new;
     uint32_t i = vma_at(vma->start);
+    if (lx.vfork_child) vma->flags |= VMA_BACK;
     if (i && vma_joins(&lx.vma[i - 1], vma)) {
         lx.vma[i - 1].end = vma->end;
         if (i < lx.vmas && vma_joins(&lx.vma[i - 1], &lx.vma[i])) {

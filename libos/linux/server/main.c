@@ -40,6 +40,7 @@ static call_function *const operations[] = {
     [LX_OP_THREAD - LX_OP_BASE] = op_thread,
     [LX_OP_THREAD_END - LX_OP_BASE] = op_thread_end,
     [LX_OP_VFORK_WAIT - LX_OP_BASE] = op_vfork_wait,
+    [LX_OP_VFORK_BACK - LX_OP_BASE] = op_vfork_back,
     [LX_OP_SIGINFO - LX_OP_BASE] = op_siginfo,
     [LX_OP_STOPPED - LX_OP_BASE] = op_stopped,
     [LX_OP_TIMES - LX_OP_BASE] = op_times,

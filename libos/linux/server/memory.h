@@ -32,6 +32,8 @@ struct process_memory {
     uint16_t data[LX_DATA_SELS]; /* private block, chunks of library data */
     uint32_t data_count;
     uint32_t swapped; /* slots of the swap store that it has (swap.c) */
+    uint32_t backs; /* of: what its vfork's child leaves it; NULL: none yet */
+    struct lx_back *back;
     struct file *handle[LX_HANDLES];
     struct lx_siginfo info[64]; /* of the last signal of each number */
 };

@@ -5,6 +5,7 @@
  * children of the first one. */
 #include "poll.h"
 #include "process.h"
+#include "swap.h"
 #include <asm/siginfo.h>
 #include <linux/resource.h>
 #include <linux/wait.h>
@@ -151,6 +152,7 @@ void process_free(struct process *p)
 void process_release(struct process *p)
 {
     p->vfork = false;
+    p->lender = NULL;
     wake(&p->released);
 }
 
@@ -161,6 +163,7 @@ static void orphans(struct process *p)
         struct process *c = p->child;
         p->child = c->sibling;
         c->parent = first;
+        c->lender = NULL;
         c->sibling = first->child;
         first->child = c;
         if (process_alive(c)) process_window(c)->start.ppid = (uint64_t)first->pid;
@@ -332,7 +335,7 @@ long op_vfork_wait(struct thread *thread, const uint64_t a[6])
 {
     for (struct process *c = thread->process->child; c; c = c->sibling)
         if (c->pid == (int)a[0] && c->vfork) return wait_on(&c->released, thread);
-    return 0;
+    return swap_back_take(thread);
 }
 
 /* ---- groups and sessions ----------------------------------------------------------------------- */

@@ -149,6 +149,7 @@ struct process {
     uint32_t thread_count;
     bool stop_reported, continued;
     bool vfork; /* runs in its parent's memory until exec */
+    struct process *lender; /* that parent, while it lives */
     struct waitq released; /* woken when it does not any more, and by SIGCONT */
     struct process_memory *memory; /* memory.h */
     struct ring *ring[LX_RINGS]; /* by slot (ring.h) */

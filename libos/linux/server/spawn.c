@@ -315,6 +315,7 @@ long op_fork(struct thread *thread, const uint64_t a[6])
                 file_get(child->memory->handle[i] = parent->memory->handle[i]);
         fds_fork(parent, child);
         child->vfork = lend;
+        child->lender = lend ? parent : NULL;
         child->threads[0]->window->refused = thread->window->refused;
         if (start(child, LX_START_FORK) == 0) return child->pid;
         r = -ENOMEM;

@@ -90,10 +90,11 @@ static bool all_zero(const uint64_t *words)
     return true;
 }
 
-long op_swap_out(struct thread *thread, const uint64_t a[6])
+/* The page's contents, as process `for_whom` is to find them: the slot. */
+static long slot_fill(const struct process *p, uint64_t page, struct process *for_whom)
 {
-    if (!frames_allowed(thread->process, a[0], a[0], false)) return -EFAULT;
-    const void *from = frame_data((uint32_t)a[0]);
+    if (!frames_allowed(p, page, page, false)) return -EFAULT;
+    const void *from = frame_data((uint32_t)page);
     uint32_t i = slot_free, frame = 0;
     if (!i) return -ENOMEM;
     if (!all_zero(from)) {
@@ -104,8 +105,13 @@ long op_swap_out(struct thread *thread, const uint64_t a[6])
     }
     slot_free = slots[i].next;
     slots[i].frame = frame;
-    slot_hold(&slots[i], thread->process);
+    slot_hold(&slots[i], for_whom);
     return i;
+}
+
+long op_swap_out(struct thread *thread, const uint64_t a[6])
+{
+    return slot_fill(thread->process, a[0], thread->process);
 }
 
 long op_swap_in(struct thread *thread, const uint64_t a[6])
@@ -141,8 +147,41 @@ void swap_fork(struct process *parent, struct process *child)
 void swap_end(struct process *p)
 {
     if (asked.process == p) asked.process = NULL;
+    free(p->memory->back);
+    p->memory->back = NULL;
+    p->memory->backs = 0;
     for (uint32_t i = 1; p->memory->swapped; i++)
         if (slot_of(p, i)) slot_drop(&slots[i], p);
+}
+
+/* ---- what a vfork's child leaves ---------------------------------------------------------------- */
+
+long op_vfork_back(struct thread *thread, const uint64_t a[6])
+{
+    struct process *lender = thread->process->lender;
+    struct lx_back back = {a[0], a[1], a[2], a[3]};
+    if (!lender || !process_alive(lender)) return -EINVAL;
+    struct process_memory *m = lender->memory;
+    if (!m->back && !(m->back = malloc(LX_BACK_MAX * sizeof(back)))) return -ENOMEM;
+    if (m->backs == LX_BACK_MAX) return -ENOMEM;
+    if (back.kind == LX_BACK_PAGE) {
+        long slot = slot_fill(thread->process, back.value, lender);
+        if (slot < 0) return slot;
+        back.value = (uint64_t)slot;
+    }
+    m->back[m->backs++] = back;
+    return 0;
+}
+
+long swap_back_take(struct thread *thread)
+{
+    struct process_memory *m = thread->process->memory;
+    uint32_t n = m->backs;
+    if (n) window_put(thread, 0, m->back, n * sizeof(*m->back));
+    m->backs = 0;
+    free(m->back);
+    m->back = NULL;
+    return n;
 }
 
 /* ---- asking ------------------------------------------------------------------------------------ */

@@ -19,5 +19,8 @@ long memory_ask(const struct process *process, uint32_t frames);
 /* A process gave frames back. */
 void memory_given(const struct process *process, uint32_t frames);
 
-call_function op_swap_out, op_swap_in, op_swap_free;
+/* What a vfork's child left its parent goes into the thread's window: how many struct lx_back. */
+long swap_back_take(struct thread *thread);
+
+call_function op_swap_out, op_swap_in, op_swap_free, op_vfork_back;
 #endif
