@@ -106,6 +106,7 @@ extern const unsigned test_count;
 void pci_set(uint32_t slot, uint32_t at, uint32_t value);
 uint32_t pci_get(uint32_t slot, uint32_t at);
 extern void (*volatile second_hook)(void); /* the second CPU calls it again and again */
+extern volatile uint32_t second_rounds; /* how often it was through */
 bool test_second(void);
 bool test_second_storm(void);
 bool test_second_resets(void);

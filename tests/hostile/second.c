@@ -13,6 +13,7 @@ static volatile uint32_t starts; /* of the second CPU */
 static volatile uint32_t pings;
 static volatile bool answer;
 void (*volatile second_hook)(void);
+volatile uint32_t second_rounds;
 
 void second_main(void)
 {
@@ -23,6 +24,7 @@ void second_main(void)
         irqs_on();
         void (*hook)(void) = second_hook;
         if (hook) hook();
+        second_rounds++;
         if (answer && pings != interrupts[PING]) {
             pings = interrupts[PING];
             lapic_set(LAPIC_ICR_HIGH, 0);
