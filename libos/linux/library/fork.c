@@ -37,6 +37,7 @@ static long fork_common(struct thread_state *t, struct regs *r, bool vfork, uint
     if (stack) lx.fork_regs.rsp = stack;
     lx.fork_mask = t->mask;
     lx.fork_altstack = t->altstack;
+    lx.fork_brk = lx.brk;
     __asm__ volatile("rdfsbase %0" : "=r"(lx.fork_fs));
     __asm__ volatile(FPU_CLAIM "xsave %0" : "+m"(lx.fork_fpu) : "a"(~0u), "d"(~0u));
     if (!vfork) pages_protect();
@@ -60,24 +61,31 @@ static void back_areas(void)
             server6(LX_OP_VFORK_BACK, LX_BACK_AREA, v->start, v->end,
                     (uint64_t)(v->flags & ~VMA_BACK) << 3 | v->prot, 0, 0);
     }
-    server(LX_OP_VFORK_BACK, LX_BACK_BREAK, lx.brk, 0);
+    if (lx.brk != lx.fork_brk) server(LX_OP_VFORK_BACK, LX_BACK_BREAK, lx.brk, 0);
 }
 
-/* Those that are our own: new, or copied when they were written. Below sp nothing is needed. */
-static long back_pages(const struct vma *v, uint64_t sp)
+/* Whether the page is to be the parent's too: not what is below sp, nor what lies outside of all areas
+ * (a stage of exec). */
+static bool back_wanted(uint64_t va, uint64_t sp)
 {
-    uint64_t va = v->start;
-    if (v->flags & MAP_SHARED) return 0;
-    if (sp - va < v->end - va && sp - va >= PAGE) va = (sp - 128) & -PAGE;
-    for (; (va = page_next(va, v->end)) < v->end; va += PAGE) {
-        uint32_t entry = *page_entry(va, false);
-        if (entry & (PG_FILE | PG_SHARED | PG_SWAP)) continue;
-        const struct extent *e = extent_of(entry & PG_FRAME);
-        if (!e || e->own != EXTENT_OWN) continue;
-        long r = server(LX_OP_VFORK_BACK, LX_BACK_PAGE, va, entry & PG_FRAME);
-        if (r < 0) return r;
-    }
-    return 0;
+    const struct vma *v = vma_find(va);
+    return v && !(v->flags & MAP_SHARED) &&
+           !(sp - v->start < v->end - v->start && va + PAGE <= sp - 128);
+}
+
+/* Pages in an extent of our own: new, or copied when they were written. */
+static long back_pages(const struct extent *e, uint64_t sp)
+{
+    long r = 0;
+    for (struct pages *p = pages_after(NULL); p; p = pages_after(p))
+        for (unsigned w = 0; w < BLOCK_PAGES / 64; w++)
+            for (uint64_t map = p->used[w]; map && r >= 0; map &= map - 1) {
+                unsigned i = w * 64 + (unsigned)__builtin_ctzl(map);
+                uint64_t va = p->va + i * PAGE;
+                if (page_lies_in(p->entry[i], e) && back_wanted(va, sp))
+                    r = server(LX_OP_VFORK_BACK, LX_BACK_PAGE, va, p->entry[i] & PG_FRAME);
+            }
+    return r;
 }
 
 void vfork_back(uint64_t sp)
@@ -85,8 +93,9 @@ void vfork_back(uint64_t sp)
     long r = 0;
     if (!lx.vfork_child) return;
     back_areas();
-    for (uint32_t i = 0; i < lx.vmas && r == 0; i++)
-        r = back_pages(&lx.vma[i], sp);
+    for (uint32_t i = 0; i < lx.extents && r >= 0; i++)
+        if (lx.extent[i].own == EXTENT_OWN && lx.extent[i].free < lx.extent[i].count)
+            r = back_pages(&lx.extent[i], sp);
     if (r < 0)
         log_line("vfork: the parent does not get all of its child's new memory (%d)", (int)r);
 }

@@ -154,7 +154,7 @@ struct lx {
 
     /* fork: what the child starts with */
     struct regs fork_regs;
-    uint64_t fork_fs, fork_mask;
+    uint64_t fork_fs, fork_mask, fork_brk;
     uint64_t fork_tid, fork_clear_tid; /* user addresses, or 0 */
     struct sigstack fork_altstack;
     uint8_t fork_fpu[2816] __attribute__((aligned(64))); /* XSAVE's area */
@@ -252,6 +252,10 @@ struct pages *pages_at(uint64_t va, bool make);
  * memory). */
 uint32_t *page_entry(uint64_t va, bool make);
 void page_note(uint64_t va, uint32_t entry); /* sets it */
+struct pages *
+pages_after(const struct pages *p); /* all, one after the other; NULL begins and ends */
+/* Whether private memory in that extent is on the page. */
+bool page_lies_in(uint32_t entry, const struct extent *e);
 /* Binds n consecutive frames, of which the first is the entry's, at va, all in one 2 MiB where
  * something was noted; page tables are made as needed, what was bound there goes. Pages
  * bound, from the first on, or -ENOMEM. */

@@ -358,6 +358,20 @@ uint64_t page_next(uint64_t va, uint64_t end)
     return end;
 }
 
+struct pages *pages_after(const struct pages *p)
+{
+    if (p && p->next) return p->next;
+    for (unsigned b = p ? (p->va >> BLOCK_BITS) % BLOCK_LISTS + 1 : 0; b < BLOCK_LISTS; b++)
+        if (lx.pages[b]) return lx.pages[b];
+    return NULL;
+}
+
+bool page_lies_in(uint32_t entry, const struct extent *e)
+{
+    return entry && !(entry & (PG_FILE | PG_SHARED | PG_SWAP)) &&
+           (entry & PG_FRAME) - e->first < e->count;
+}
+
 /* Everything on pages [first, first + n) of a block goes. */
 static void block_drop(struct pages *p, unsigned first, unsigned n)
 {

@@ -26,22 +26,6 @@ static inline struct pages *item_pages(uint32_t item)
     return (struct pages *)(LX_DATA_VA + (uint64_t)(item / BLOCK_PAGES) * ITEM_UNIT);
 }
 
-/* All blocks, one after the other; NULL begins and ends. */
-static struct pages *block_after(const struct pages *p)
-{
-    if (p && p->next) return p->next;
-    for (unsigned b = p ? (p->va >> BLOCK_BITS) % BLOCK_LISTS + 1 : 0; b < BLOCK_LISTS; b++)
-        if (lx.pages[b]) return lx.pages[b];
-    return NULL;
-}
-
-/* Whether private memory in that extent is on the page. */
-static bool lies_in(uint32_t entry, const struct extent *e)
-{
-    return entry && !(entry & (PG_FILE | PG_SHARED | PG_SWAP)) &&
-           (entry & PG_FRAME) - e->first < e->count;
-}
-
 /* ---- which page may go -------------------------------------------------------------------- */
 
 enum page_state { PAGE_OTHER, PAGE_STAYS, PAGE_GOES };
@@ -101,7 +85,7 @@ void replace_came(struct pages *p, unsigned i)
 /* Pages that the ring does not know: there before it was, or when it was full. */
 static void ring_fill(void)
 {
-    for (struct pages *p = block_after(NULL); p; p = block_after(p))
+    for (struct pages *p = pages_after(NULL); p; p = pages_after(p))
         for (unsigned i = 0; i < BLOCK_PAGES; i++)
             if (page_state(p, i) != PAGE_OTHER) replace_came(p, i);
 }
@@ -251,9 +235,9 @@ static bool page_move(struct pages *p, unsigned i)
 
 static bool extent_move(const struct extent *e)
 {
-    for (struct pages *p = block_after(NULL); p; p = block_after(p))
+    for (struct pages *p = pages_after(NULL); p; p = pages_after(p))
         for (unsigned i = 0; i < BLOCK_PAGES; i++)
-            if (lies_in(p->entry[i], e) && (page_state(p, i) != PAGE_GOES || !page_move(p, i)))
+            if (page_lies_in(p->entry[i], e) && (page_state(p, i) != PAGE_GOES || !page_move(p, i)))
                 return false;
     return e->free == e->count;
 }
@@ -319,9 +303,9 @@ void replace_allot(uint64_t bytes)
 /* All on an extent that was taken by force is lost. */
 static void extent_lost(struct extent *e)
 {
-    for (struct pages *p = block_after(NULL); p; p = block_after(p))
+    for (struct pages *p = pages_after(NULL); p; p = pages_after(p))
         for (unsigned i = 0; i < BLOCK_PAGES; i++) {
-            if (!lies_in(p->entry[i], e)) continue;
+            if (!page_lies_in(p->entry[i], e)) continue;
             page_unmap(p->va + i * PAGE);
             page_note(p->va + i * PAGE, PG_SWAP);
         }
@@ -353,7 +337,7 @@ void replace_look(void)
 void replace_clear(uint32_t policy)
 {
     if (lx.replace.ring) lx.replace.ring->count = 0;
-    for (struct pages *p = block_after(NULL); p; p = block_after(p))
+    for (struct pages *p = pages_after(NULL); p; p = pages_after(p))
         memset(p->listed, 0, sizeof(p->listed));
     lx.replace.majors = 0;
     lx.replace.policy = policy;
