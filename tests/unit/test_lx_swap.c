@@ -7,6 +7,7 @@
 #include "../../lib/exo/exo.h"
 #undef main
 #include "../../libos/linux/server/swap.c"
+#include "../../libos/linux/server/window.c"
 #include "unit.h"
 
 #define FRAMES 64 /* of process memory: 0..63, two for each process */
@@ -153,6 +154,32 @@ static void test_ask(void)
     EXPECT(memory_ask(&processes[0], 32) == -ENOMEM); /* no room in the store */
 }
 
+static long back(uint64_t kind, uint64_t start, uint64_t value)
+{
+    return op_vfork_back(&thread[1], (const uint64_t[6]){kind, start, value});
+}
+
+static void test_back(void)
+{
+    static struct lx_window parents;
+    const struct lx_back *left = (const struct lx_back *)parents.bytes;
+    thread[0].window = &parents;
+    EXPECT(back(LX_BACK_BREAK, 1, 0) == -EINVAL && swap_back_take(&thread[0]) == 0);
+    processes[1].lender = &processes[0];
+    memory[2][0] = 5;
+    EXPECT(back(LX_BACK_PAGE, 0x5000, 0) == -EFAULT); /* the parent's frame */
+    EXPECT(back(LX_BACK_PAGE, 0x6000, 2) == 0 && back(LX_BACK_BREAK, 0x7000, 0) == 0);
+    EXPECT(swap_held(&processes[0]) == 1 && swap_held(&processes[1]) == 0);
+    EXPECT(swap_back_take(&thread[0]) == 2 && swap_back_take(&thread[0]) == 0);
+    EXPECT(left[0].start == 0x6000 && left[1].start == 0x7000);
+    EXPECT(in(0, (long)left[0].value, 0) == 0 && memory[0][0] == 5 && used() == 0);
+    for (unsigned i = 0; i < LX_BACK_MAX; i++)
+        EXPECT(back(LX_BACK_AREA, i, i) == 0);
+    EXPECT(back(LX_BACK_AREA, 0, 0) == -ENOMEM && back(LX_BACK_PAGE, 0, 2) == -ENOMEM);
+    EXPECT(swap_held(&processes[0]) == 0 && swap_back_take(&thread[0]) == LX_BACK_MAX);
+    processes[1].lender = NULL;
+}
+
 int main(void)
 {
     for (unsigned i = 0; i < 3; i++) {
@@ -167,6 +194,7 @@ int main(void)
         {"slots and who has them", test_slots},
         {"slots after a fork", test_fork},
         {"a full store", test_full},
+        {"what a vfork's child leaves", test_back},
         {"asking for memory", test_ask},
     };
     return TESTS_RUN("lx-swap", tests);
