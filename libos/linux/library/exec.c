@@ -503,7 +503,7 @@ void exec_first(struct thread_state *t)
     const char *argv[32] = {NULL};
     char text[1100];
     struct exec x;
-    struct regs r;
+    struct regs r = {0};
     memcpy(text, t->window->bytes, sizeof(text));
     text[sizeof(text) - 1] = text[sizeof(text) - 2] = 0;
     unsigned n = 0;
