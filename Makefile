@@ -128,6 +128,7 @@ paths := $(sort $(call program_dirs,tests/pathboot))
 benches := bench/primitives
 monitor := $(patsubst %/main.c,%,$(wildcard vmm/main.c))
 linuxd := $(patsubst %/main.c,%,$(wildcard libos/linux/server/main.c))
+linuxd_parts := $(sort $(call program_dirs,$(linuxd)))
 programs := root $(monitor) $(linuxd) $(apps) $(boot_tests) $(vm_tests) $(fuzz_boot) $(console_boot) $(manage_boot) $(paths) $(benches)
 
 # Their use of FPU registers would make each exit or upcall switch them.
@@ -159,7 +160,8 @@ $(patsubst %,build/user/%.elf,$(boot_tests) $(vm_tests)): $(runner)
 $(vm_tests:%=build/user/%.elf): $(guests)
 build/user/apps/vmd.elf: build/user/vmm/config.o build/user/vmm/reason.o
 build/user/bench/primitives.elf: build/user/tests/vmboot/vmtests/monitor.o
--include $(patsubst %.o,%.d,$(lib) $(runner) $(guests) $(foreach p,$(programs),$(call objects,$(p))))
+$(linuxd:%=build/user/%.elf): $(foreach d,$(linuxd_parts),$(call objects,$(d)))
+-include $(patsubst %.o,%.d,$(lib) $(runner) $(guests) $(foreach p,$(programs) $(linuxd_parts),$(call objects,$(p))))
 
 # ---- the Linux library: a flat image that linuxd finds in the boot archive ---------------------
 
@@ -300,11 +302,11 @@ size:
 	@tools/size.sh $(BUDGET)
 
 formatted = $(wildcard abi/*.h kernel/*/*.[ch] lib/*/*.[ch] root/*.[ch] apps/*/*.[ch] apps/linux/*/*.[ch] vmm/*.[ch] \
-              libos/*/*.[ch] libos/*/*/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch] bench/*/*.[ch])
+              libos/*/*.[ch] libos/*/*/*.[ch] libos/*/*/*/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch] bench/*/*.[ch])
 
 # What users' code may do and the kernel's may not: strcmp as a truth value, products of small
 # constants as lengths, text without its end in formats that have none, fields in an order for readers.
-user_c = $(wildcard lib/*/*.c root/*.c apps/*/*.c vmm/*.c libos/*/*/*.c)
+user_c = $(wildcard lib/*/*.c root/*.c apps/*/*.c vmm/*.c libos/*/*/*.c libos/*/*/*/*.c)
 user_checks := -bugprone-suspicious-string-compare,-bugprone-implicit-widening-of-multiplication-result,$\
   -bugprone-not-null-terminated-result,-clang-analyzer-optin.performance.Padding
 

@@ -14,9 +14,9 @@
 #define main exo_main /* a program's own takes its startup page */
 #include "../../lib/exo/exo.h"
 #undef main
-#include "../../libos/linux/server/files.h"
-#include "../../libos/linux/server/ring.h"
-#include "../../libos/linux/server/timer.h"
+#include "../../libos/linux/server/files/files.h"
+#include "../../libos/linux/server/waiting/ring.h"
+#include "../../libos/linux/server/waiting/timer.h"
 #include "../../libos/linux/signals.h"
 #include "unit.h"
 

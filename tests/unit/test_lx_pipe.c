@@ -4,10 +4,10 @@
  * writes whole; ends, errors and waking as POSIX says; nothing is lost when memory, files or
  * waiters run out. */
 #include "lx_host.h"
-#include "../../libos/linux/server/wait.c"
-#include "../../libos/linux/server/timer.c"
-#include "../../libos/linux/server/pipe.c"
-#include "../../libos/linux/server/socket.c"
+#include "../../libos/linux/server/waiting/wait.c"
+#include "../../libos/linux/server/waiting/timer.c"
+#include "../../libos/linux/server/waiting/pipe.c"
+#include "../../libos/linux/server/waiting/socket.c"
 
 void epoll_forget(struct file *file) { (void)file; }
 

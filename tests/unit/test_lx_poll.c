@@ -3,14 +3,14 @@
  * poll, select, epoll, eventfd, timerfd, signalfd of linuxd: what they say, whom they wake, what they
  * refuse, and that nothing is left when files are closed in any order. */
 #include "lx_host.h"
-#include "../../libos/linux/server/wait.c"
-#include "../../libos/linux/server/timer.c"
-#include "../../libos/linux/server/pipe.c"
-#include "../../libos/linux/server/socket.c"
-#include "../../libos/linux/server/poll.c"
-#include "../../libos/linux/server/epoll.c"
-#include "../../libos/linux/server/eventfd.c"
-#include "../../libos/linux/server/signalfd.c"
+#include "../../libos/linux/server/waiting/wait.c"
+#include "../../libos/linux/server/waiting/timer.c"
+#include "../../libos/linux/server/waiting/pipe.c"
+#include "../../libos/linux/server/waiting/socket.c"
+#include "../../libos/linux/server/waiting/poll.c"
+#include "../../libos/linux/server/waiting/epoll.c"
+#include "../../libos/linux/server/waiting/eventfd.c"
+#include "../../libos/linux/server/waiting/signalfd.c"
 
 #define NEVER ~0ul
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * Rings of pipes (libos/linux/server/ring.c): when two processes get one, that nothing is lost
+ * Rings of pipes (libos/linux/server/waiting/ring.c): when two processes get one, that nothing is lost
  * when it closes, and that nothing in the page that they share harms the server. What the
  * libraries do in the page the tests do themselves. */
 #define LX_HOST_RINGS
 #include "lx_host.h"
-#include "../../libos/linux/server/wait.c"
-#include "../../libos/linux/server/pipe.c"
-#include "../../libos/linux/server/ring.c"
+#include "../../libos/linux/server/waiting/wait.c"
+#include "../../libos/linux/server/waiting/pipe.c"
+#include "../../libos/linux/server/waiting/ring.c"
 
 #define EXTENTS 100
 static union {

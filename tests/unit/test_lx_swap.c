@@ -6,7 +6,7 @@
 #define main exo_main /* a program's own takes its startup page */
 #include "../../lib/exo/exo.h"
 #undef main
-#include "../../libos/linux/server/swap.c"
+#include "../../libos/linux/server/process/swap.c"
 #include "../../libos/linux/server/window.c"
 #include "unit.h"
 

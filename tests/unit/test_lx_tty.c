@@ -49,18 +49,18 @@ void exo_write(const char *text, size_t n)
     host_shown_at += n;
 }
 
-#include "../../libos/linux/server/wait.c"
-#include "../../libos/linux/server/timer.c"
-#include "../../libos/linux/server/ldisc.c"
+#include "../../libos/linux/server/waiting/wait.c"
+#include "../../libos/linux/server/waiting/timer.c"
+#include "../../libos/linux/server/devices/ldisc.c"
 #undef I
 #undef O
 #undef L
 #undef CC
-#include "../../libos/linux/server/tty.c"
+#include "../../libos/linux/server/devices/tty.c"
 #undef PIECE
-#include "../../libos/linux/server/console.c"
-#include "../../libos/linux/server/pty.c"
-#include "../../libos/linux/server/ioctl.c"
+#include "../../libos/linux/server/devices/console.c"
+#include "../../libos/linux/server/devices/pty.c"
+#include "../../libos/linux/server/devices/ioctl.c"
 
 struct opener;
 struct opener *fifo_openers;

@@ -20,11 +20,11 @@ struct exo exo;
 #define find stream_find
 #define send stream_send
 #include "../../lib/exo/stream.c"
-#include "../../libos/linux/server/timer.c"
-#include "../../libos/linux/server/wait.c"
+#include "../../libos/linux/server/waiting/timer.c"
+#include "../../libos/linux/server/waiting/wait.c"
 #define exo_channel_find(c, peer, tag) channel_found(c)
 static long channel_found(struct exo_channel *c);
-#include "../../libos/linux/server/vm_dev.c"
+#include "../../libos/linux/server/devices/vm_dev.c"
 
 #define RING 16384u
 static uint8_t *memory;

@@ -4,7 +4,7 @@
  * and compared eight bytes at a time. */
 #ifndef LX_ENTRY_H
 #define LX_ENTRY_H
-#include "inode.h"
+#include "files/inode.h"
 
 #define LX_BUCKETS 16384u /* of the table of entries: a power of two */
 #define BYTES_ONE 0x0101010101010101ul

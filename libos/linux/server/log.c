@@ -3,7 +3,7 @@
  * The log that /dev/kmsg and dmesg show: the last LOG_SIZE bytes, each line with the time
  * since boot. */
 #include "log.h"
-#include "process.h"
+#include "process/process.h"
 
 #define LOG_SIZE 32768u /* a power of two */
 #define LOG_LINE 200

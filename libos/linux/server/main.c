@@ -3,16 +3,16 @@
  * linuxd: the start, the table of calls, the loop. Arguments: the root file system (a cpio
  * archive in the boot archive), then the first program and what it is given. */
 #include "../../../lib/exo/channel.h"
-#include "files.h"
-#include "futex.h"
+#include "files/files.h"
+#include "waiting/futex.h"
 #include "lx_calls.h"
 #include "manage.h"
-#include "ring.h"
-#include "poll.h"
-#include "process.h"
-#include "swap.h"
-#include "timer.h"
-#include "tty.h"
+#include "waiting/ring.h"
+#include "waiting/poll.h"
+#include "process/process.h"
+#include "process/swap.h"
+#include "waiting/timer.h"
+#include "devices/tty.h"
 
 #define LIBRARY "linux-library"
 #define FAULT_PAUSE 1000000 /* nanoseconds */

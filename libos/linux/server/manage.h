@@ -4,7 +4,7 @@
  * virtual machines (docs/manage.md), and /proc/exo, the exokernel's exposed tables as text. */
 #ifndef LX_MANAGE_H
 #define LX_MANAGE_H
-#include "files.h"
+#include "files/files.h"
 
 /* Registers /dev/vm, where the configuration gives a channel with the tag vm. At the start;
  * then vm_dev_poll at every one of vm_dev_events (bits of the first thread). */

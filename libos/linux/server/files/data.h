@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What regular files contain. */
+#ifndef LX_DATA_H
+#define LX_DATA_H
+#include "inode.h"
+#include "../server.h"
+
+extern const struct file_ops data_ops; /* of an open regular file */
+/* The file is `size` bytes long from now on: what it gains is zero. 0, or -EFBIG above
+ * LX_FILE_MAX. */
+long data_truncate(struct inode *inode, uint64_t size);
+/* Makes pages for n bytes from offset on, all or none: -ENOSPC, -EFBIG. */
+long data_reserve(struct inode *inode, uint64_t offset, uint64_t n);
+/* The n bytes from offset on are zero from now on. -ENOSPC: not all. */
+long data_zero(struct inode *inode, uint64_t offset, uint64_t n);
+/* n bytes at most from offset `at` on that lie together: where, and how many in *n; 0 of
+ * them at the end of the file. What was never written is read as zeroes. */
+const void *data_at(struct inode *inode, uint64_t at, size_t *n);
+/* Pages that stat counts. */
+static inline uint64_t data_pages(const struct inode *inode)
+{
+    uint64_t archive = (inode->data.archive_size + 4095) / 4096;
+    uint64_t own = inode->data.pages - inode->data.indexes;
+    return own > archive ? own : archive;
+}
+#endif

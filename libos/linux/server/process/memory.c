@@ -1,0 +1,744 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Memory: see memory.h. The block is cut in half: pages of files, then memory of
+ * processes. A frame that a process still has bound is not given to another file: the
+ * kernel's table of frames tells (only our own binding is left). */
+#include "memory.h"
+#include "../../signals.h"
+#include "../files/files.h"
+#include "process.h"
+#include "swap.h"
+
+#define MAP_VA 0x100000000000ul
+#define UNITS_MAX 131072 /* 4 GiB of process memory */
+#define FILE_PAGES_MAX 262144 /* 1 GiB */
+#define LOOK_FEW 2 /* pages kept aside that are looked at for each one that is taken ... */
+#define LOOK_MANY 1024 /* ... or when none is free */
+#define RESERVE 64 /* one part of so many is not handed out for growth */
+
+struct extent {
+    uint32_t first, count; /* frames; count 0: free */
+    uint8_t kind; /* LX_FOR_* */
+    uint8_t owner; /* process index + 1 who may write; 0: he is gone */
+    uint16_t holders;
+    uint64_t held[LX_PROCESSES / 64]; /* by whom, a bit each */
+};
+
+struct lx_shared *lx_shared;
+uint64_t lx_shared_frame;
+uint64_t files_first, files_count_frames;
+static uint64_t memory_first, memory_count;
+static struct extent extents[LX_EXTENTS_ALL];
+static uint16_t extent_free[LX_EXTENTS_ALL], extents_free; /* numbers that are free */
+static uint16_t unit_extent[UNITS_MAX]; /* who has the unit, 0 nobody */
+static uint32_t units, unit_hint;
+static uint32_t page_stack[FILE_PAGES_MAX], pages_free,
+    pages_kept; /* free ones; kept aside at the end */
+
+/* Two envs in which nothing runs: our selectors of them. In `store`, number i is the selector of
+ * extent i's capability: all that processes have of the extent, and what they made of it, is
+ * derived from that one, and goes with it, whatever they copied it to. In `holds` each process has
+ * LX_EXTENTS selectors: what a child inherited is derived from the capability there, and goes
+ * with it when the child gives it back, though others have the extent still. The first process
+ * inherits nothing: no selector is 0. */
+static uint32_t store, holds;
+#define STORE_TABLES ((LX_EXTENTS_ALL + EXO_TAB_CAPS - 1) / EXO_TAB_CAPS)
+#define HOLD_TABLES (LX_PROCESSES * LX_EXTENTS / EXO_TAB_CAPS)
+_Static_assert(HOLD_TABLES <= EXO_TAB_MAX, "a selector for each extent of each process");
+static uint16_t page_runs[FILE_PAGES_MAX]; /* extents of LX_FOR_FILE that have the page */
+
+static unsigned process_index(const struct process *p) { return (unsigned)(p - processes); }
+
+static uint8_t *block_va(uint64_t frame)
+{
+    return (uint8_t *)MAP_VA + (frame - exo.start.block.first) * EXO_PAGE;
+}
+
+void *frame_data(uint32_t frame) { return block_va(frame); }
+
+static long store_make(uint32_t tables, uint32_t *made)
+{
+    long frame = exo_frames_alloc(&exo.pool, 3 + tables, 1), sel = exo_sel_alloc();
+    if (frame < 0 || sel < 0) return frame < 0 ? frame : sel;
+    *made = (uint32_t)sel;
+    return exo_env_make(*made, exo.pool.sel, (uint64_t)frame, tables, 0);
+}
+
+long memory_init(void)
+{
+    const struct exo_range *b = &exo.start.block;
+    if (b->count < 2048) {
+        exo_printf("%s: needs a block of at least 8M (block= in the configuration)\n",
+                   exo.start.name);
+        return -EXO_E_ARG;
+    }
+    long r = exo_bind(&exo.pool, MAP_VA, b->count, b->sel, b->first, EXO_R | EXO_W);
+    if (r < 0) {
+        exo_printf("%s: cannot map its block: %s\n", exo.start.name, exo_strerror(r));
+        return r;
+    }
+    files_first = b->first;
+    files_count_frames = EXO_MIN(b->count / 2, FILE_PAGES_MAX);
+    memory_first = files_first + files_count_frames;
+    memory_count = EXO_MIN(b->count - files_count_frames, (uint64_t)UNITS_MAX * LX_UNIT);
+    units = (uint32_t)(memory_count / LX_UNIT);
+    for (uint64_t i = files_count_frames; i--;)
+        page_stack[pages_free++] = (uint32_t)(files_first + i);
+    for (uint16_t i = LX_EXTENTS_ALL - 1; i; i--)
+        extent_free[extents_free++] = i;
+    r = store_make(STORE_TABLES, &store);
+    if (r == 0) r = store_make(HOLD_TABLES, &holds);
+    long frame = r < 0 ? r : exo_map(MAP_VA - EXO_PAGE, 1, EXO_R | EXO_W);
+    if (frame < 0) return frame;
+    lx_shared = (struct lx_shared *)(MAP_VA - EXO_PAGE);
+    lx_shared_frame = (uint64_t)frame;
+    lx_shared->memory_frames = lx_shared->memory_free = units * LX_UNIT;
+    return 0;
+}
+
+/* ---- pages of files -------------------------------------------------------------------- */
+
+/* Whether the process may write [first, last] of the files' pages: it has mapped them so. */
+static bool run_has(const struct process *p, uint64_t first, uint64_t last)
+{
+    const struct process_memory *m = p->memory;
+    for (uint32_t i = 0; i < m->extents; i++) {
+        if (!m->extent[i] || m->extent[i] == LX_EXTENT_OBJECTS) continue;
+        const struct extent *e = &extents[m->extent[i]];
+        if (e->kind == LX_FOR_FILE && first >= e->first && last < e->first + e->count) return true;
+    }
+    return false;
+}
+
+/* One more extent has these pages, or one less. */
+static void runs_count(uint32_t first, uint32_t count, int more)
+{
+    for (uint32_t i = first - (uint32_t)files_first; count--; i++)
+        page_runs[i] = (uint16_t)(page_runs[i] + more);
+}
+
+/* Whether nobody but us has the frame bound, or can bind it to write (without the kernel's
+ * table we cannot know the first). */
+static bool page_quiet(uint32_t frame)
+{
+    if (page_runs[frame - files_first]) return false;
+    return !exo.words || EXO_FW_BINDINGS(exo.words[frame]) == 1;
+}
+
+/* Looks at n of those that were kept aside, where it stopped the last time: those that are quiet
+ * come back. */
+static void pages_look(uint32_t n)
+{
+    static uint32_t next;
+    for (; n && pages_kept; n--) {
+        if (next >= pages_kept) next = 0;
+        uint32_t *at = &page_stack[FILE_PAGES_MAX - 1 - next], frame = *at;
+        if (!page_quiet(frame)) {
+            next++;
+            continue;
+        }
+        *at = page_stack[FILE_PAGES_MAX - pages_kept--];
+        page_stack[pages_free++] = frame;
+    }
+}
+
+uint32_t page_take(void)
+{
+    if (pages_kept) pages_look(pages_free ? LOOK_FEW : LOOK_MANY);
+    return pages_free ? page_stack[--pages_free] : 0;
+}
+
+uint32_t page_new(void)
+{
+    uint32_t frame = page_take();
+    if (frame) memset(block_va(frame), 0, EXO_PAGE);
+    return frame;
+}
+
+void page_free(uint32_t frame)
+{
+    if (page_quiet(frame))
+        page_stack[pages_free++] = frame;
+    else
+        page_stack[FILE_PAGES_MAX - ++pages_kept] = frame;
+}
+
+void *page_data(uint32_t frame) { return block_va(frame); }
+
+void page_count(uint64_t *all, uint64_t *unused)
+{
+    *all = files_count_frames;
+    *unused = pages_free + pages_kept;
+}
+
+/* ---- extents ------------------------------------------------------------------------------ */
+
+/* A capability goes with all that was derived from it. */
+void cap_end(uint64_t ref)
+{
+    long r;
+    do
+        r = exo_cap_revoke(ref, 0, 0);
+    while (r == -EXO_E_AGAIN);
+    do
+        r = exo_cap_delete(ref);
+    while (r == -EXO_E_AGAIN);
+}
+
+static void held_set(struct extent *e, const struct process *p, bool on)
+{
+    uint64_t bit = 1ul << process_index(p) % 64, *word = &e->held[process_index(p) / 64];
+    if (on == !!(*word & bit)) return;
+    *word ^= bit;
+    e->holders = (uint16_t)(e->holders + (on ? 1 : -1));
+    lx_shared->holders[e - extents] = (uint8_t)EXO_MIN(e->holders, 255);
+}
+
+/* n consecutive free units: the first, or UNITS_MAX. */
+static uint32_t units_find(uint32_t n, uint32_t from)
+{
+    uint32_t run = 0;
+    for (uint32_t i = from; i < units; i++) {
+        run = unit_extent[i] ? 0 : run + 1;
+        if (run == n) return i + 1 - n;
+    }
+    return UNITS_MAX;
+}
+
+/* An extent's number, and its capability in the store. */
+static long extent_make(struct process *process, uint32_t first, uint32_t count, unsigned kind)
+{
+    if (!extents_free) return -ENOMEM;
+    uint16_t number = extent_free[extents_free - 1];
+    if (exo_cap_derive(exo.start.block.sel, EXO_REF(store, number), EXO_R | EXO_W | EXO_X, first,
+                       count) < 0)
+        return -ENOMEM;
+    extents_free--;
+    extents[number] = (struct extent){.first = first,
+                                      .count = count,
+                                      .kind = (uint8_t)kind,
+                                      .owner = (uint8_t)(process_index(process) + 1)};
+    held_set(&extents[number], process, true);
+    return number;
+}
+
+long extent_new(struct process *process, uint32_t frames, unsigned purpose)
+{
+    uint32_t n = (frames + LX_UNIT - 1) / LX_UNIT;
+    uint32_t first = units_find(n, unit_hint);
+    if (first == UNITS_MAX && unit_hint) first = units_find(n, 0);
+    if (first == UNITS_MAX) return -ENOMEM;
+    long number =
+        extent_make(process, (uint32_t)memory_first + first * LX_UNIT, n * LX_UNIT, purpose);
+    if (number < 0) return number;
+    for (uint32_t i = first; i < first + n; i++)
+        unit_extent[i] = (uint16_t)number;
+    unit_hint = first + n < units ? first + n : 0;
+    lx_shared->memory_free -= n * LX_UNIT;
+    return number;
+}
+
+uint32_t extent_first(uint16_t number) { return extents[number].first; }
+uint32_t extent_count(uint16_t number) { return extents[number].count; }
+
+void extent_put(struct process *process, uint16_t number)
+{
+    struct extent *e = &extents[number];
+    held_set(e, process, false);
+    if (e->owner == process_index(process) + 1) e->owner = 0;
+    if (e->holders) return;
+    cap_end(EXO_REF(store, number));
+    extent_free[extents_free++] = number;
+    if (e->kind == LX_FOR_FILE) {
+        runs_count(e->first, e->count, -1);
+    } else {
+        uint32_t first = (e->first - (uint32_t)memory_first) / LX_UNIT;
+        for (uint32_t i = first; i < first + e->count / LX_UNIT; i++)
+            unit_extent[i] = 0;
+        unit_hint = EXO_MIN(unit_hint, first);
+        lx_shared->memory_free += e->count;
+    }
+    e->count = 0;
+}
+
+long extent_derive(struct process *process, uint16_t number, uint32_t sel, unsigned rights)
+{
+    const struct extent *e = &extents[number];
+    return exo_cap_derive(EXO_REF(store, number), EXO_REF(process->memory->env, sel), rights,
+                          e->first, e->count);
+}
+
+long ring_bind(struct process *process, uint32_t slot, uint16_t number)
+{
+    const struct extent *e = &extents[number];
+    uint32_t env = process->memory->env;
+    long r = exo_cap_derive(EXO_REF(store, number), EXO_REF(env, LX_SEL_RING + slot), EXO_R | EXO_W,
+                            e->first, 1);
+    if (r < 0) return r;
+    do
+        r = exo_page_bind(env, LX_RING_VA + slot * EXO_PAGE, 1, LX_SEL_RING + slot, e->first,
+                          EXO_R | EXO_W);
+    while (r == -EXO_E_AGAIN);
+    held_set(&extents[number], process, r == 1);
+    if (r == 1) return 0;
+    cap_end(EXO_REF(env, LX_SEL_RING + slot));
+    return r;
+}
+
+void ring_unbind(struct process *process, uint32_t slot, uint16_t number)
+{
+    uint32_t env = process->memory->env;
+    while (exo_page_unbind(env, LX_RING_VA + slot * EXO_PAGE, 1) == -EXO_E_AGAIN)
+        ;
+    cap_end(EXO_REF(env, LX_SEL_RING + slot));
+    extent_put(process, number);
+}
+
+/* What a process may write it may lend: its own, and in vfork its parent's. */
+static bool may_lend(const struct process *p, const struct extent *e)
+{
+    return e->owner == process_index(p) + 1 ||
+           (p->vfork && p->parent && e->owner == process_index(p->parent) + 1);
+}
+
+static uint64_t hold_ref(const struct process *p, uint32_t i)
+{
+    return EXO_REF(holds, process_index(p) * LX_EXTENTS + i);
+}
+
+/* What the process has of an extent that it inherited goes, copies too. False: it holds that up,
+ * by a revocation that it does not finish. */
+static bool hold_end(struct process *p, uint32_t i)
+{
+    uint64_t bit = 1ul << i % 64, *word = &p->memory->inherited[i / 64];
+    if (!(*word & bit)) return true;
+    if (exo_cap_delete(hold_ref(p, i)) < 0) { /* there are copies */
+        cap_end(hold_ref(p, i));
+        if (exo_cap_info(hold_ref(p, i)) > 0) return false;
+    }
+    *word &= ~bit;
+    return true;
+}
+
+bool extents_exec(struct process *p)
+{
+    struct process_memory *m = p->memory;
+    for (uint32_t i = 0; i < m->extents; i++) {
+        if (!(m->inherited[i / 64] >> i % 64 & 1)) continue;
+        if (!hold_end(p, i)) return false;
+        extent_put(p, m->extent[i]);
+        m->extent[i] = 0;
+    }
+    return true;
+}
+
+long extents_fork(struct process *parent, struct process *child, bool lend, const uint64_t keep[2])
+{
+    struct process_memory *from = parent->memory, *to = child->memory;
+    for (uint32_t i = 0; i < from->extents; i++) {
+        uint16_t number = from->extent[i];
+        uint64_t bit = 1ul << i % 64, hold = hold_ref(child, i);
+        if (!number || number == LX_EXTENT_OBJECTS || !(keep[i / 64] & bit)) continue;
+        const struct extent *e = &extents[number];
+        bool shared = e->kind == LX_FOR_SHARED || e->kind == LX_FOR_FILE;
+        bool write = shared || (lend && may_lend(parent, e));
+        unsigned rights = EXO_R | EXO_X | (write ? EXO_W : 0);
+        long r = exo_cap_derive(EXO_REF(store, number), hold, rights, e->first, e->count);
+        if (r < 0) return r;
+        to->inherited[i / 64] |= bit;
+        to->extents = i + 1;
+        r = exo_cap_derive(hold, EXO_REF(to->env, LX_SEL_EXTENT + i), rights, e->first, e->count);
+        if (r < 0) return r;
+        to->extent[i] = number;
+        held_set(&extents[number], child, true);
+    }
+    swap_fork(parent, child);
+    return 0;
+}
+
+static bool extent_private(const struct process *p, uint16_t number)
+{
+    const struct extent *e = &extents[number];
+    return number && number != LX_EXTENT_OBJECTS && e->kind == LX_FOR_MEMORY && e->holders == 1 &&
+           e->owner == process_index(p) + 1;
+}
+
+uint32_t extents_private(const struct process *p)
+{
+    uint32_t frames = 0;
+    for (uint32_t i = 0; i < p->memory->extents; i++)
+        if (extent_private(p, p->memory->extent[i])) frames += extents[p->memory->extent[i]].count;
+    return frames;
+}
+
+uint32_t extents_take(struct process *p, uint32_t frames)
+{
+    struct process_memory *m = p->memory;
+    struct lx_window *window = process_window(p);
+    uint32_t taken = 0;
+    for (uint32_t i = m->extents; i-- && taken < frames;) {
+        uint16_t number = m->extent[i];
+        if (!extent_private(p, number)) continue;
+        taken += extents[number].count;
+        cap_end(EXO_REF(store, number));
+        if (exo_cap_info(EXO_REF(store, number)) > 0) {
+            process_end(p, SIGKILL); /* it holds the revocation up */
+            return taken;
+        }
+        extent_put(p, number);
+        m->extent[i] = 0;
+        __atomic_fetch_or(&window->start.taken[i / 64], 1ul << i % 64, __ATOMIC_RELAXED);
+        __atomic_fetch_or(&window->start.asked, LX_TAKEN, __ATOMIC_RELEASE);
+    }
+    return taken;
+}
+
+void memory_end(struct process *process)
+{
+    struct process_memory *m = process->memory;
+    swap_end(process);
+    for (uint32_t i = 0; i < m->extents; i++) {
+        hold_end(process, i);
+        if (m->extent[i] && m->extent[i] != LX_EXTENT_OBJECTS) extent_put(process, m->extent[i]);
+    }
+    for (uint32_t i = 0; i < m->more_count; i++)
+        exo_frames_free(&exo.pool, m->more[i].first, m->more[i].count);
+    for (uint32_t i = 0; i < m->data_count; i++)
+        extent_put(process, m->data[i]);
+    for (uint32_t i = 0; i < LX_THREADS; i++) {
+        if (m->thread[i].extent) extent_put(process, m->thread[i].extent);
+        if (m->thread[i].frames) exo_frames_free(&exo.pool, m->thread[i].frames, 2);
+        m->thread[i].extent = 0;
+        m->thread[i].frames = 0;
+    }
+    for (uint32_t i = 0; i < LX_HANDLES; i++)
+        if (m->handle[i]) file_put(m->handle[i]);
+    memset(m->extent, 0, m->extents * sizeof(m->extent[0]));
+    memset(m->handle, 0, sizeof(m->handle));
+    m->extents = m->data_count = m->more_count = 0;
+}
+
+/* ---- the user's buffers ---------------------------------------------------------------------- */
+
+bool frames_allowed(const struct process *p, uint64_t first, uint64_t last, bool write)
+{
+    if (last < first) return false;
+    if (first >= files_first && last < files_first + files_count_frames)
+        return !write || run_has(p, first, last);
+    if (first < memory_first || last >= memory_first + memory_count) return false;
+    for (uint64_t u = (first - memory_first) / LX_UNIT; u <= (last - memory_first) / LX_UNIT; u++) {
+        const struct extent *e = &extents[unit_extent[u]];
+        unsigned i = process_index(p);
+        if (!unit_extent[u] || !(e->held[i / 64] >> i % 64 & 1)) return false;
+        if (write && e->kind != LX_FOR_SHARED && !may_lend(p, e)) return false;
+    }
+    return true;
+}
+
+/* Bytes of one call at most: it cannot be interrupted. The rest is another call's. */
+#define IO_MAX (4ul << 20)
+
+static bool run_add(struct iobuf *io, const struct process *p, uint64_t address, uint64_t length,
+                    bool write)
+{
+    uint64_t end;
+    if (!length) return true;
+    if (__builtin_add_overflow(address, length - 1, &end)) return false;
+    if (!frames_allowed(p, address / EXO_PAGE, end / EXO_PAGE, write)) return false;
+    io->run[io->runs].base = block_va(address / EXO_PAGE) + address % EXO_PAGE;
+    io->run[io->runs++].length = length;
+    io->left += length;
+    return true;
+}
+
+static __attribute__((noinline)) long runs_add(struct iobuf *io, struct thread *thread,
+                                               uint64_t where, uint64_t length, bool write)
+{
+    const struct process *p = thread->process;
+    io->runs = io->at = 0;
+    io->offset = io->left = 0;
+    if (!length) return 0;
+    if (!(where & LX_RUNS))
+        return run_add(io, p, where, EXO_MIN(length, IO_MAX), write) ? 0 : -EFAULT;
+    uint64_t n = where & ~LX_RUNS;
+    if (n > LX_RUN_MAX) return -EFAULT;
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t address = __atomic_load_n(&thread->window->run[i].address, __ATOMIC_RELAXED);
+        uint64_t size = __atomic_load_n(&thread->window->run[i].length, __ATOMIC_RELAXED);
+        size = EXO_MIN(size, EXO_MIN(length, IO_MAX) - io->left);
+        if (!run_add(io, p, address, size, write)) return -EFAULT;
+    }
+    return io->left == EXO_MIN(length, IO_MAX) ? 0 : -EFAULT;
+}
+
+long iobuf_from(struct iobuf *io, struct thread *thread, uint64_t where, uint64_t length,
+                bool write)
+{
+    if (!(where & LX_INLINE)) return runs_add(io, thread, where, length, write);
+    where &= ~LX_INLINE;
+    if (length > LX_WINDOW_BYTES || where > LX_WINDOW_BYTES - length) return -EFAULT;
+    iobuf_own(io, thread->window->bytes + where, length);
+    return 0;
+}
+
+void iobuf_own(struct iobuf *io, void *memory, size_t length)
+{
+    io->run[0].base = memory;
+    io->run[0].length = length;
+    io->runs = 1;
+    io->at = 0;
+    io->offset = 0;
+    io->left = length;
+}
+
+/* The next piece, at most n bytes: its length; moves on. */
+static size_t iobuf_piece(struct iobuf *io, size_t n, uint8_t **at)
+{
+    size_t room = io->run[io->at].length - io->offset;
+    if (n > room) n = room;
+    *at = io->run[io->at].base + io->offset;
+    io->offset += n;
+    io->left -= n;
+    if (n == room) {
+        io->at++;
+        io->offset = 0;
+    }
+    return n;
+}
+
+/* Nearly always one piece is all. */
+size_t iobuf_move(struct iobuf *to, struct iobuf *from)
+{
+    uint8_t *source, *target;
+    size_t n = EXO_MIN(to->left, from->left);
+    if (!n) return 0;
+    size_t room = from->run[from->at].length - from->offset;
+    size_t step = iobuf_piece(to, EXO_MIN(n, room), &target);
+    iobuf_piece(from, step, &source);
+    memcpy(target, source, step);
+    return step == n ? n : step + iobuf_move(to, from);
+}
+
+size_t iobuf_put(struct iobuf *io, const void *from, size_t n)
+{
+    uint8_t *at;
+    n = EXO_MIN(n, io->left);
+    if (!n) return 0;
+    size_t step = iobuf_piece(io, n, &at);
+    memcpy(at, from, step);
+    return step == n ? n : step + iobuf_put(io, (const uint8_t *)from + step, n - step);
+}
+
+size_t iobuf_get(struct iobuf *io, void *to, size_t n)
+{
+    uint8_t *at;
+    n = EXO_MIN(n, io->left);
+    if (!n) return 0;
+    size_t step = iobuf_piece(io, n, &at);
+    memcpy(to, at, step);
+    return step == n ? n : step + iobuf_get(io, (uint8_t *)to + step, n - step);
+}
+
+size_t iobuf_zero(struct iobuf *io, size_t n)
+{
+    uint8_t *at;
+    n = EXO_MIN(n, io->left);
+    for (size_t done = 0, step; done < n; done += step) {
+        step = iobuf_piece(io, n - done, &at);
+        memset(at, 0, step);
+    }
+    return n;
+}
+
+/* ---- calls -------------------------------------------------------------------------------------- */
+
+/* Frames for page tables and threads: of our own pool, and never looked at again until the
+ * process's env is gone. */
+static long objects_extent(struct process *p, uint32_t i, uint32_t frames)
+{
+    struct process_memory *m = p->memory;
+    if (m->more_count == LX_OBJECTS_MORE) return -ENOMEM;
+    long first = exo_frames_alloc(&exo.pool, frames, 1);
+    if (first < 0) return -ENOMEM;
+    if (exo_cap_derive(exo.pool.sel, EXO_REF(m->env, LX_SEL_EXTENT + i), EXO_R | EXO_W | EXO_OBJECT,
+                       (uint64_t)first, frames) < 0) {
+        exo_frames_free(&exo.pool, (uint64_t)first, frames);
+        return -ENOMEM;
+    }
+    m->more[m->more_count].first = (uint32_t)first;
+    m->more[m->more_count++].count = frames;
+    m->extent[i] = LX_EXTENT_OBJECTS;
+    if (i >= m->extents) m->extents = i + 1;
+    return first;
+}
+
+/* Leaves a part for what processes cannot do without: their libraries' data, children. A small
+ * piece that is not there is asked for. */
+static long extent_grant(struct process *p, uint32_t frames, unsigned purpose)
+{
+    for (;;) {
+        long number = -ENOMEM;
+        if (lx_shared->memory_free >= frames + memory_count / RESERVE)
+            number = extent_new(p, frames, purpose);
+        if (number >= 0 || frames > LX_EXTENT_FEW) return number;
+        long r = memory_ask(p, frames);
+        if (r < 0) return r;
+    }
+}
+
+long op_extent(struct thread *thread, const uint64_t a[6])
+{
+    struct process *p = thread->process;
+    struct process_memory *m = p->memory;
+    uint64_t frames = a[0], i = a[1];
+    if (!frames || frames > LX_EXTENT_MAX || i >= LX_EXTENTS || a[2] > LX_FOR_SHARED)
+        return -EINVAL;
+    if (m->extent[i]) return -EEXIST;
+    if (a[2] == LX_FOR_OBJECTS) return objects_extent(p, (uint32_t)i, (uint32_t)frames);
+    long number = extent_grant(p, (uint32_t)frames, (unsigned)a[2]);
+    if (number < 0) return number;
+    if (extent_derive(p, (uint16_t)number, LX_SEL_EXTENT + (uint32_t)i, EXO_R | EXO_W | EXO_X) <
+        0) {
+        extent_put(p, (uint16_t)number);
+        return -ENOMEM;
+    }
+    m->extent[i] = (uint16_t)number;
+    if (i >= m->extents) m->extents = (uint32_t)i + 1;
+    uint32_t first = extents[number].first;
+    if (a[2] == LX_FOR_SHARED) memset(block_va(first), 0, frames * EXO_PAGE);
+    uint64_t told = (uint64_t)number;
+    window_put(thread, 0, &told, sizeof(told));
+    return first;
+}
+
+long op_give(struct thread *thread, const uint64_t a[6])
+{
+    struct process *p = thread->process;
+    struct process_memory *m = p->memory;
+    if (a[0] >= LX_EXTENTS || !m->extent[a[0]] || m->extent[a[0]] == LX_EXTENT_OBJECTS)
+        return -EINVAL;
+    long r;
+    do
+        r = exo_cap_delete(EXO_REF(m->env, LX_SEL_EXTENT + a[0]));
+    while (r == -EXO_E_AGAIN);
+    if (r < 0 && r != -EXO_E_SEL) return -EBUSY;
+    if (!hold_end(p, (uint32_t)a[0])) {
+        process_end(p, SIGKILL);
+        return 0;
+    }
+    memory_given(p, extents[m->extent[a[0]]].count);
+    extent_put(p, m->extent[a[0]]);
+    m->extent[a[0]] = 0;
+    while (m->extents && !m->extent[m->extents - 1])
+        m->extents--;
+    return 0;
+}
+
+long op_copy(struct thread *thread, const uint64_t a[6])
+{
+    const struct process *p = thread->process;
+    uint64_t from = a[0], to = a[1], more = a[2] - 1;
+    if (more >= LX_EXTENT_MAX) return -EINVAL;
+    if (!frames_allowed(p, to, to + more, true)) return -EFAULT;
+    if (from && !frames_allowed(p, from, from + more, false)) return -EFAULT;
+    if (from)
+        memmove(block_va(to), block_va(from), (more + 1) * EXO_PAGE);
+    else
+        memset(block_va(to), 0, (more + 1) * EXO_PAGE);
+    return 0;
+}
+
+long op_data(struct thread *thread, const uint64_t a[6])
+{
+    (void)a;
+    struct process *p = thread->process;
+    struct process_memory *m = p->memory;
+    uint32_t i = m->data_count;
+    if (i == LX_DATA_SELS) return -ENOMEM;
+    long number = extent_new(p, LX_DATA_CHUNK, LX_FOR_MEMORY);
+    if (number < 0) return number;
+    m->data[m->data_count++] = (uint16_t)number;
+    long r = extent_derive(p, (uint16_t)number, LX_SEL_DATA + i, EXO_R | EXO_W);
+    if (r == 0)
+        r = exo_page_bind(m->env, LX_DATA_VA + i * (uint64_t)LX_DATA_CHUNK * EXO_PAGE,
+                          LX_DATA_CHUNK, LX_SEL_DATA + i, extents[number].first, EXO_R | EXO_W);
+    return r == LX_DATA_CHUNK ? 0 : -ENOMEM;
+}
+
+/* ---- mapped files ---------------------------------------------------------------------------------- */
+
+long op_map(struct thread *thread, const uint64_t a[6])
+{
+    struct process_memory *m = thread->process->memory;
+    struct file *file = NULL;
+    uint32_t i = 0;
+    while (i < LX_HANDLES && m->handle[i])
+        i++;
+    if (i == LX_HANDLES) return -ENOMEM;
+    if (a[1]) {
+        char path[LX_PATH_MAX];
+        long r = window_path(thread, a[0], path);
+        if (r == 0) r = inode_open_exec(thread, path, &file);
+        if (r < 0) return r;
+    } else {
+        file = fd_file(thread, a[0]);
+        if (!file) return -EBADF;
+        uint32_t frame;
+        long r = file_pages(file, 0, 1, &frame, a[2] != 0);
+        if (r < 0) return r;
+        file_get(file);
+    }
+    m->handle[i] = file;
+    uint64_t size = file_size(file);
+    window_put(thread, 0, &size, sizeof(size));
+    return i;
+}
+
+long op_unmap(struct thread *thread, const uint64_t a[6])
+{
+    struct process_memory *m = thread->process->memory;
+    if (a[0] >= LX_HANDLES || !m->handle[a[0]]) return -EBADF;
+    file_put(m->handle[a[0]]);
+    m->handle[a[0]] = NULL;
+    return 0;
+}
+
+long op_pages(struct thread *thread, const uint64_t a[6])
+{
+    struct process_memory *m = thread->process->memory;
+    uint32_t frames[64];
+    if (a[0] >= LX_HANDLES || !m->handle[a[0]]) return -EBADF;
+    if (!a[2] || a[2] > EXO_COUNT(frames)) return -EINVAL;
+    long n = file_pages(m->handle[a[0]], a[1], (unsigned)a[2], frames, false);
+    if (n < 0) return n;
+    window_put(thread, 0, frames, a[2] * sizeof(frames[0]));
+    return n;
+}
+
+long op_share(struct thread *thread, const uint64_t a[6])
+{
+    struct process *p = thread->process;
+    struct process_memory *m = p->memory;
+    uint32_t frames[LX_SHARE_MAX];
+    if (a[0] >= LX_HANDLES || !m->handle[a[0]]) return -EBADF;
+    uint32_t wanted = (uint32_t)a[2], index = (uint32_t)(a[2] >> 32);
+    if (!wanted || wanted > LX_SHARE_MAX || index >= LX_EXTENTS) return -EINVAL;
+    if (m->extent[index]) return -EEXIST;
+    long r = file_pages(m->handle[a[0]], a[1], wanted, frames, true);
+    if (r < 0) return r;
+    if (!frames[0]) return -ENXIO;
+    uint64_t n = 1;
+    while (n < wanted && frames[n] == frames[0] + n)
+        n++;
+    long number = extent_make(p, frames[0], (uint32_t)n, LX_FOR_FILE);
+    if (number < 0) return number;
+    runs_count(frames[0], (uint32_t)n, 1);
+    if (extent_derive(p, (uint16_t)number, LX_SEL_EXTENT + index, EXO_R | EXO_W) < 0) {
+        extent_put(p, (uint16_t)number);
+        return -ENOMEM;
+    }
+    m->extent[index] = (uint16_t)number;
+    if (index >= m->extents) m->extents = index + 1;
+    window_put(thread, 0, &n, sizeof(n));
+    return frames[0];
+}
