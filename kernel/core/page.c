@@ -746,7 +746,11 @@ static long table_unmake(frame_t env, uint64_t va, unsigned level)
         !p_large(tables[up].e[v_index(va, level + 1)]) && tree; */
     /*@ assert below: is_table(p_frame(*entry), level, env); */
     if (table_next(pte_frame(*entry), 0, 512) != 512) return -EXO_E_BUSY;
+    /*@ assert nothing: table_empty(p_frame(*entry), level); */
     pend_add(env, va, entry_swap(entry, 0), level | PEND_TABLE);
+    /*@ assert wrote: wrote{Pre,Here}(up, v_index(va, level + 1)); */
+    /*@ assert kept: names_kept{Pre,Here}; */
+    /*@ assert shape: tree && objects; */
     return 0;
 }
 

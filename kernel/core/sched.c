@@ -350,6 +350,7 @@ void sched_forget(frame_t f)
         loop assigns i, STATE;
         loop variant EXO_SLOTS_PER_CPU - i; */
     for (unsigned i = 0; i < EXO_SLOTS_PER_CPU; i++) {
+        /*@ assert debts: the_cpu.debt_by[i] < OBJECT_END; */
         if (c->debt_to[i] == f) {
             if (c->debt[i] != 0 && c->debt_by[i] != 0) at(c->debt_by[i])->credit_slot = 0;
             c->debt[i] = c->debt_to[i] = c->debt_by[i] = 0;

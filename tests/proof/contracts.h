@@ -496,7 +496,8 @@ void commit_entry(const struct pend *p);
       0 <= k < the_cpu.pend_count ==> the_cpu.pend[k].env < PROOF_FRAMES - 3 &&
       (1 <= the_cpu.pend[k].level <= 3 ||
        PEND_TABLE + 1 <= the_cpu.pend[k].level <= PEND_TABLE + 3 ||
-       (the_cpu.pend[k].level == PEND_PORTS && the_cpu.pend[k].entry < 16384) ||
+       (the_cpu.pend[k].level == PEND_PORTS &&
+        cap_at(the_cpu.pend[k].env, the_cpu.pend[k].entry) < 0x100000000) ||
        (the_cpu.pend[k].level == PEND_THREAD &&
         the_cpu.pend[k].entry + EXO_VCPU_FRAMES <= nframes) ||
        (the_cpu.pend[k].level == PEND_ENV && the_cpu.pend[k].entry < PROOF_FRAMES &&
