@@ -241,9 +241,12 @@ struct cpu {
  *   void table_clear(frame_t), page_clear(frame_t)
  *   void root_init(frame_t table)   puts the kernel's own entries into a new top table
  *   void irq_mask(unsigned irq), irq_unmask(unsigned irq)
- *   bool flush_alone(uint64_t va, uint64_t entry)
+ *   bool flush_alone(uint64_t va, uint64_t entry, bool now)
  *                                   native entry, out of its table: true when no CPU has
- *                                   its translation (any more); false: a round is needed
+ *                                   its translation (any more; !now: any more once this CPU
+ *                                   did flush_all, before it leaves the kernel); false: a
+ *                                   round is needed
+ *   void flush_all(void)            forgets this CPU's translations of the loaded env
  *   void fpu_forget(frame_t thread) drops the FPU registers if they are this thread's
  *   void fpu_init(frame_t thread)
  *   void thread_leave(frame_t thread) saves what the CPU still holds of the running thread

@@ -454,11 +454,11 @@ long sys_page_bind_list(uint64_t env, uint64_t n, uint64_t sel, uint64_t rights)
 
 /* ---- unbind ------------------------------------------------------------------------------ */
 
-#define FLUSH_AT_ONCE 16 /* more are flushed together, in the second phase */
+#define FLUSH_AT_ONCE 16 /* more are flushed together */
 
 /* Takes away one present leaf entry of table t at `level`, env lock held: recorded for the
- * second phase; or both in one where this CPU alone can have the translation of the page:
- * `few` are unbound in this call, and it is a native env's. */
+ * second phase; or both in one where this CPU alone can have the translation of the page,
+ * of a native env; if not `few` are unbound in this call, the caller flushes them together. */
 /*@ requires invariants && env_ok(env) && 1 <= level <= 3 && is_table(t, level, env);
     requires pend_room;
     requires ready: pend_ok(tables[t].e[v_index(va, level)], level);
@@ -481,7 +481,7 @@ HOT void entry_release(frame_t env, uint64_t va, frame_t t, unsigned level, bool
     uint64_t old = entry_swap(&tables[t].e[va_index(va, level)], 0);
     struct pend p = {.va = va, .entry = old, .env = env, .level = level};
     /*@ assert still: invariants; */
-    if (few && level == 1 && (envs[env].flags & ENV_VM) == 0 && flush_alone(va, old))
+    if (level == 1 && (envs[env].flags & ENV_VM) == 0 && flush_alone(va, old, few))
         commit_entry(&p);
     else
         pend_add(env, va, old, level);
@@ -547,6 +547,7 @@ HOT long unbind_range(frame_t env, uint64_t va, uint64_t n)
         done++;
         va += bytes;
     }
+    if (!few) flush_all();
     return done != 0 ? (long)done : r;
 }
 
@@ -574,6 +575,7 @@ static long unbind_list(frame_t env, uint64_t n)
         if (r != 0) break;
         entry_release(env, va, t, 1, n <= FLUSH_AT_ONCE);
     }
+    if (n > FLUSH_AT_ONCE) flush_all();
     return done != 0 ? (long)done : r;
 }
 

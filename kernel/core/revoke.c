@@ -21,6 +21,7 @@
 #include "core.h"
 
 #define HOPS 256 /* capabilities walked over in one step */
+#define SELECTORS 1024 /* looked at in one step */
 #define COUNT_HOPS 4096
 
 enum { REAP_ALIVE, REAP_KILL, REAP_DRAIN, REAP_DELETE };
@@ -263,6 +264,16 @@ static uint32_t sel_next(frame_t e, uint32_t sel, uint32_t end)
     return sel;
 }
 
+/* How far one step looks. */
+/*@ requires \valid_read(v);
+    assigns \nothing;
+    ensures \result <= v->nsel; */
+static uint32_t reap_end(const struct env *v)
+{
+    uint32_t end = v->reap_sel + SELECTORS;
+    return end < v->nsel ? end : v->nsel;
+}
+
 /* Takes the descendants of each capability of e's table. 0 when there are none left. */
 /*@ requires env_ok(e) && the_cpu.pend_count == 0; ALL_QUEUE
     ensures -EXO_E_NOVM <= \result <= 0;
@@ -270,13 +281,14 @@ static uint32_t sel_next(frame_t e, uint32_t sel, uint32_t end)
 static long reap_kill(frame_t e)
 {
     struct env *v = &envs[e];
-    /*@ loop invariant 0 <= i <= HOPS && v == &envs[e] && the_cpu.pend_count == 0;
+    uint32_t end = reap_end(v);
+    /*@ loop invariant 0 <= i <= HOPS && v == &envs[e] && end <= v->nsel && the_cpu.pend_count == 0;
         loop invariant ok: core_ok && queue_ok && env_ok(e);
         loop assigns i, STATE, OBJECTS, reap_head, reap_tail;
         loop variant HOPS - i; */
     for (unsigned i = 0; i < HOPS; i++) {
-        v->reap_sel = sel_next(e, v->reap_sel, v->nsel);
-        if (v->reap_sel >= v->nsel) return 0;
+        v->reap_sel = sel_next(e, v->reap_sel, end);
+        if (v->reap_sel >= end) return end == v->nsel ? 0 : -EXO_E_AGAIN;
         cref_t c = env_caps(e) + v->reap_sel;
         cap_mark(c, 0);
         long r = revoke_step(c);
@@ -292,13 +304,14 @@ static long reap_kill(frame_t e)
 static long reap_delete(frame_t e)
 {
     struct env *v = &envs[e];
-    /*@ loop invariant 0 <= i <= HOPS && v == &envs[e] && the_cpu.pend_count <= i;
+    uint32_t end = reap_end(v);
+    /*@ loop invariant 0 <= i <= HOPS && v == &envs[e] && end <= v->nsel && the_cpu.pend_count <= i;
         loop invariant ok: core_ok && queue_ok && env_ok(e);
         loop assigns i, STATE, OBJECTS, reap_head, reap_tail;
         loop variant HOPS - i; */
     for (unsigned i = 0; i < HOPS; i++) {
-        v->reap_sel = sel_next(e, v->reap_sel, v->nsel);
-        if (v->reap_sel >= v->nsel) return 0;
+        v->reap_sel = sel_next(e, v->reap_sel, end);
+        if (v->reap_sel >= end) return end == v->nsel ? 0 : -EXO_E_AGAIN;
         cref_t c = env_caps(e) + v->reap_sel;
         long r = leaf_destroy(c);
         if (r != 0) return r;

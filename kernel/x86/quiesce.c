@@ -104,13 +104,20 @@ static uint64_t others_affected(const struct cpu *c)
 }
 
 /* A translation that no CPU cached, or only this one can have: page.c's head comment. */
-bool flush_alone(uint64_t va, uint64_t entry)
+bool flush_alone(uint64_t va, uint64_t entry, bool now)
 {
     if ((entry & PTE_A) == 0) return true;
     if (ncpus != 1) return false;
+    if (!now) return true;
     invlpg(va);
     COUNTED(percpu()->shown->flushes, 1);
     return true;
+}
+
+void flush_all(void)
+{
+    cr3_write(cr3_read());
+    COUNTED(percpu()->shown->flushes, 1);
 }
 
 /* What this CPU itself has of what is pending: a few one by one, else everything. INVLPG
@@ -128,10 +135,7 @@ static void flush_own(const struct cpu *c)
             COUNTED(percpu()->shown->flushes, 1);
         }
     }
-    if (all) {
-        cr3_write(cr3_read());
-        COUNTED(percpu()->shown->flushes, 1);
-    }
+    if (all) flush_all();
 }
 
 /* After the round nobody can leave a dead thread a request any more; one left before is

@@ -226,6 +226,8 @@ static void arguments_bend(const char *call, uint64_t *a)
                : a[1] >= EXO_SET_VMASK ? pick(EXO_VX_COUNT + 2)
                                        : choose_kind(EXO_GATE);
         a[3] = pick(chance(2) ? 8 : EXO_VG_ALL + 8);
+    } else if (strcmp(call, "page_unbind_list") == 0 && chance(4)) {
+        a[1] = pick(EXO_LIST_MAX + 2);
     } else if (strncmp(call, "port_", 5) == 0 && strstr(call, "pass") != NULL) {
         a[0] = choose_kind(EXO_ENV);
         a[1] = pick(9);
@@ -364,6 +366,7 @@ static void step(void)
         fault_take(&threads[cpu->cur], choose_va());
     else
         call_once();
+    KASSERT(!host_flush_left);
     if (cpu->pend_count != 0 && !chance(4)) core_commit();
     if (cpu->pend_count == 0) choose_next();
     check("step");
@@ -392,6 +395,7 @@ static long as_root(const char *name, uint64_t a, uint64_t b, uint64_t c, uint64
         this_cpu()->cur = host_thread;
         r = ((leaf_fn *)(void (*)(void))calls[n].leaf)(a, b, c, d, e, 0);
         this_cpu()->cur = 0;
+        KASSERT(!host_flush_left);
         if (this_cpu()->pend_count != 0) core_commit();
         if (tries % 64 == 0) check(name);
     }

@@ -23,6 +23,7 @@ bool huge_pages = true;
 unsigned host_cpu;
 uint64_t host_now = 1;
 uint64_t host_ipis;
+bool host_flush_left;
 uint32_t host_env, host_thread;
 
 static bool tree_locked;
@@ -82,12 +83,15 @@ void irq_mask(unsigned irq) { KASSERT(irq < EXO_IRQ_COUNT); }
 void irq_unmask(unsigned irq) { KASSERT(irq < EXO_IRQ_COUNT); }
 void fpu_forget(uint32_t thread) { KASSERT(thread < nframes); }
 /* Every other time, so that both ways are gone. */
-bool flush_alone(uint64_t va, uint64_t entry)
+bool flush_alone(uint64_t va, uint64_t entry, bool now)
 {
     static unsigned asked;
     KASSERT((va & 4095) == 0 && entry != 0);
-    return (++asked & 1) != 0;
+    bool alone = (++asked & 1) != 0;
+    if (alone && !now) host_flush_left = true;
+    return alone;
 }
+void flush_all(void) { host_flush_left = false; }
 void thread_leave(uint32_t thread) { KASSERT(threads[thread].state == EXO_T_READY); }
 void fpu_init(uint32_t thread) { memset(threads[thread].fpu, 0, sizeof threads[thread].fpu); }
 

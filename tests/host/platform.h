@@ -89,7 +89,8 @@ void page_clear(uint32_t frame);
 void root_init(uint32_t frame);
 void irq_mask(unsigned irq);
 void irq_unmask(unsigned irq);
-bool flush_alone(uint64_t va, uint64_t entry);
+bool flush_alone(uint64_t va, uint64_t entry, bool now);
+void flush_all(void);
 void fpu_forget(uint32_t thread);
 void fpu_init(uint32_t thread);
 void thread_leave(uint32_t thread);
@@ -100,6 +101,7 @@ void port_write(unsigned port, unsigned size, uint32_t value);
 extern unsigned host_cpu; /* the CPU that core now runs on */
 extern uint64_t host_now; /* the time-stamp counter */
 extern uint64_t host_ipis; /* mask of CPUs an IPI was sent to */
+extern bool host_flush_left; /* counts were given back, a flush is to follow */
 extern struct exo_vm_exit host_exit; /* what the next VM exit is */
 extern unsigned host_vcpus; /* control blocks made, and not forgotten */
 extern uint32_t host_passed; /* the MSRs passed last, EXO_VP_* */

@@ -64,7 +64,9 @@ uint32_t fetch32(const uint32_t *p);
 /*@ assigns \nothing; */
 void barrier(void);
 /*@ assigns \nothing; */
-bool flush_alone(uint64_t va, uint64_t entry);
+bool flush_alone(uint64_t va, uint64_t entry, bool now);
+/*@ assigns \nothing; */
+void flush_all(void);
 /*@ assigns \nothing; */
 void lock_tree(void);
 /*@ assigns \nothing; */
@@ -97,8 +99,6 @@ void port_write(unsigned port, unsigned size, uint32_t value);
 /*@ requires thread < PROOF_FRAMES;
     assigns \nothing; */
 void fpu_init(uint32_t thread);
-/*@ assigns \nothing; */
-bool flush_alone(uint64_t va, uint64_t entry);
 
 /* Atomic accesses, of 32 bits all. Nothing changes between two of them; a
  * compare-and-swap may fail at will. */
