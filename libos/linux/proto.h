@@ -119,7 +119,8 @@
 #define LX_OP_MAP 0x1004
 #define LX_OP_UNMAP 0x1005 /* a0 handle */
 /* a0 handle, a1 first page, a2 number (1..64): frame numbers as uint32_t in bytes, 0 for
- * what lies beyond the end. Result: how many */
+ * what lies beyond the end; a3 0, or 1 + the page that was touched first: it is remembered for
+ * LX_OP_SEEN when the file is what the process executes. Result: how many */
 #define LX_OP_PAGES 0x1006
 /* a0 first frame from (0: zeroes), a1 first frame to, a2 pages (1..LX_EXTENT_MAX): copies them */
 #define LX_OP_COPY 0x1007
@@ -175,6 +176,15 @@ struct lx_back {
 #define LX_OP_FUTEX_WAIT 0x101b
 #define LX_OP_FUTEX_WAKE 0x101c
 #define LX_OP_FUTEX_END 0x101d
+
+/* a0 handle of the program that is executed: bytes are struct lx_seen of those of its pages that it
+ * touched whenever it was executed lately, in their order. Result: how many; 0: not known, this
+ * run is the one that shows them */
+#define LX_OP_SEEN 0x1020
+struct lx_seen {
+    uint32_t page, frame;
+};
+#define LX_SEEN_PAGES 1024 /* of a file, the first ones: others are not remembered */
 
 #define LX_FOR_MEMORY 0
 #define LX_FOR_OBJECTS 1 /* page tables, threads: the server never touches it */
@@ -238,6 +248,7 @@ struct lx_window {
     uint8_t bytes[LX_WINDOW_BYTES];
 };
 _Static_assert(sizeof(struct lx_window) == LX_WINDOW_PAGES * 4096, "window");
+_Static_assert(LX_SEEN_PAGES * sizeof(struct lx_seen) <= LX_WINDOW_BYTES, "LX_OP_SEEN");
 
 /* A pipe's bytes on their way between two processes: one page, which both can write. */
 #define LX_RING_BYTES 2048u

@@ -224,8 +224,8 @@ static int segment_prot(const Elf64_Phdr *p)
            (p->p_flags & PF_X ? PROT_EXEC : 0);
 }
 
-/* False: it cannot be done, and the old program is gone. */
-static bool segment_load(struct exec *x, const Elf64_Phdr *p)
+/* A segment's areas of memory. False: it cannot be done, and the old program is gone. */
+static bool segment_place(struct exec *x, const Elf64_Phdr *p)
 {
     uint64_t start = (p->p_vaddr + x->bias) & -PAGE, file_end = p->p_vaddr + x->bias + p->p_filesz;
     uint64_t pages_end = (file_end + PAGE - 1) & -PAGE;
@@ -247,9 +247,28 @@ static bool segment_load(struct exec *x, const Elf64_Phdr *p)
                            .handle = -1};
         if (vma_add(&vma) < 0) return false;
     }
-    if (p->p_memsz == p->p_filesz || file_end == pages_end || !(vma.prot & PROT_WRITE)) return true;
-    if (fault_handle(file_end, 2)) return false;
-    memset((void *)file_end, 0, pages_end - file_end);
+    return true;
+}
+
+/* What of the file's last page is not the segment's is zero. */
+static bool segment_clear(struct exec *x, const Elf64_Phdr *p)
+{
+    uint64_t end = p->p_vaddr + x->bias + p->p_filesz, left = -end & (PAGE - 1);
+    if (p->p_memsz == p->p_filesz || !left || !(p->p_flags & PF_W)) return true;
+    if (user_touch(end, 1, true) < 0) return false;
+    memset((void *)end, 0, left);
+    return true;
+}
+
+/* The program's areas, and in them what it will touch first. */
+static bool program_load(struct exec *x)
+{
+    const Elf64_Phdr *p = headers(x);
+    for (unsigned i = 0; p && i < x->phnum; i++)
+        if (p[i].p_type == PT_LOAD && p[i].p_memsz && !segment_place(x, &p[i])) return false;
+    program_bind(x->handle);
+    for (unsigned i = 0; p && i < x->phnum; i++)
+        if (p[i].p_type == PT_LOAD && p[i].p_memsz && !segment_clear(x, &p[i])) return false;
     return true;
 }
 
@@ -435,10 +454,7 @@ static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
     replace_clear(x->policy);
     lx.shares = false;
     extents_return();
-    if (!stack_place(x)) return false;
-    const Elf64_Phdr *p = headers(x);
-    for (unsigned i = 0; p && i < x->phnum; i++)
-        if (p[i].p_type == PT_LOAD && p[i].p_memsz && !segment_load(x, &p[i])) return false;
+    if (!stack_place(x) || !program_load(x)) return false;
     pages_drop(x->header, x->header + PAGE);
     lx.brk_start = lx.brk = x->brk;
     exec_tell(x);

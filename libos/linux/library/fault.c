@@ -88,11 +88,17 @@ static int fault_zero(struct vma *vma, uint64_t va, const uint32_t *entry)
     return 0;
 }
 
+/* The server is to see each page that is touched. */
+static bool learning(const struct vma *vma)
+{
+    return lx.learning && vma->handle == lx.learning - 1;
+}
+
 /* The neighbours of va that are bound with it: within its area and 2 MiB. */
 static uint64_t around(const struct vma *vma, uint64_t va, uint64_t *first)
 {
-    uint64_t end = (va & -(AROUND * PAGE)) + AROUND * PAGE;
-    *first = va & -(AROUND * PAGE);
+    uint64_t size = (learning(vma) ? 1 : AROUND) * PAGE, end = (va & -size) + size;
+    *first = va & -size;
     if (*first < vma->start) *first = vma->start;
     return end > vma->end ? vma->end : end;
 }
@@ -132,9 +138,10 @@ static int fault_file(struct vma *vma, uint64_t va)
 {
     uint64_t first, end = around(vma, va, &first);
     uint32_t frame[AROUND];
-    long n =
-        server_aside(LX_OP_PAGES, (uint64_t)vma->handle, vma->offset + (first - vma->start) / PAGE,
-                     (end - first) / PAGE, frame, sizeof(frame));
+    uint64_t page = vma->offset + (first - vma->start) / PAGE;
+    const uint64_t a[4] = {(uint64_t)vma->handle, page, (end - first) / PAGE,
+                           page + (va - first) / PAGE + 1};
+    long n = server_aside(LX_OP_PAGES, a, frame, sizeof(frame));
     struct pages *p = pages_at(va, true);
     if (n < 0 || !p) return SIGBUS;
     unsigned i = first >> 12 & 511;
@@ -145,6 +152,60 @@ static int fault_file(struct vma *vma, uint64_t va)
     }
     return around_bind(vma, va);
 }
+
+/* ---- a new program ------------------------------------------------------------------------- */
+
+static void seen_bind(const struct vma *vma, const struct lx_seen *seen, uint32_t n)
+{
+    struct exo_batch *list = upcall_page()->list;
+    for (uint32_t i = 0; i < n;) {
+        unsigned k = 0;
+        for (; i < n && k < EXO_LIST_MAX; i++, k++)
+            list[k] =
+                (struct exo_batch){vma->start + (seen[i].page - vma->offset) * PAGE, seen[i].frame};
+        pages_map_list(k, rights_of(vma, false));
+    }
+}
+
+/* Copies of those that lie in a row, in memory and in the file. */
+static void seen_copy(const struct vma *vma, const struct lx_seen *seen, uint32_t n)
+{
+    while (n) {
+        uint32_t run = 1;
+        uint64_t va = vma->start + (seen->page - vma->offset) * PAGE, room = 512 - (va >> 12 & 511);
+        while (run < n && run < room && run < 64 && seen[run].page == seen->page + run &&
+               seen[run].frame == seen->frame + run)
+            run++;
+        uint32_t frame = frames_alloc(&run);
+        if (!frame) return;
+        long bound = server(LX_OP_COPY, seen->frame, frame, run);
+        if (bound == 0) bound = pages_map(va, frame, run, rights_of(vma, true));
+        run_note(va, frame | PG_W, run, bound < 0 ? 0 : (uint32_t)bound, 0);
+        if (bound <= 0) return;
+        seen += bound;
+        n -= (uint32_t)bound;
+    }
+}
+
+void program_bind(int32_t handle)
+{
+    long n = server(LX_OP_SEEN, (uint64_t)handle, 0, 0);
+    const struct lx_seen *seen = (const struct lx_seen *)this_thread()->window->bytes;
+    lx.learning = n > 0 ? 0 : handle + 1;
+    for (uint32_t i = 0; i < lx.vmas; i++) { /* their places in the file rise, too */
+        const struct vma *vma = &lx.vma[i];
+        if (vma->handle != handle) continue;
+        uint64_t end = vma->offset + (vma->end - vma->start) / PAGE;
+        for (; n > 0 && seen->page < vma->offset; n--)
+            seen++;
+        uint32_t here = 0;
+        while (here < n && seen[here].page < end)
+            here++;
+        (vma->prot & PROT_WRITE ? seen_copy : seen_bind)(vma, seen, here);
+    }
+}
+
+/* ---- what is shared, inherited, swapped out ------------------------------------------------ */
 
 /* Pages of a file that are shared and written: bound with that right. */
 static int fault_shared(struct vma *vma, uint64_t va)

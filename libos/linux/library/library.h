@@ -151,6 +151,7 @@ struct lx {
     struct pages *pages_last; /* the last one found */
     struct replace replace; /* replace.c */
     bool shares; /* there is or was a shared mapping (futex_shared.c) */
+    int32_t learning; /* 1 + the program's handle: the server is shown which pages are touched */
 
     /* fork: what the child starts with */
     struct regs fork_regs;
@@ -211,7 +212,7 @@ static inline long server(uint64_t op, uint64_t a0, uint64_t a1, uint64_t a2)
 /* The same in the midst of another call's arguments or results, by a fault on the program's
  * memory: n bytes (at most SERVER_ASIDE_MAX) of what comes back are copied to `result`, and
  * the window's are as before. */
-long server_aside(uint64_t op, uint64_t a0, uint64_t a1, uint64_t a2, void *result, size_t n);
+long server_aside(uint64_t op, const uint64_t a[4], void *result, size_t n);
 #define SERVER_ASIDE_MAX 256
 /* A call waited (-LX_WAIT). What the server did for it meanwhile, or -1 (lx_window.result); the
  * same when it is to wait no more, or the error. */
@@ -260,6 +261,9 @@ bool page_lies_in(uint32_t entry, const struct extent *e);
  * something was noted; page tables are made as needed, what was bound there goes. Pages
  * bound, from the first on, or -ENOMEM. */
 long pages_map(uint64_t va, uint32_t entry, unsigned n, unsigned rights);
+/* Notes and binds the first n entries of the upcall page's list, pages of files where nothing is
+ * bound, as far as it goes: page tables are made as needed. */
+void pages_map_list(unsigned n, unsigned rights);
 /* Takes the binding of a page away; what lies there stays. */
 void page_unmap(uint64_t va);
 /* Nothing is bound (a child begins). */
@@ -293,6 +297,9 @@ uint64_t vma_room(uint64_t length);
 /* A fault at va (error code: bit 1 a write, bit 4 a fetch): 0 when the access can be tried
  * again; else the signal (SIGSEGV, SIGBUS). */
 int fault_handle(uint64_t va, uint64_t error);
+/* The areas of a new program are there: those of its file's pages that it will touch, as far as
+ * the server knows, are bound, or copied where they can be written. */
+void program_bind(int32_t handle);
 /* A page of program text (page-aligned) becomes the process's own and writable, whatever its
  * area allows: 0 or -EFAULT; and can only be read and executed again. */
 long page_own(uint64_t va);

@@ -32,7 +32,8 @@ long extent_get(uint32_t frames, unsigned purpose)
     if (i == LX_EXTENTS) return -ENOMEM;
     uint64_t id;
     long first;
-    while ((first = server_aside(LX_OP_EXTENT, frames, i, purpose, &id, sizeof(id))) == -EAGAIN)
+    const uint64_t a[4] = {frames, i, purpose, 0};
+    while ((first = server_aside(LX_OP_EXTENT, a, &id, sizeof(id))) == -EAGAIN)
         exo_yield(); /* somebody else was asked to give some back */
     if (first < 0) return first;
     struct extent *e = &lx.extent[i];
@@ -54,8 +55,8 @@ long extent_share(int32_t handle, uint64_t page, uint32_t n)
     while (i < lx.extents && lx.extent[i].own)
         i++;
     if (i == LX_EXTENTS) return -ENOMEM;
-    long first =
-        server_aside(LX_OP_SHARE, (uint64_t)handle, page, n | i << 32, &count, sizeof(count));
+    const uint64_t a[4] = {(uint64_t)handle, page, n | i << 32, 0};
+    long first = server_aside(LX_OP_SHARE, a, &count, sizeof(count));
     if (first < 0) return first;
     lx.extent[i] = (struct extent){.first = (uint32_t)first,
                                    .count = (uint32_t)count,
@@ -313,6 +314,7 @@ void pages_unbound(void)
     for (unsigned b = 0; b < 64; b++)
         for (struct pages *p = lx.pages[b]; p; p = p->next)
             memset(p->bound, 0, sizeof(p->bound));
+    lx.learning = 0;
 }
 
 long pages_map(uint64_t va, uint32_t entry, unsigned n, unsigned rights)
@@ -336,6 +338,26 @@ long pages_map(uint64_t va, uint32_t entry, unsigned n, unsigned rights)
 long page_map(uint64_t va, uint32_t entry, unsigned rights)
 {
     return pages_map(va, entry, 1, rights) < 0 ? -ENOMEM : 0;
+}
+
+void pages_map_list(unsigned n, unsigned rights)
+{
+    struct exo_batch *list = upcall_page()->list;
+    while (n) {
+        long r = exo_page_bind_list(EXO_SELF, n, LX_SEL_FILES, rights);
+        if (r == -EXO_E_AGAIN || (r == -EXO_E_NOPT && tables_make(list->va) == 0)) continue;
+        if (r <= 0) return;
+        for (long i = 0; i < r; i++) {
+            struct pages *p = pages_at(list[i].va, true);
+            unsigned at = list[i].va >> 12 & 511;
+            if (!p) return;
+            p->entry[at] = (uint32_t)list[i].frame | PG_FILE;
+            p->used[at / 64] |= 1ul << at % 64;
+            p->bound[at / 64] |= 1ul << at % 64;
+        }
+        n -= (unsigned)r;
+        memmove(list, list + r, n * sizeof(*list));
+    }
 }
 
 /* The next page at or after va, below end, that has something; end: none. */

@@ -28,11 +28,11 @@ long server_wait(uint64_t op, const uint64_t a[6], uint64_t deadline)
     }
 }
 
-long server_aside(uint64_t op, uint64_t a0, uint64_t a1, uint64_t a2, void *result, size_t n)
+long server_aside(uint64_t op, const uint64_t a[4], void *result, size_t n)
 {
     uint8_t *bytes = this_thread()->window->bytes, kept[SERVER_ASIDE_MAX];
     memcpy(kept, bytes, n);
-    long r = server(op, a0, a1, a2);
+    long r = server6(op, a[0], a[1], a[2], a[3], 0, 0);
     memcpy(result, bytes, n);
     memcpy(bytes, kept, n);
     return r;

@@ -63,7 +63,8 @@ uint64_t thread_used(const struct thread_state *t)
  * threads', those that ended, too. */
 static void process_used(uint64_t used[2])
 {
-    if (server_aside(LX_OP_TIMES, 0, 0, 0, used, 2 * sizeof(*used)) < 0) used[0] = used[1] = 0;
+    const uint64_t a[4] = {0};
+    if (server_aside(LX_OP_TIMES, a, used, 2 * sizeof(*used)) < 0) used[0] = used[1] = 0;
 }
 
 static uint64_t thread_time(void)

@@ -152,6 +152,8 @@ struct process {
     struct process *lender; /* that parent, while it lives */
     struct waitq released; /* woken when it does not any more, and by SIGCONT */
     struct process_memory *memory; /* memory.h */
+    struct seen *seen; /* map.c: of what it executes, NULL: nothing is remembered ... */
+    uint32_t seen_epoch; /* ... unless this is not the present one any more */
     struct ring *ring[LX_RINGS]; /* by slot (ring.h) */
     uint32_t rings_open; /* of them */
     struct descriptor fds[LX_FDS]; /* what is not open is NULL, of a free process too */

@@ -10,6 +10,7 @@
 #include <linux/fs.h>
 
 #define PAGE 4096u
+#define TOGETHER 16 /* pages of the archive's that get frames at once when they are mapped */
 
 /* ---- which frame ---- */
 
@@ -254,6 +255,22 @@ uint64_t file_size(const struct file *file)
     return file->inode && inode_is(file->inode, S_IFREG) ? file->inode->size : 0;
 }
 
+uint32_t data_frame(struct file *file, uint64_t page)
+{
+    bool there = file->ops == &data_ops && page * PAGE < file->inode->size;
+    return there ? frame_find(file->inode, page) : 0;
+}
+
+/* The page and its neighbours that are the archive's still, all at once, so that they lie in a row
+ * and can be bound in one call. The page's frame; 0 when none is left. */
+static uint32_t archive_make(struct inode *inode, uint64_t page)
+{
+    uint64_t first = page & -(uint64_t)TOGETHER, end = first + TOGETHER;
+    for (uint64_t i = first; i < end && i * PAGE < inode->data.archive_size; i++)
+        if (!frame_find(inode, i) && !frame_make(inode, i)) break;
+    return frame_make(inode, page);
+}
+
 long file_pages(struct file *file, uint64_t first, unsigned n, uint32_t frames[], bool write)
 {
     struct inode *inode = file->inode;
@@ -268,7 +285,7 @@ long file_pages(struct file *file, uint64_t first, unsigned n, uint32_t frames[]
     for (uint64_t i = 0; i < there; i++, slot++) {
         uint64_t place = (first + i - LX_DIRECT) % LX_PER_INDEX; /* in an index page */
         if (!slot || first + i <= LX_DIRECT || !place) slot = slot_find(inode, first + i, true);
-        frames[i] = slot && *slot ? *slot : frame_make(inode, first + i);
+        frames[i] = slot && *slot ? *slot : archive_make(inode, first + i);
         if (!frames[i]) return -ENOMEM;
     }
     return (long)n;

@@ -17,6 +17,8 @@ long data_zero(struct inode *inode, uint64_t offset, uint64_t n);
 /* n bytes at most from offset `at` on that lie together: where, and how many in *n; 0 of
  * them at the end of the file. What was never written is read as zeroes. */
 const void *data_at(struct inode *inode, uint64_t at, size_t *n);
+/* The frame of a page that a process may have mapped: 0 when there is none. */
+uint32_t data_frame(struct file *file, uint64_t page);
 /* Pages that stat counts. */
 static inline uint64_t data_pages(const struct inode *inode)
 {

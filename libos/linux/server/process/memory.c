@@ -667,54 +667,6 @@ long op_data(struct thread *thread, const uint64_t a[6])
 
 /* ---- mapped files ---------------------------------------------------------------------------------- */
 
-long op_map(struct thread *thread, const uint64_t a[6])
-{
-    struct process_memory *m = thread->process->memory;
-    struct file *file = NULL;
-    uint32_t i = 0;
-    while (i < LX_HANDLES && m->handle[i])
-        i++;
-    if (i == LX_HANDLES) return -ENOMEM;
-    if (a[1]) {
-        char path[LX_PATH_MAX];
-        long r = window_path(thread, a[0], path);
-        if (r == 0) r = inode_open_exec(thread, path, &file);
-        if (r < 0) return r;
-    } else {
-        file = fd_file(thread, a[0]);
-        if (!file) return -EBADF;
-        uint32_t frame;
-        long r = file_pages(file, 0, 1, &frame, a[2] != 0);
-        if (r < 0) return r;
-        file_get(file);
-    }
-    m->handle[i] = file;
-    uint64_t size = file_size(file);
-    window_put(thread, 0, &size, sizeof(size));
-    return i;
-}
-
-long op_unmap(struct thread *thread, const uint64_t a[6])
-{
-    struct process_memory *m = thread->process->memory;
-    if (a[0] >= LX_HANDLES || !m->handle[a[0]]) return -EBADF;
-    file_put(m->handle[a[0]]);
-    m->handle[a[0]] = NULL;
-    return 0;
-}
-
-long op_pages(struct thread *thread, const uint64_t a[6])
-{
-    struct process_memory *m = thread->process->memory;
-    uint32_t frames[64];
-    if (a[0] >= LX_HANDLES || !m->handle[a[0]]) return -EBADF;
-    if (!a[2] || a[2] > EXO_COUNT(frames)) return -EINVAL;
-    long n = file_pages(m->handle[a[0]], a[1], (unsigned)a[2], frames, false);
-    if (n < 0) return n;
-    window_put(thread, 0, frames, a[2] * sizeof(frames[0]));
-    return n;
-}
-
 long op_share(struct thread *thread, const uint64_t a[6])
 {
     struct process *p = thread->process;
