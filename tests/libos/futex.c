@@ -303,9 +303,7 @@ static void spoil(void)
 {
     uint64_t state = 88172645463325252ul;
     for (int i = 0; i < 3000; i++) {
-        state ^= state << 13; /* Marsaglia's xorshift */
-        state ^= state >> 7;
-        state ^= state << 17;
+        random_next(&state);
         uint32_t *word = state & 1 ? &shared->word : (uint32_t *)(state & 0x7ffffffffffc);
         futex(word, state & 2 ? FUTEX_WAKE : FUTEX_WAKE_BITSET, (uint32_t)state, NULL, NULL,
               (uint32_t)(state >> 32));

@@ -12,13 +12,7 @@
 
 static uint64_t state;
 
-static unsigned below(unsigned n)
-{
-    state ^= state << 13; /* Marsaglia's xorshift */
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (unsigned)(state >> 20) % n;
-}
+static unsigned below(unsigned n) { return (unsigned)(random_next(&state) >> 20) % n; }
 
 static unsigned char byte_at(unsigned place)
 {

@@ -86,6 +86,15 @@ static inline void test_sleep_ms(long ms)
         ;
 }
 
+/* The next of a sequence that `state`, not 0, begins: Marsaglia's xorshift. */
+static inline uint64_t random_next(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
 /* Milliseconds of the monotonic clock. */
 static inline int64_t test_now_ms(void)
 {

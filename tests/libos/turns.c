@@ -14,13 +14,7 @@
 static int there[2], back[2]; /* to the child, from it */
 static uint64_t state;
 
-static unsigned below(unsigned n)
-{
-    state ^= state << 13; /* Marsaglia's xorshift */
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (unsigned)(state >> 20) % n;
-}
+static unsigned below(unsigned n) { return (unsigned)(random_next(&state) >> 20) % n; }
 
 static bool pipes_make(void) { return pipe(there) == 0 && pipe(back) == 0; }
 

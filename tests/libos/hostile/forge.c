@@ -17,7 +17,7 @@ static uint64_t state;
 static uint64_t argument(void)
 {
     static char memory[4096];
-    uint64_t r = hostile_random(&state);
+    uint64_t r = random_next(&state);
     switch (r >> 60) {
     case 0:
     case 1:
@@ -123,7 +123,7 @@ static void call_exo(uint64_t number)
 static void forge_exo(void)
 {
     for (int i = 0; i < CALLS; i++)
-        call_exo(EXO_FIRST + hostile_random(&state) % EXO_CALLS);
+        call_exo(EXO_FIRST + random_next(&state) % EXO_CALLS);
 }
 
 static void forge_linux(void)
@@ -133,7 +133,7 @@ static void forge_linux(void)
         dup2(open("scratch", O_RDWR | O_CREAT, 0644), fd);
     alarm(1);
     for (int i = 0; i < CALLS; i++) {
-        long number = (long)(hostile_random(&state) % 460);
+        long number = (long)(random_next(&state) % 460);
         if (!left_out(number))
             syscall(number, argument(), argument(), argument(), argument(), argument(), argument());
     }

@@ -70,12 +70,4 @@ static inline bool hostile_given_back(long before, long slack)
         test_sleep_ms(10);
     return hostile_free_kib() >= before - slack;
 }
-
-static inline uint64_t hostile_random(uint64_t *state)
-{
-    *state ^= *state << 13; /* Marsaglia's xorshift */
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
 #endif

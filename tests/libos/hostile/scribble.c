@@ -49,7 +49,7 @@ static void scribble(uint64_t value, size_t step)
         if (place >= own && place < own + 0x20000) continue;
         if (sigsetjmp(back, 0)) continue;
         for (size_t i = 0; i < PAGE; i += step)
-            *(volatile uint64_t *)(place + i) = value ? hostile_random(&state) : 0;
+            *(volatile uint64_t *)(place + i) = value ? random_next(&state) : 0;
     }
     go_on();
 }
@@ -126,7 +126,7 @@ static void spoil_shared(unsigned round)
         for (place = SHARED_FIRST; place < SHARED_LAST; place += PAGE) {
             if (sigsetjmp(back, 0)) continue;
             for (size_t k = 0; k < (round % 2 ? PAGE : 16); k += 8)
-                *(volatile uint64_t *)(place + k) = hostile_random(&state);
+                *(volatile uint64_t *)(place + k) = random_next(&state);
         }
         if (i % 8 == round % 8 && write(back_again[1], "spoiled", 7) < 0) break;
         sched_yield();
@@ -146,48 +146,54 @@ static void spoiler(unsigned round)
     _exit(9);
 }
 
-/* The other side reads and writes meanwhile, and comes to the end when the spoiler has. */
-static bool beside_spoiler(unsigned round)
+/* The spoiler's child process, with whom the pipes have gone to and fro; or -1. */
+static pid_t spoiler_start(unsigned round)
 {
-    char data[256] = "";
-    bool good = pipe(there) == 0 && pipe(back_again) == 0;
+    char data;
+    if (pipe(there) < 0 || pipe(back_again) < 0) return -1;
     pid_t pid = fork();
     if (pid == 0) spoiler(round);
     close(there[0]);
     close(back_again[1]);
+    bool good = pid > 0;
     for (int i = 0; i < TURNS && good; i++)
-        good = write(there[1], "t", 1) == 1 && read(back_again[0], data, 1) == 1;
+        good = write(there[1], "t", 1) == 1 && read(back_again[0], &data, 1) == 1;
+    return good ? pid : -1;
+}
+
+/* Whether what it left in the pipe comes to an end. */
+static bool spoiled_ends(void)
+{
+    char data[256];
+    int reads = 0;
+    while (read(back_again[0], data, sizeof data) > 0 && reads < 4096)
+        reads++;
+    close(there[1]);
+    close(back_again[0]);
+    return reads < 4096;
+}
+
+/* This side writes meanwhile, and reads when the spoiler has ended, if it has to be killed for it. */
+static bool beside_spoiler(unsigned round)
+{
+    pid_t pid = spoiler_start(round);
     for (int i = 0; i < 20; i++)
         if (write(there[1], "words", 5) < 0) break;
     int status = -1;
-    for (int i = 0; i < 3000 && waitpid(pid, &status, WNOHANG) == 0; i++) {
+    for (int i = 0; pid > 0 && i < 3000 && waitpid(pid, &status, WNOHANG) == 0; i++) {
         if (i == 1000) kill(pid, SIGKILL);
         test_sleep_ms(1);
     }
-    for (int i = 0; good && read(back_again[0], data, sizeof data) > 0; i++)
-        good = i < 4096;
-    close(there[1]);
-    close(back_again[0]);
-    return good && (WIFEXITED(status) || WIFSIGNALED(status));
+    return spoiled_ends() && (WIFEXITED(status) || WIFSIGNALED(status));
 }
 
-/* The same, but it reads in the midst of it. */
+/* This side reads in the midst of it. */
 static bool reading_spoiled(unsigned round)
 {
-    char data[256] = "";
-    bool good = pipe(there) == 0 && pipe(back_again) == 0;
-    pid_t pid = fork();
-    if (pid == 0) spoiler(round);
-    close(there[0]);
-    close(back_again[1]);
-    for (int i = 0; i < TURNS && good; i++)
-        good = write(there[1], "t", 1) == 1 && read(back_again[0], data, 1) == 1;
-    for (int i = 0; good && read(back_again[0], data, sizeof data) > 0; i++)
-        good = i < 4096;
-    close(there[1]);
-    close(back_again[0]);
+    pid_t pid = spoiler_start(round);
+    bool good = spoiled_ends();
     int status = -1;
-    return waitpid(pid, &status, 0) == pid && good;
+    return pid > 0 && waitpid(pid, &status, 0) == pid && good;
 }
 
 static const struct {
