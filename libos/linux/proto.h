@@ -222,8 +222,7 @@ struct lx_window {
     uint64_t refused; /* signals that this thread blocks or its process ignores: the library
                          keeps it; the server asks it for SIGTTIN and SIGTTOU (tty.h) */
     struct {
-        uint64_t objects; /* first frame of LX_SEL_OBJECTS */
-        uint64_t data; /* first frame of LX_SEL_DATA */
+        uint64_t objects, objects_end; /* frames of LX_SEL_OBJECTS that are free */
         uint64_t pid, ppid; /* the server keeps ppid true in the first thread's window */
         uint64_t signals; /* in thread 0's window: pending for the whole process. The server
                              sets a bit and tells (LX_EVENT) a thread that does not refuse it,

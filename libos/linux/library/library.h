@@ -266,6 +266,9 @@ long pages_map(uint64_t va, uint32_t entry, unsigned n, unsigned rights);
 void pages_map_list(unsigned n, unsigned rights);
 /* Takes the binding of a page away; what lies there stays. */
 void page_unmap(uint64_t va);
+/* The process ends: its env, where nothing is bound then, can be used again (server/process/husk.h).
+ * Not where there are other threads. */
+void pages_leave(void);
 /* Nothing is bound (a child begins). */
 void pages_unbound(void);
 /* Binds what an entry says at va: 0 or -ENOMEM. */

@@ -275,6 +275,17 @@ static void unbind_one(struct pages *p, unsigned i)
         ;
 }
 
+static void range_unbind(uint64_t va, unsigned n)
+{
+    for (long r, left = n; left > 0; left -= r, va += (uint64_t)r * PAGE) {
+        r = exo_page_unbind(EXO_SELF, va, (uint64_t)left);
+        if (r == -EXO_E_AGAIN)
+            r = 0;
+        else if (r <= 0)
+            r = 1; /* the program undid it with calls of its own */
+    }
+}
+
 /* Unbinds those pages of [first, first + n) that are bound, a run at a time. */
 static void unbind(struct pages *p, unsigned first, unsigned n)
 {
@@ -291,14 +302,7 @@ static void unbind(struct pages *p, unsigned first, unsigned n)
             unsigned run = rest ? (unsigned)__builtin_ctzl(rest) : 64;
             if (run > 64 - low) run = 64 - low;
             mask &= run == 64 ? 0 : ~(((1ul << run) - 1) << low);
-            uint64_t va = p->va + (w * 64ul + low) * PAGE;
-            for (long r, left = run; left > 0; left -= r, va += (uint64_t)r * PAGE) {
-                r = exo_page_unbind(EXO_SELF, va, (uint64_t)left);
-                if (r == -EXO_E_AGAIN)
-                    r = 0;
-                else if (r <= 0)
-                    r = 1; /* the program undid it with calls of its own */
-            }
+            range_unbind(p->va + (w * 64ul + low) * PAGE, run);
         }
     }
 }
@@ -315,6 +319,27 @@ void pages_unbound(void)
         for (struct pages *p = lx.pages[b]; p; p = p->next)
             memset(p->bound, 0, sizeof(p->bound));
     lx.learning = 0;
+}
+
+/* From the first page that is bound to the last one. */
+static void block_leave(const struct pages *p)
+{
+    unsigned first = 0, last = BLOCK_PAGES / 64;
+    while (first < last && !p->bound[first])
+        first++;
+    while (last > first && !p->bound[last - 1])
+        last--;
+    if (first == last) return;
+    unsigned low = first * 64 + (unsigned)__builtin_ctzl(p->bound[first]);
+    unsigned high = last * 64 - (unsigned)__builtin_clzl(p->bound[last - 1]);
+    range_unbind(p->va + low * PAGE, high - low);
+}
+
+void pages_leave(void)
+{
+    for (unsigned b = 0; b < BLOCK_LISTS && lx.threads <= 1; b++)
+        for (const struct pages *p = lx.pages[b]; p; p = p->next)
+            block_leave(p);
 }
 
 long pages_map(uint64_t va, uint32_t entry, unsigned n, unsigned rights)

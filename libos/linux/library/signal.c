@@ -254,6 +254,7 @@ static void call_end(struct regs *r, bool again)
 
 _Noreturn static void process_end(int signal)
 {
+    pages_leave();
     for (;;)
         server(LX_OP_CRASH, (uint64_t)signal, 0, 0);
 }

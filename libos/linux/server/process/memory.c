@@ -3,7 +3,7 @@
  * Memory: see memory.h. The block is cut in half: pages of files, then memory of
  * processes. A frame that a process still has bound is not given to another file: the
  * kernel's table of frames tells (only our own binding is left). */
-#include "memory.h"
+#include "husk.h"
 #include "../../signals.h"
 #include "../files/files.h"
 #include "process.h"
@@ -56,7 +56,7 @@ static uint8_t *block_va(uint64_t frame)
 
 void *frame_data(uint32_t frame) { return block_va(frame); }
 
-static long store_make(uint32_t tables, uint32_t *made)
+long memory_env(uint32_t tables, uint32_t *made)
 {
     long frame = exo_frames_alloc(&exo.pool, 3 + tables, 1), sel = exo_sel_alloc();
     if (frame < 0 || sel < 0) return frame < 0 ? frame : sel;
@@ -86,8 +86,8 @@ long memory_init(void)
         page_stack[pages_free++] = (uint32_t)(files_first + i);
     for (uint16_t i = LX_EXTENTS_ALL - 1; i; i--)
         extent_free[extents_free++] = i;
-    r = store_make(STORE_TABLES, &store);
-    if (r == 0) r = store_make(HOLD_TABLES, &holds);
+    r = memory_env(STORE_TABLES, &store);
+    if (r == 0) r = memory_env(HOLD_TABLES, &holds);
     long frame = r < 0 ? r : exo_map(MAP_VA - EXO_PAGE, 1, EXO_R | EXO_W);
     if (frame < 0) return frame;
     lx_shared = (struct lx_shared *)(MAP_VA - EXO_PAGE);
@@ -174,15 +174,21 @@ void page_count(uint64_t *all, uint64_t *unused)
 /* ---- extents ------------------------------------------------------------------------------ */
 
 /* A capability goes with all that was derived from it. */
-void cap_end(uint64_t ref)
+static long cap_delete(uint64_t ref)
 {
     long r;
     do
-        r = exo_cap_revoke(ref, 0, 0);
-    while (r == -EXO_E_AGAIN);
-    do
         r = exo_cap_delete(ref);
     while (r == -EXO_E_AGAIN);
+    return r;
+}
+
+void cap_end(uint64_t ref)
+{
+    if (cap_delete(ref) != -EXO_E_BUSY) return;
+    while (exo_cap_revoke(ref, 0, 0) == -EXO_E_AGAIN)
+        ;
+    cap_delete(ref);
 }
 
 static void held_set(struct extent *e, const struct process *p, bool on)
@@ -227,6 +233,7 @@ long extent_new(struct process *process, uint32_t frames, unsigned purpose)
     uint32_t n = (frames + LX_UNIT - 1) / LX_UNIT;
     uint32_t first = units_find(n, unit_hint);
     if (first == UNITS_MAX && unit_hint) first = units_find(n, 0);
+    if (first == UNITS_MAX && husks_drop()) first = units_find(n, 0);
     if (first == UNITS_MAX) return -ENOMEM;
     long number =
         extent_make(process, (uint32_t)memory_first + first * LX_UNIT, n * LX_UNIT, purpose);
@@ -260,6 +267,8 @@ void extent_put(struct process *process, uint16_t number)
     }
     e->count = 0;
 }
+
+uint64_t extent_ref(uint16_t number) { return EXO_REF(store, number); }
 
 long extent_derive(struct process *process, uint16_t number, uint32_t sel, unsigned rights)
 {
@@ -393,6 +402,46 @@ uint32_t extents_take(struct process *p, uint32_t frames)
     return taken;
 }
 
+/* Takes a process's own capability of an extent away; false: it is bound somewhere, or there may
+ * be copies. Who inherited the extent has it through a child of the store's. */
+static bool extent_leave(struct process *p, uint32_t i)
+{
+    struct process_memory *m = p->memory;
+    uint16_t number = m->extent[i];
+    if (!number) return true;
+    long r = cap_delete(EXO_REF(m->env, LX_SEL_EXTENT + i));
+    if (r < 0 && r != -EXO_E_SEL) return false;
+    bool own = !(m->inherited[i / 64] >> i % 64 & 1);
+    if (!hold_end(p, i)) return false;
+    extent_put(p, number);
+    m->extent[i] = 0;
+    const struct extent *e = &extents[number];
+    return !own || !e->holders ||
+           exo_cap_revoke(EXO_REF(store, number), UINT64_MAX, 0) == (long)e->holders * e->count;
+}
+
+bool extents_leave(struct process *p)
+{
+    for (uint32_t i = 0; i < p->memory->extents; i++)
+        if (!extent_leave(p, i)) return false;
+    p->memory->extents = 0;
+    return true;
+}
+
+bool data_leave(struct process *p)
+{
+    struct process_memory *m = p->memory;
+    for (; m->data_count > 1; m->data_count--) {
+        uint32_t i = m->data_count - 1;
+        uint64_t va = LX_DATA_VA + i * (uint64_t)LX_DATA_CHUNK * EXO_PAGE;
+        while (exo_page_unbind(m->env, va, LX_DATA_CHUNK) == -EXO_E_AGAIN)
+            ;
+        if (cap_delete(EXO_REF(m->env, LX_SEL_DATA + i)) < 0) return false;
+        extent_put(p, m->data[i]);
+    }
+    return true;
+}
+
 void memory_end(struct process *process)
 {
     struct process_memory *m = process->memory;
@@ -403,9 +452,9 @@ void memory_end(struct process *process)
     }
     for (uint32_t i = 0; i < m->more_count; i++)
         exo_frames_free(&exo.pool, m->more[i].first, m->more[i].count);
-    for (uint32_t i = 0; i < m->data_count; i++)
+    for (uint32_t i = 0; i < m->data_count && !m->husk; i++)
         extent_put(process, m->data[i]);
-    for (uint32_t i = 0; i < LX_THREADS; i++) {
+    for (uint32_t i = 0; i < LX_THREADS && m->threaded; i++) {
         if (m->thread[i].extent) extent_put(process, m->thread[i].extent);
         if (m->thread[i].frames) exo_frames_free(&exo.pool, m->thread[i].frames, 2);
         m->thread[i].extent = 0;
@@ -415,7 +464,9 @@ void memory_end(struct process *process)
         if (m->handle[i]) file_put(m->handle[i]);
     memset(m->extent, 0, m->extents * sizeof(m->extent[0]));
     memset(m->handle, 0, sizeof(m->handle));
-    m->extents = m->data_count = m->more_count = 0;
+    m->extents = m->more_count = 0;
+    m->data_count = m->husk ? 1 : 0;
+    m->threaded = false;
 }
 
 /* ---- the user's buffers ---------------------------------------------------------------------- */
@@ -558,7 +609,7 @@ static long objects_extent(struct process *p, uint32_t i, uint32_t frames)
 {
     struct process_memory *m = p->memory;
     if (m->more_count == LX_OBJECTS_MORE) return -ENOMEM;
-    long first = exo_frames_alloc(&exo.pool, frames, 1);
+    long first = husk_frames(frames);
     if (first < 0) return -ENOMEM;
     if (exo_cap_derive(exo.pool.sel, EXO_REF(m->env, LX_SEL_EXTENT + i), EXO_R | EXO_W | EXO_OBJECT,
                        (uint64_t)first, frames) < 0) {

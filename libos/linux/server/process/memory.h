@@ -18,6 +18,9 @@
 struct process_memory {
     uint32_t env; /* our selector */
     uint64_t env_frame, objects; /* first frames */
+    uint32_t objects_used; /* from there on they are the library's to use */
+    struct thread *husk; /* the env has no process, and this thread: husk.h */
+    bool threaded; /* there is or was a second thread */
     uint16_t extent[LX_EXTENTS]; /* number of the extent at LX_SEL_EXTENT + i, 0 none */
     uint32_t extents; /* highest in use + 1 */
     uint64_t inherited[LX_EXTENTS / 64]; /* those that came from its parent, a bit each */
@@ -49,6 +52,7 @@ uint32_t extent_count(uint16_t number);
 void extent_put(struct process *process, uint16_t number);
 /* It executes another program: what it inherited is not its any more. False: it holds that up. */
 bool extents_exec(struct process *process);
+uint64_t extent_ref(uint16_t number); /* its capability, for cap_derive */
 /* Makes the capability at that selector of the process's env: 0, or an EXO error. */
 long extent_derive(struct process *process, uint16_t number, uint32_t sel, unsigned rights);
 /* A child gets those of its parent's extents that `keep` has a bit for: capabilities, and its
@@ -68,12 +72,18 @@ bool frames_allowed(const struct process *p, uint64_t first, uint64_t last, bool
 long ring_bind(struct process *process, uint32_t slot, uint16_t number);
 void ring_unbind(struct process *process, uint32_t slot, uint16_t number);
 void *frame_data(uint32_t frame); /* of process memory or of a file's page */
-/* Everything that a process had goes, when its env is gone. */
+/* The process has ended, its env is to stay: its extents, and all data but the private block, go.
+ * False: that cannot be done; what is left goes with the env. */
+bool extents_leave(struct process *process);
+bool data_leave(struct process *process);
+/* Everything that a process had goes, when its env is gone or a husk (whose private block stays). */
 void memory_end(struct process *process);
 extern struct lx_shared *lx_shared; /* the page, ours to write */
 extern uint64_t lx_shared_frame;
 extern uint64_t files_first, files_count_frames;
 
+/* An env of ours, for capabilities: nothing runs in it. 0 or an EXO error. */
+long memory_env(uint32_t tables, uint32_t *sel);
 void cap_end(uint64_t ref); /* revokes and deletes it, in as many steps as it takes */
 
 call_function op_extent, op_give, op_copy, op_data, op_map, op_unmap, op_pages, op_share,

@@ -173,14 +173,14 @@ static void orphans(struct process *p)
     }
 }
 
-void process_end(struct process *p, int status)
+static void end(struct process *p, int status, bool willing)
 {
     if (!process_alive(p)) return;
     p->state = PROCESS_ZOMBIE;
     p->status = status;
     tty_process_end(p);
     fds_end(p);
-    spawn_end(p);
+    spawn_end(p, willing);
     process_release(p);
     if (p->parent) orphans(p);
     if (!p->parent) __atomic_fetch_or(&exo_page()->events, LX_SERVER_END, __ATOMIC_RELAXED);
@@ -191,9 +191,11 @@ void process_end(struct process *p, int status)
         process_free(p);
 }
 
+void process_end(struct process *p, int status) { end(p, status, false); }
+
 long call_exit_group(struct thread *thread, const uint64_t a[6])
 {
-    process_end(thread->process, STATUS_EXIT((int)a[0]));
+    end(thread->process, STATUS_EXIT((int)a[0]), true);
     return 0;
 }
 
@@ -204,7 +206,7 @@ long op_crash(struct thread *thread, const uint64_t a[6])
     if (a[1])
         log_line("%s[%d]: its library died of signal %lu at %lx, address %lx", p->name, p->pid,
                  a[0], a[1], a[2]);
-    process_end(p, (int)a[0]);
+    end(p, (int)a[0], true);
     return 0;
 }
 
@@ -503,7 +505,7 @@ long call_kill(struct thread *thread, const uint64_t a[6])
 
 static long thread_signal(int tgid, int tid, int signal)
 {
-    if (signal < 0 || signal > 64) return -EINVAL;
+    if (tid <= 0 || signal < 0 || signal > 64) return -EINVAL;
     for (unsigned i = 0; i < LX_ALL_THREADS; i++) {
         struct thread *t = &threads[i];
         if (!t->process || t->tid != tid || (tgid && t->process->pid != tgid)) continue;

@@ -19,8 +19,10 @@ long spawn_init(const void *library, size_t size); /* the library's image; print
 /* The first process: executes the path with these arguments (each ended by 0, an empty one
  * last; the path itself first). Its pid or an error. */
 long spawn_first(const char *text, size_t size);
-/* The env with everything in it goes; the process is a shell then. */
-void spawn_end(struct process *process);
+/* The env with everything in it goes; the process is a shell then. willing: it ends by itself;
+ * the env stays (husk.h) if it is clean. */
+void spawn_end(struct process *process, bool willing);
+void spawn_drop(struct process *process); /* its place's husk goes */
 void thread_end(struct thread *thread);
 uint64_t thread_used(const struct thread *thread); /* ticks that it did not wait */
 

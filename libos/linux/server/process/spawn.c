@@ -6,6 +6,7 @@
 #include "../../signals.h"
 #include "../files/files.h"
 #include "../waiting/futex.h"
+#include "husk.h"
 #include "process.h"
 #include "../waiting/ring.h"
 
@@ -60,10 +61,24 @@ long spawn_init(const void *library, size_t size)
     if (r < 0) return r;
     r = exo_event_new(exo.start.sel_thread, LX_SERVER_FAULT);
     fault_event = r < 0 ? 0 : (uint32_t)r;
-    return r < 0 ? r : 0;
+    return r < 0 ? r : husk_init();
 }
 
 /* ---- threads ------------------------------------------------------------------------- */
+
+static void thread_join(struct thread *t, struct process *p, uint32_t index)
+{
+    t->process = p;
+    t->index = index;
+    t->waiting = NULL;
+    t->reading = NULL;
+    t->handed = 0;
+    t->own_used = false;
+    t->window = NULL;
+    t->stopping = false;
+    p->threads[index] = t;
+    p->thread_count++;
+}
 
 static struct thread *thread_new(struct process *p, uint32_t index)
 {
@@ -71,19 +86,10 @@ static struct thread *thread_new(struct process *p, uint32_t index)
         struct thread *t = &threads[i];
         if (t->process) continue;
         thread_hint = i + 1;
-        t->process = p;
-        t->index = index;
         t->generation++;
         t->sel = THREAD_SEL(t);
         t->event = THREAD_SEL(t) + 1;
-        t->waiting = NULL;
-        t->reading = NULL;
-        t->handed = 0;
-        t->own_used = false;
-        t->window = NULL;
-        t->stopping = false;
-        p->threads[index] = t;
-        p->thread_count++;
+        thread_join(t, p, index);
         return t;
     }
     return NULL;
@@ -100,16 +106,29 @@ uint64_t thread_used(const struct thread *t)
     return waited < left ? left - waited : 0;
 }
 
-static void thread_forget(struct thread *t)
+/* It is none of its process's threads any more. */
+static void thread_leave(struct thread *t)
 {
     if (t->window) t->process->used += thread_used(t);
     futex_leave(t);
     wait_end(t);
     fifo_end(t);
+    t->tid = 0;
     t->process->threads[t->index] = NULL;
     t->process->thread_count--;
+}
+
+static void thread_forget(struct thread *t)
+{
+    thread_leave(t);
     t->process = NULL;
     thread_hint = EXO_MIN(thread_hint, (uint32_t)(t - threads));
+}
+
+static long thread_handlers(const struct thread *t)
+{
+    long r = exo_thread_set(t->sel, EXO_SET_UPCALL, LX_LIB_UPCALL, UPCALL_TOP(t->index));
+    return r == 0 ? exo_thread_set(t->sel, EXO_SET_FAULT, LX_SEL_FAULT, 0) : r;
 }
 
 /* The thread's object, out of that frame and the next; gate and badge; handlers. */
@@ -119,31 +138,28 @@ static long thread_object(struct process *p, struct thread *t, uint32_t frames_s
     uint64_t badge = (uint64_t)(t - threads) + 1 + ((uint64_t)t->generation << 16);
     long r = exo_thread_make(t->sel, env, frames_sel, frame, exo.start.cpu);
     if (r == 0) r = exo_event_make(t->event, t->sel, LX_EVENT);
-    if (r == 0) r = exo_cap_derive(gate, EXO_REF(env, sel), EXO_GATE_CALL, badge, 1);
-    if (r == 0) r = exo_thread_set(t->sel, EXO_SET_UPCALL, LX_LIB_UPCALL, UPCALL_TOP(t->index));
-    if (r == 0) r = exo_thread_set(t->sel, EXO_SET_FAULT, LX_SEL_FAULT, 0);
-    return r;
+    if (r == 0)
+        r = t->index ? exo_cap_derive(gate, EXO_REF(env, sel), EXO_GATE_CALL, badge, 1)
+                     : husk_give(p, GUARD_GATE, gate, EXO_GATE_CALL, badge, 1);
+    return r == 0 ? thread_handlers(t) : r;
 }
 
 /* ---- envs --------------------------------------------------------------------------------- */
 
 static long caps_make(struct process *p, uint16_t private)
 {
-    uint32_t env = p->memory->env;
-    long r = exo_cap_derive(exo.start.block.sel, EXO_REF(env, LX_SEL_FILES), EXO_R | EXO_X,
-                            files_first, files_count_frames);
+    uint64_t block = exo.start.block.sel, pool = exo.pool.sel;
+    long r = husk_give(p, GUARD_FILES, block, EXO_R | EXO_X, files_first, files_count_frames);
+    if (r == 0) r = husk_give(p, GUARD_LIB, pool, EXO_R | EXO_X, lib_frame, LX_LIB_PAGES);
+    if (r == 0) r = husk_give(p, GUARD_SHARED, pool, EXO_R, lx_shared_frame, 1);
+    if (r == 0) r = husk_give(p, GUARD_FAULT, fault_event, EXO_EVENT_SIGNAL, UINT64_MAX, 1);
     if (r == 0)
-        r = exo_cap_derive(exo.pool.sel, EXO_REF(env, LX_SEL_LIB), EXO_R | EXO_X, lib_frame,
-                           LX_LIB_PAGES);
+        r = husk_give(p, GUARD_OBJECTS, pool, EXO_R | EXO_W | EXO_OBJECT, p->memory->objects,
+                      LX_OBJECT_FRAMES);
     if (r == 0)
-        r = exo_cap_derive(exo.pool.sel, EXO_REF(env, LX_SEL_SHARED), EXO_R, lx_shared_frame, 1);
-    if (r == 0)
-        r = exo_cap_derive(fault_event, EXO_REF(env, LX_SEL_FAULT), EXO_EVENT_SIGNAL, UINT64_MAX,
-                           1);
-    if (r == 0)
-        r = exo_cap_derive(exo.pool.sel, EXO_REF(env, LX_SEL_OBJECTS), EXO_R | EXO_W | EXO_OBJECT,
-                           p->memory->objects, LX_OBJECT_FRAMES);
-    return r == 0 ? extent_derive(p, private, LX_SEL_DATA, EXO_R | EXO_W) : r;
+        r = husk_give(p, GUARD_DATA, extent_ref(private), EXO_R | EXO_W, extent_first(private),
+                      LX_PRIVATE_FRAMES);
+    return r;
 }
 
 static long bind(uint32_t env, uint64_t va, uint64_t n, uint32_t sel, uint64_t frame,
@@ -188,43 +204,75 @@ static void window_init(struct process *p, struct thread *t, uint32_t first)
     t->window = frame_data(first);
     memset(t->window, 0, offsetof(struct lx_window, run));
     t->window->started = t->started = exo_tsc();
-    t->window->start.objects = p->memory->objects;
-    t->window->start.data = first;
+    t->window->start.objects = p->memory->objects + p->memory->objects_used;
+    t->window->start.objects_end = p->memory->objects + LX_OBJECT_FRAMES;
     t->window->start.pid = (uint64_t)p->pid;
     t->window->start.ppid = p->parent ? (uint64_t)p->parent->pid : 0;
 }
 
-/* The env of p with one thread, which is stopped. On an error spawn_end takes it all back. */
-static long env_build(struct process *p)
+/* The frames, selectors and thread of a new env. */
+static long env_claim(struct process *p, struct thread **thread)
 {
     struct process_memory *m = p->memory;
-    struct thread *t = thread_new(p, 0);
-    if (!t) return -EAGAIN;
-    t->tid = p->pid;
+    *thread = thread_new(p, 0);
+    if (!*thread) return -EAGAIN;
     m->env = ENV_SEL(p);
-    long frame = exo_frames_alloc(&exo.pool, FRAMES_ENV, 1);
+    m->objects_used = LX_OBJECTS_USED;
+    long frame = husk_frames(FRAMES_ENV);
     if (frame < 0) return -ENOMEM;
     m->env_frame = (uint64_t)frame;
-    frame = exo_frames_alloc(&exo.pool, LX_OBJECT_FRAMES, 1);
+    frame = husk_frames(LX_OBJECT_FRAMES);
     if (frame < 0) return -ENOMEM;
     m->objects = (uint64_t)frame;
     long private = extent_new(p, LX_PRIVATE_FRAMES, LX_FOR_MEMORY);
     if (private < 0) return private;
     m->data[m->data_count++] = (uint16_t) private;
-    window_init(p, t, extent_first((uint16_t) private));
-    if (exo_env_make(m->env, exo.pool.sel, m->env_frame, LX_TABLES, 0) < 0) return -ENOMEM;
-    long r = caps_make(p, (uint16_t) private);
-    if (r == 0) r = thread_object(p, t, LX_SEL_OBJECTS, m->objects);
-    if (r == 0) r = space_make(p, extent_first((uint16_t) private));
+    return exo_env_make(m->env, exo.pool.sel, m->env_frame, LX_TABLES, 0) < 0 ? -ENOMEM : 0;
+}
+
+static long env_make(struct process *p, struct thread **thread)
+{
+    struct process_memory *m = p->memory;
+    long r = env_claim(p, thread);
+    if (r < 0) return r;
+    r = caps_make(p, m->data[0]);
+    if (r == 0) r = thread_object(p, *thread, LX_SEL_OBJECTS, m->objects);
+    if (r == 0) r = space_make(p, extent_first(m->data[0]));
+    if (r == 0) r = husk_note(p);
     if (r < 0) log_line("a process cannot be made: %s", exo_strerror(r));
     return r < 0 ? -ENOMEM : 0;
 }
 
-void spawn_end(struct process *p)
+/* The env of p with one thread, which is stopped. On an error spawn_end takes it all back. */
+static long env_build(struct process *p)
+{
+    struct thread *t = NULL;
+    long r = 0;
+    if (p->memory->husk) {
+        t = husk_wake(p);
+        thread_join(t, p, 0);
+        r = thread_handlers(t);
+    } else {
+        r = env_make(p, &t);
+    }
+    if (r < 0) return r;
+    t->tid = p->pid;
+    window_init(p, t, extent_first(p->memory->data[0]));
+    return 0;
+}
+
+void spawn_end(struct process *p, bool willing)
 {
     struct process_memory *m = p->memory;
     rings_end(p);
+    if (willing && husk_keep(p)) {
+        thread_leave(m->husk);
+        memory_end(p);
+        return;
+    }
+    husk_unbind(p);
     if (m->env) cap_end(m->env);
+    husk_forget(p);
     for (uint32_t i = 0; i < LX_THREADS && p->thread_count; i++)
         if (p->threads[i]) thread_forget(p->threads[i]);
     if (m->objects) exo_frames_free(&exo.pool, m->objects, LX_OBJECT_FRAMES);
@@ -232,6 +280,12 @@ void spawn_end(struct process *p)
     memory_end(p);
     m->env = 0;
     m->objects = m->env_frame = 0;
+}
+
+void spawn_drop(struct process *p)
+{
+    thread_join(husk_wake(p), p, 0);
+    spawn_end(p, false);
 }
 
 static uint8_t *private_data(const struct process *p)
@@ -322,7 +376,7 @@ long op_fork(struct thread *thread, const uint64_t a[6])
         fds_end(child);
     }
     child->state = PROCESS_ZOMBIE;
-    spawn_end(child);
+    spawn_end(child, false);
     process_free(child);
     return r;
 }
@@ -387,7 +441,8 @@ static long thread_build(struct process *p, struct thread *t)
 {
     struct process_memory *m = p->memory;
     uint32_t i = t->index, sel = LX_SEL_THREAD + 4 * i;
-    long frame = m->thread[i].frames ? m->thread[i].frames : exo_frames_alloc(&exo.pool, 2, 1);
+    m->threaded = true;
+    long frame = m->thread[i].frames ? m->thread[i].frames : husk_frames(2);
     if (frame < 0) return -ENOMEM;
     m->thread[i].frames = (uint32_t)frame;
     long number = extent_new(p, LX_UNIT, LX_FOR_MEMORY);
