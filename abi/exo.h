@@ -300,7 +300,6 @@ struct exo_info {
     struct {
         uint32_t sel, base, count, spare;
     } ram[EXO_RAM_MAX]; /* plain RAM, a frames capability each */
-    char cpu_name[64];
     char command_line[512];
 };
 #define EXO_INFO_MAGIC 0x4f584578u /* "xEXO" */

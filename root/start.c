@@ -100,10 +100,11 @@ void exo_start_root(void)
 static void banner(void)
 {
     uint64_t frames = 0;
+    char name[EXO_CPU_NAME];
     for (uint32_t i = 0; i < exo.info->ram_count; i++)
         frames += exo.info->ram[i].count;
     exo_printf("root: exovisor, ABI %u, %u CPU%s, %lu MiB free, %s\n", exo.info->abi,
-               exo.info->cpus, exo.info->cpus == 1 ? "" : "s", frames >> 8, exo.info->cpu_name);
+               exo.info->cpus, exo.info->cpus == 1 ? "" : "s", frames >> 8, exo_cpu_name(name));
 }
 
 static void shutdown(const struct root_config *config)

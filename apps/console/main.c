@@ -9,10 +9,11 @@ static void banner(void)
 {
     static const char *const vm[] = {"none", "AMD-V", "VT-x"};
     uint64_t frames = 0;
+    char name[EXO_CPU_NAME];
     for (uint32_t i = 0; i < exo.info->ram_count && i < EXO_RAM_MAX; i++)
         frames += exo.info->ram[i].count;
     exo_printf("\nexovisor %u: %u CPU%s, %lu MiB, %s\nvirtualization: %s\n", exo.info->abi,
-               exo.start.cpus, exo.start.cpus == 1 ? "" : "s", frames >> 8, exo.info->cpu_name,
+               exo.start.cpus, exo.start.cpus == 1 ? "" : "s", frames >> 8, exo_cpu_name(name),
                exo.info->vm < EXO_COUNT(vm) ? vm[exo.info->vm] : "unknown");
 }
 

@@ -75,13 +75,14 @@ void report_info(struct text *text)
 {
     static const char *const caps[] = {"none", "svm npt", "vmx ept"};
     unsigned running = 0;
+    char name[EXO_CPU_NAME];
     for (const struct machine *m = machines; m < machines + MACHINES; m++)
         running += m->state == MACHINE_RUNS;
     text_add(text, " host                   : exovisor\n");
     text_add(text, " nr_cpus                : %u\n", exo.start.cpus);
     text_add(text, " cpu_mhz                : %lu\n", exo.start.tsc_hz / 1000000);
+    text_add(text, " cpu_model              : %s\n", exo_cpu_name(name));
     if (exo.info) {
-        text_add(text, " cpu_model              : %s\n", exo.info->cpu_name);
         text_add(text, " virt_caps              : %s\n",
                  exo.info->vm < EXO_COUNT(caps) ? caps[exo.info->vm] : "unknown");
         text_add(text, " abi                    : %u\n", exo.info->abi);

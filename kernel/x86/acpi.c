@@ -24,12 +24,7 @@ static uint64_t read64(const uint8_t *p)
     return value;
 }
 
-static uint32_t read32(const uint8_t *p)
-{
-    uint32_t value;
-    memcpy(&value, p, sizeof value);
-    return value;
-}
+static uint32_t read32(const uint8_t *p) { return (uint32_t)read64(p); }
 
 static const uint8_t *table_at(uint64_t phys)
 {

@@ -110,12 +110,6 @@ static void info_fill(void)
     info->archive_count = (uint32_t)((boot.archive_bytes + EXO_PAGE - 1) >> 12);
     info->archive_bytes = boot.archive_bytes;
     memcpy(info->command_line, boot.command_line, sizeof info->command_line);
-    uint32_t *name = (uint32_t *)info->cpu_name;
-    if (cpuid(0x80000000, 0).a >= 0x80000004)
-        for (uint32_t leaf = 0; leaf < 3; leaf++) {
-            struct cpuid r = cpuid(0x80000002 + leaf, 0);
-            memcpy(name + (size_t)leaf * 4, &r, sizeof r);
-        }
 }
 
 void boot_main(uint32_t magic, uint32_t start) __attribute__((noreturn));
@@ -141,8 +135,8 @@ void boot_main(uint32_t magic, uint32_t start)
     uint64_t frames = 0;
     for (unsigned i = 0; i < ram_count; i++)
         frames += ram[i].count;
-    kprintf("exovisor %d on %s: %lu MiB free, %u CPUs, TSC %lu MHz\n", EXO_ABI_VERSION,
-            info->cpu_name, frames >> 8, ncpus, tsc_hz / 1000000);
+    kprintf("exovisor %d: %lu MiB free, %u CPUs, TSC %lu MHz\n", EXO_ABI_VERSION, frames >> 8,
+            ncpus, tsc_hz / 1000000);
     load_root();
     smp_go();
     cpu_enter();

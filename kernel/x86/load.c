@@ -39,32 +39,26 @@ static struct {
 #define CPIO_FILE_BYTES 54u /* offsets of two fields of 8 hexadecimal digits */
 #define CPIO_NAME_BYTES 94u
 
-static bool hex_read(const char *digits, uint64_t *out)
+/* 8 hexadecimal digits; of anything else some number. */
+static uint64_t hex_read(const char *digits)
 {
-    *out = 0;
-    for (unsigned i = 0; i < 8; i++) {
-        char c = digits[i];
-        unsigned v = c >= '0' && c <= '9'   ? (unsigned)(c - '0')
-                     : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
-                     : c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10
-                                            : 16;
-        if (v == 16) return false;
-        *out = *out << 4 | v;
-    }
-    return true;
+    uint64_t value = 0;
+    for (unsigned i = 0; i < 8; i++)
+        value = value << 4 | (((unsigned)digits[i] & 15) + (digits[i] > '9' ? 9 : 0));
+    return value & UINT32_MAX;
 }
 
 /* The file of that name (with its final zero byte), or NULL. */
 static const char *archive_find(const char *name, size_t name_bytes, uint64_t *bytes)
 {
     const char *archive = phys_ptr(boot.archive);
-    uint64_t names, at = 0;
+    uint64_t at = 0;
     while (at + CPIO_HEADER <= boot.archive_bytes) {
         const char *header = archive + at;
-        if (memcmp(header, "070701", 6) != 0 || !hex_read(header + CPIO_FILE_BYTES, bytes) ||
-            !hex_read(header + CPIO_NAME_BYTES, &names))
-            return NULL;
+        uint64_t names = hex_read(header + CPIO_NAME_BYTES);
         uint64_t data = (at + CPIO_HEADER + names + 3) & ~3ul;
+        *bytes = hex_read(header + CPIO_FILE_BYTES);
+        if (memcmp(header, "070701", 6) != 0) return NULL;
         if (data > boot.archive_bytes || *bytes > boot.archive_bytes - data) return NULL;
         if (names == name_bytes && !memcmp(header + CPIO_HEADER, name, name_bytes))
             return archive + data;

@@ -28,7 +28,7 @@ static void put_string(const char *s)
         serial_put(*s);
 }
 
-/* %s %d %u %x, with l: what the kernel's messages use. */
+/* %s %d %u %x, with l, of no negative numbers: what the kernel's messages use. */
 static void print(const char *f, va_list args)
 {
     for (; *f; f++) {
@@ -42,11 +42,7 @@ static void print(const char *f, va_list args)
             put_string(va_arg(args, const char *));
             continue;
         }
-        uint64_t v = wide ? va_arg(args, uint64_t) : va_arg(args, unsigned);
-        int64_t d = wide ? (int64_t)v : (int)v;
-        bool negative = *f == 'd' && d < 0;
-        if (negative) serial_put('-');
-        put_number(negative ? -(uint64_t)d : v, *f == 'x' ? 16 : 10);
+        put_number(wide ? va_arg(args, uint64_t) : va_arg(args, unsigned), *f == 'x' ? 16 : 10);
     }
 }
 

@@ -3,6 +3,7 @@
  * Text made from numbers and other text. Calls nothing of the system's: tests use it as it is on
  * any machine. */
 #include "exo.h"
+#include <cpuid.h>
 
 void exo_strcpy(char *to, const char *from, size_t size)
 {
@@ -134,4 +135,17 @@ const char *exo_strerror(long error)
     default:
         return "unknown error";
     }
+}
+
+/* CPUID leaves 0x80000002 to 4: Intel SDM vol. 2A, AMD APM vol. 3. */
+const char *exo_cpu_name(char name[EXO_CPU_NAME])
+{
+    uint32_t r[12];
+    memcpy(name, "unknown", sizeof("unknown"));
+    if (__get_cpuid_max(0x80000000, NULL) < 0x80000004) return name;
+    for (uint32_t i = 0; i < 3; i++)
+        __cpuid(0x80000002 + i, r[4 * i], r[4 * i + 1], r[4 * i + 2], r[4 * i + 3]);
+    memcpy(name, r, sizeof(r));
+    name[sizeof(r)] = 0;
+    return name;
 }

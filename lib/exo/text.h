@@ -24,4 +24,7 @@ int exo_format(char *to, size_t size, const char *format, ...)
 int exo_vformat(char *to, size_t size, const char *format, va_list list);
 /* "RANGE: names outside ..." for -EXO_E_RANGE or EXO_E_RANGE. */
 const char *exo_strerror(long error);
+/* Writes the processor's name, as CPUID tells it, or "unknown"; returns it. */
+#define EXO_CPU_NAME 49
+const char *exo_cpu_name(char name[EXO_CPU_NAME]);
 #endif

@@ -11,8 +11,9 @@ static void info(struct text *text)
 {
     static const char *const vm[] = {"none", "AMD-V", "VT-x"};
     const struct exo_info *i = exo.info;
+    char name[EXO_CPU_NAME];
     text_add(text, "abi %u\ncpus %u\ncpu_model %s\ntsc_hz %lu\nuptime_ticks %lu\n", i->abi, i->cpus,
-             i->cpu_name, i->tsc_hz, exo_tsc() - i->boot_tsc);
+             exo_cpu_name(name), i->tsc_hz, exo_tsc() - i->boot_tsc);
     text_add(text, "frames %u\nslots_per_cpu %u\nslot_us %u\nvirtualization %s\n", i->frames,
              EXO_SLOTS_PER_CPU, EXO_SLOT_US, i->vm < EXO_COUNT(vm) ? vm[i->vm] : "unknown");
     text_add(text, "checks %u\ncounting %u\ncommand_line %s\n", i->debug, i->counting,

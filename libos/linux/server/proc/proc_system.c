@@ -134,9 +134,9 @@ static void version_text(struct text *text)
 
 static void cpuinfo_text(struct text *text)
 {
+    char name[EXO_CPU_NAME];
     for (unsigned i = 0; i < cpu_count(); i++) {
-        text_add(text, "processor\t: %u\nmodel name\t: %s\n", i,
-                 exo.info ? exo.info->cpu_name : "unknown");
+        text_add(text, "processor\t: %u\nmodel name\t: %s\n", i, exo_cpu_name(name));
         text_add(text, "cpu MHz\t\t: %lu.%03lu\n\n", exo.start.tsc_hz / 1000000,
                  exo.start.tsc_hz / 1000 % 1000);
     }
