@@ -215,7 +215,7 @@ struct lx_run {
 #define LX_DIRECT_SINK 4 /* what is written is gone */
 #define LX_DIRECT_RING 8 /* it is the end of a pipe that has a ring */
 #define LX_WINDOW_BYTES                                                                            \
-    (LX_WINDOW_PAGES * 4096 - 120 - LX_RINGS * 8 - LX_DIRECT_FDS - LX_RUN_MAX * 16)
+    (LX_WINDOW_PAGES * 4096 - 128 - LX_RINGS * 8 - LX_DIRECT_FDS - LX_RUN_MAX * 16)
 struct lx_window {
     uint64_t signals; /* pending for this thread (bit signal - 1); the server sets, the
                          library clears when it takes one (atomically) */
@@ -238,6 +238,8 @@ struct lx_window {
     uint64_t result; /* of a read that waits: 1 + bytes that the server has put into its buffer
                         meanwhile; 0: none. The library makes it 0 before. The thread's next
                         call, of any kind, ends the waiting */
+    uint64_t absent; /* lx_shared.names when a path, from the root on, was not found; it is not
+                        there while that is the same. Else as it was */
     uint8_t direct[LX_DIRECT_FDS]; /* in thread 0's window, the server keeps it: LX_DIRECT_* */
     struct { /* in thread 0's window, the server keeps it: slots of rings */
         uint32_t number; /* the descriptor + 1; true while that has LX_DIRECT_RING */
@@ -285,6 +287,8 @@ struct lx_shared {
     uint32_t memory_frames, memory_free; /* of what processes can get */
     uint32_t processes; /* there are */
     uint32_t spare;
+    uint64_t
+        names; /* counts what can make a path lead somewhere that led nowhere; from 1 on, once there is a name */
     uint8_t holders[LX_EXTENTS_ALL]; /* by an extent's number: processes that have it (at
                                          most 255); more than one since a fork */
 };

@@ -32,6 +32,7 @@ struct sigstack {
     uint64_t base, size;
     uint32_t flags;
 };
+#define ABSENT_WORDS 6
 struct thread_state {
     struct thread_state *self; /* GS:1536 */
     uint64_t user_rip, user_rsp; /* where an exit leads */
@@ -54,6 +55,11 @@ struct thread_state {
     bool futex_woke; /* it has woken somebody since it last waited */
     uint64_t sleep_deadline; /* of an interrupted nanosleep, for restart_syscall */
     uint64_t used_before; /* ticks, by others that this one's exokernel thread was */
+    struct {
+        uint64_t names; /* lx_shared.names then; 0: there is none */
+        uint64_t length;
+        uint64_t text[ABSENT_WORDS]; /* zeroes behind it */
+    } absent; /* names.c: a path that was not found */
     uint64_t pin_start, pin_end; /* pages that the server is told of stay (user_runs) */
 };
 #define THREAD_STATE_OFFSET 1536

@@ -58,18 +58,50 @@ long leaf_access(uint64_t path, uint64_t mode, uint64_t c, uint64_t d, uint64_t 
     return n < 0 ? n : server(__NR_access, 0, mode, 0);
 }
 
+/* Whether the path in the window, of n bytes, is the one that was not found, and is not there
+ * still. A program can look for the same file again and again: /etc/localtime, for each time that
+ * it shows. */
+static inline bool absent(const struct thread_state *t, uint64_t n)
+{
+    uint64_t word;
+    if (n != t->absent.length || t->absent.names != shared->names) return false;
+    for (uint64_t i = 0; i < n / 8; i++) {
+        memcpy(&word, t->window->bytes + i * 8, 8);
+        if (word != t->absent.text[i]) return false;
+    }
+    memcpy(&word, t->window->bytes + (n & -8ul), 8);
+    return (word & ((1ul << n % 8 * 8) - 1)) == t->absent.text[n / 8];
+}
+
+/* Opens the path in the window, of n bytes, which is remembered when it is not there. */
+static long open_path(uint64_t fd, uint64_t flags, uint64_t mode, uint64_t n)
+{
+    struct thread_state *t = this_thread();
+    bool makes = flags & (O_CREAT | O_DIRECTORY); /* O_TMPFILE, too */
+    if (!makes && absent(t, n)) return -ENOENT;
+    t->window->absent = 0;
+    long r = server6(__NR_openat, fd, 0, flags, mode, 0, 0);
+    if (r != -ENOENT || makes || t->window->bytes[0] != '/' || n >= sizeof(t->absent.text))
+        return wait_full(r);
+    memset(t->absent.text, 0, sizeof(t->absent.text));
+    memcpy(t->absent.text, t->window->bytes, n);
+    t->absent.length = n;
+    t->absent.names = t->window->absent;
+    return r;
+}
+
 long leaf_open(uint64_t path, uint64_t flags, uint64_t mode, uint64_t d, uint64_t e, uint64_t f)
 {
     (void)d, (void)e, (void)f;
     long n = path_put(path);
-    return n < 0 ? n : wait_full(server(__NR_open, 0, flags, mode));
+    return n < 0 ? n : open_path((uint64_t)AT_FDCWD, flags, mode, (uint64_t)n);
 }
 
 long leaf_openat(uint64_t fd, uint64_t path, uint64_t flags, uint64_t mode, uint64_t e, uint64_t f)
 {
     (void)e, (void)f;
     long n = path_put(path);
-    return n < 0 ? n : wait_full(server6(__NR_openat, fd, 0, flags, mode, 0, 0));
+    return n < 0 ? n : open_path(fd, flags, mode, (uint64_t)n);
 }
 
 /* Entries travel in the window; as many as fit there, and the server keeps the rest. */

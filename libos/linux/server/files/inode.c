@@ -2,6 +2,7 @@
  *
  * Inodes and the entries of directories: made, found, counted, freed. inode.h says who
  * holds what. Every structure is the server's own heap; the server is one thread. */
+#include "../process/memory.h"
 #include "inode.h"
 #include "../budget.h"
 #include "data.h"
@@ -168,6 +169,7 @@ static struct entry *entry_new(struct inode *directory, const struct name *name)
     *(entry->previous ? &entry->previous->next : &directory->dir.first) = entry;
     directory->dir.last = entry;
     entry_count++;
+    lx_shared->names++;
     inode_modified(directory);
     return entry;
 }
@@ -210,6 +212,7 @@ long entry_move(struct entry *entry, struct inode *directory, const struct name 
     struct inode *inode = entry->inode;
     if (over) {
         names_changed++;
+        lx_shared->names++;
         inode_unlink(over->inode, over);
         inode_modified(directory);
     } else if (!(over = entry_new(directory, name))) {
@@ -230,6 +233,7 @@ void entry_exchange(struct entry *a, struct entry *b)
 {
     struct inode *inode = a->inode;
     names_changed++;
+    lx_shared->names++;
     a->inode = b->inode;
     b->inode = inode;
     inode->entry = b;

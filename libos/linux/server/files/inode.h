@@ -163,6 +163,7 @@ struct walk {
     bool special; /* the last name is `.` or `..`, or there is none, or it jumped */
     unsigned dots; /* special: of how many dots its last name is, 0 to 2 */
     bool slash; /* the path ends with one: it must be a directory */
+    bool absent; /* -ENOENT: and so it stays until a name is made (lx_shared.names) */
     struct file *magic; /* it led (WALK_EMPTY, /proc) to this open file: its inode if it has one */
     /* The walk's own. Texts lie where 8 bytes behind their end can be read. */
     unsigned links, depth, link_used;

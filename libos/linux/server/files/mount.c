@@ -2,6 +2,7 @@
  *
  * Mounted file systems: a list in the order they were mounted. Each has one reference on
  * its root and one on the directory that it covers. mount(2) makes tmpfs only. */
+#include "../process/memory.h"
 #include "mount.h"
 #include "../entry.h"
 #include "files.h"
@@ -38,6 +39,7 @@ long fs_mount(struct filesystem *fs, struct inode *covered, uint32_t mode)
         inode_get(covered);
         covered->mounted = fs->root;
         names_changed++;
+        lx_shared->names++;
     }
     return 0;
 }
@@ -160,6 +162,7 @@ long call_umount2(struct thread *thread, const uint64_t a[6])
     *link = fs->next;
     fs->covered->mounted = NULL;
     names_changed++;
+    lx_shared->names++;
     inode_put(fs->covered);
     fs->covered = NULL;
     fs->detached = true;

@@ -2,6 +2,7 @@
  *
  * System calls that make, change and remove names, and those about a process's
  * directories. Checks first, effects after. */
+#include "../process/memory.h"
 #include "files.h"
 #include "open.h"
 #include "../proc/proc.h"
@@ -318,5 +319,6 @@ long call_fchdir(struct thread *thread, const uint64_t a[6])
 long call_chroot(struct thread *thread, const uint64_t a[6])
 {
     long r = path_from(&walk_first, thread, CWD, a[0], WALK_FOLLOW);
+    lx_shared->names++; /* other names can be found */
     return r < 0 ? r : directory_set(&thread->process->root, walk_first.inode);
 }

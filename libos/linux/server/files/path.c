@@ -3,6 +3,7 @@
  * The walk along a path, and the way back. Paths are copies in struct walk: nobody changes
  * them meanwhile. Bounded: names of at most LX_PATH_MAX bytes, LX_SYMLINKS links. */
 #include "../entry.h"
+#include "../process/memory.h"
 #include "../proc/proc.h"
 #include "../../../../lib/exo/exo.h"
 
@@ -270,6 +271,7 @@ static long walk_names(struct walk *walk, struct process *process, struct inode 
         }
         if (name.length > LX_NAME_MAX) return walk_long(walk, inode, end, flags);
         struct inode *found = walk_find(inode, &name, &entry);
+        walk->absent = !found && plain && inode->fs == &root_fs;
         if (!found || (end && flags & WALK_PARENT && (slash || !(flags & WALK_FOLLOW))))
             return end ? walk_last(walk, inode, entry, found, flags) : -ENOENT;
         if (inode_is(found, S_IFLNK) && (!end || slash || flags & WALK_FOLLOW)) {
@@ -296,7 +298,7 @@ long path_walk(struct walk *walk, struct process *process, int dirfd, uint32_t f
     const struct recent *r = NULL;
     if (walk == &walk_first) proc_sweep();
     walk->magic = NULL;
-    walk->special = walk->slash = false;
+    walk->special = walk->slash = walk->absent = false;
     inode = walk->path[0] == '/' ? process->root : dirfd == AT_FDCWD ? process->cwd : NULL;
     if (inode) {
         r = recent_find(inode, walk->path);
@@ -318,7 +320,10 @@ long path_from(struct walk *walk, struct thread *thread, uint64_t dirfd, uint64_
 {
     if (whole_find(walk, thread, (int)dirfd, offset)) return 0;
     long r = window_path(thread, offset, walk->path);
-    return r < 0 ? r : path_walk(walk, thread->process, (int)dirfd, flags);
+    if (r < 0) return r;
+    r = path_walk(walk, thread->process, (int)dirfd, flags);
+    if (r == -ENOENT && walk->absent) thread->window->absent = lx_shared->names;
+    return r;
 }
 
 /* ---- the way back ---- */
