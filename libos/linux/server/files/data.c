@@ -263,7 +263,7 @@ uint32_t data_frame(struct file *file, uint64_t page)
 
 /* The page and its neighbours that are the archive's still, all at once, so that they lie in a row
  * and can be bound in one call. The page's frame; 0 when none is left. */
-static uint32_t archive_make(struct inode *inode, uint64_t page)
+static uint32_t frames_make(struct inode *inode, uint64_t page)
 {
     uint64_t first = page & -(uint64_t)TOGETHER, end = first + TOGETHER;
     for (uint64_t i = first; i < end && i * PAGE < inode->data.archive_size; i++)
@@ -285,7 +285,7 @@ long file_pages(struct file *file, uint64_t first, unsigned n, uint32_t frames[]
     for (uint64_t i = 0; i < there; i++, slot++) {
         uint64_t place = (first + i - LX_DIRECT) % LX_PER_INDEX; /* in an index page */
         if (!slot || first + i <= LX_DIRECT || !place) slot = slot_find(inode, first + i, true);
-        frames[i] = slot && *slot ? *slot : archive_make(inode, first + i);
+        frames[i] = slot && *slot ? *slot : frames_make(inode, first + i);
         if (!frames[i]) return -ENOMEM;
     }
     return (long)n;
