@@ -76,9 +76,7 @@
 #define LX_START_FORK 1
 
 /* ---- selectors of a process -------------------------------------------------------- */
-#define LX_SEL_FILES 1 /* frames of all files' pages: R, X */
-#define LX_SEL_LIB 2 /* frames of the library's image: R, X */
-#define LX_SEL_SHARED 3 /* the frame of struct lx_shared */
+#define LX_SEL_FILES 1 /* frames of all files' pages, the library's image, lx_shared: R, X */
 #define LX_SEL_FAULT 4 /* event of the server: a thread was stopped by a fault */
 #define LX_SEL_OBJECTS 5 /* frames for page tables and threads */
 #define LX_SEL_RING 6 /* 6..9: the pages at LX_RING_VA */

@@ -77,7 +77,7 @@ static bool back_wanted(uint64_t va, uint64_t sp)
 static long back_pages(const struct extent *e, uint64_t sp)
 {
     long r = 0;
-    for (struct pages *p = pages_after(NULL); p; p = pages_after(p))
+    for (struct pages *p = lx.pages_all; p; p = p->after)
         for (unsigned w = 0; w < BLOCK_PAGES / 64; w++)
             for (uint64_t map = p->used[w]; map && r >= 0; map &= map - 1) {
                 unsigned i = w * 64 + (unsigned)__builtin_ctzl(map);

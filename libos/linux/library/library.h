@@ -105,6 +105,7 @@ struct vma {
 struct pages { /* of 2 MiB of address space */
     uint64_t va; /* of the block */
     struct pages *next; /* of the same bucket */
+    struct pages *after; /* of all */
     uint64_t used[8]; /* entries that are not 0, a bit each */
     uint64_t writable[8]; /* private ones that are bound writable */
     uint64_t bound[8]; /* those that a page table has */
@@ -154,6 +155,7 @@ struct lx {
     uint32_t object_end;
     uint64_t brk_start, brk;
     struct pages *pages[BLOCK_LISTS]; /* hashed by block */
+    struct pages *pages_all;
     struct pages *pages_last; /* the last one found */
     struct replace replace; /* replace.c */
     bool shares; /* there is or was a shared mapping (futex_shared.c) */
@@ -259,8 +261,6 @@ struct pages *pages_at(uint64_t va, bool make);
  * memory). */
 uint32_t *page_entry(uint64_t va, bool make);
 void page_note(uint64_t va, uint32_t entry); /* sets it */
-struct pages *
-pages_after(const struct pages *p); /* all, one after the other; NULL begins and ends */
 /* Whether private memory in that extent is on the page. */
 bool page_lies_in(uint32_t entry, const struct extent *e);
 /* Binds n consecutive frames, of which the first is the entry's, at va, all in one 2 MiB where

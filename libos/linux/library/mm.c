@@ -228,6 +228,8 @@ struct pages *pages_at(uint64_t va, bool make)
     p->va = base;
     p->next = lx.pages[va >> BLOCK_BITS & 63];
     lx.pages[va >> BLOCK_BITS & 63] = p;
+    p->after = lx.pages_all;
+    lx.pages_all = p;
     return lx.pages_last = p;
 }
 
@@ -315,9 +317,8 @@ void page_unmap(uint64_t va)
 
 void pages_unbound(void)
 {
-    for (unsigned b = 0; b < 64; b++)
-        for (struct pages *p = lx.pages[b]; p; p = p->next)
-            memset(p->bound, 0, sizeof(p->bound));
+    for (struct pages *p = lx.pages_all; p; p = p->after)
+        memset(p->bound, 0, sizeof(p->bound));
     lx.learning = 0;
 }
 
@@ -337,9 +338,9 @@ static void block_leave(const struct pages *p)
 
 void pages_leave(void)
 {
-    for (unsigned b = 0; b < BLOCK_LISTS && lx.threads <= 1; b++)
-        for (const struct pages *p = lx.pages[b]; p; p = p->next)
-            block_leave(p);
+    if (lx.threads > 1) return;
+    for (const struct pages *p = lx.pages_all; p; p = p->after)
+        block_leave(p);
 }
 
 long pages_map(uint64_t va, uint32_t entry, unsigned n, unsigned rights)
@@ -405,14 +406,6 @@ uint64_t page_next(uint64_t va, uint64_t end)
     return end;
 }
 
-struct pages *pages_after(const struct pages *p)
-{
-    if (p && p->next) return p->next;
-    for (unsigned b = p ? (p->va >> BLOCK_BITS) % BLOCK_LISTS + 1 : 0; b < BLOCK_LISTS; b++)
-        if (lx.pages[b]) return lx.pages[b];
-    return NULL;
-}
-
 bool page_lies_in(uint32_t entry, const struct extent *e)
 {
     return entry && !(entry & (PG_FILE | PG_SHARED | PG_SWAP)) &&
@@ -472,10 +465,9 @@ static void word_protect(struct pages *p, unsigned w)
 
 void pages_protect(void)
 {
-    for (unsigned b = 0; b < 64; b++)
-        for (struct pages *p = lx.pages[b]; p; p = p->next)
-            for (unsigned w = 0; w < 8; w++)
-                if (p->writable[w]) word_protect(p, w);
+    for (struct pages *p = lx.pages_all; p; p = p->after)
+        for (unsigned w = 0; w < 8; w++)
+            if (p->writable[w]) word_protect(p, w);
 }
 
 /* ---- areas ---------------------------------------------------------------------------------------- */

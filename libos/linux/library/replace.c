@@ -85,7 +85,7 @@ void replace_came(struct pages *p, unsigned i)
 /* Pages that the ring does not know: there before it was, or when it was full. */
 static void ring_fill(void)
 {
-    for (struct pages *p = pages_after(NULL); p; p = pages_after(p))
+    for (struct pages *p = lx.pages_all; p; p = p->after)
         for (unsigned i = 0; i < BLOCK_PAGES; i++)
             if (page_state(p, i) != PAGE_OTHER) replace_came(p, i);
 }
@@ -235,7 +235,7 @@ static bool page_move(struct pages *p, unsigned i)
 
 static bool extent_move(const struct extent *e)
 {
-    for (struct pages *p = pages_after(NULL); p; p = pages_after(p))
+    for (struct pages *p = lx.pages_all; p; p = p->after)
         for (unsigned i = 0; i < BLOCK_PAGES; i++)
             if (page_lies_in(p->entry[i], e) && (page_state(p, i) != PAGE_GOES || !page_move(p, i)))
                 return false;
@@ -303,7 +303,7 @@ void replace_allot(uint64_t bytes)
 /* All on an extent that was taken by force is lost. */
 static void extent_lost(struct extent *e)
 {
-    for (struct pages *p = pages_after(NULL); p; p = pages_after(p))
+    for (struct pages *p = lx.pages_all; p; p = p->after)
         for (unsigned i = 0; i < BLOCK_PAGES; i++) {
             if (!page_lies_in(p->entry[i], e)) continue;
             page_unmap(p->va + i * PAGE);
@@ -337,7 +337,7 @@ void replace_look(void)
 void replace_clear(uint32_t policy)
 {
     if (lx.replace.ring) lx.replace.ring->count = 0;
-    for (struct pages *p = pages_after(NULL); p; p = pages_after(p))
+    for (struct pages *p = lx.pages_all; p; p = p->after)
         memset(p->listed, 0, sizeof(p->listed));
     lx.replace.majors = 0;
     lx.replace.policy = policy;

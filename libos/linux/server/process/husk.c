@@ -9,8 +9,9 @@
  *    what they were: so nothing else is bound anywhere;
  *  - the frames for its objects are what they were. Page tables that it made besides may stay:
  *    they are empty, and the next process is told from where on frames are free.
- * What is left of its thread (handlers, pending events) is set anew; a timer that it had set
- * means to the next one what a spurious event does. Registers are cleared when it starts.
+ * What is left of its thread is set anew: handlers, pending events, and registers when it starts.
+ * But not what does nothing to the next process: a timer, a warning of the slice's end, being the
+ * env's revoker are at most spurious events, and nobody hands capabilities over.
  *
  * exo_cap_revoke with a limit above what there can be takes nothing: it counts. */
 #include "husk.h"
@@ -25,8 +26,8 @@ enum { VIEW_UPCALL, VIEW_TOP, VIEW_TABLES }; /* upcall page; top table; those of
 #define SPARE_FRAMES 12 /* for page tables, that a husk has to have */
 #define INDEX(va, level) ((va) >> (3 + 9 * (level)) & 511)
 
-static const uint32_t selectors[GUARDS] = {LX_SEL_FILES,   LX_SEL_LIB,  LX_SEL_SHARED, LX_SEL_FAULT,
-                                           LX_SEL_OBJECTS, LX_SEL_DATA, LX_SEL_THREAD};
+static const uint32_t selectors[GUARDS] = {LX_SEL_FILES, LX_SEL_FAULT, LX_SEL_OBJECTS, LX_SEL_DATA,
+                                           LX_SEL_THREAD};
 /* The entries that a new env has, in VIEW_TOP and what follows it. */
 static const struct {
     uint16_t page, first, count;
@@ -112,12 +113,13 @@ long husk_note(const struct process *p)
 static bool entries_same(const struct process *p)
 {
     const uint64_t *entry = looks[place(p)].entry;
+    uint64_t differ = 0;
     for (unsigned i = 0; i < EXO_COUNT(parts); i++) {
         const uint64_t *now = (const uint64_t *)view(p, parts[i].page) + parts[i].first;
         for (unsigned j = 0; j < parts[i].count; j++)
-            if ((now[j] & ~USED_BITS) != *entry++) return false;
+            differ |= now[j] ^ *entry++;
     }
-    return true;
+    return !(differ & ~USED_BITS);
 }
 
 /* Frames of objects as they were, but for page tables more: how many, -1: otherwise. *used:
@@ -125,16 +127,18 @@ static bool entries_same(const struct process *p)
 static int tables_more(const struct process *p, uint32_t *used)
 {
     const uint64_t *now = &exo.words[p->memory->objects], *then = looks[place(p)].word;
+    uint32_t i = LX_OBJECT_FRAMES;
     int more = 0;
-    *used = LX_OBJECTS_USED;
-    for (uint32_t i = 0; i < LX_OBJECT_FRAMES; i++) {
+    while (i > LX_OBJECTS_USED && now[i - 1] == then[i - 1])
+        i--;
+    *used = i;
+    while (i-- > 0) {
         if (now[i] == then[i]) continue;
         unsigned type = EXO_FW_TYPE(now[i]);
         if (i < LX_OBJECTS_USED || EXO_FW_BINDINGS(now[i]) || type < EXO_FT_PT1 ||
             type > EXO_FT_PT3)
             return -1;
         more++;
-        *used = i + 1;
     }
     return *used + SPARE_FRAMES <= LX_OBJECT_FRAMES ? more : -1;
 }
@@ -185,9 +189,6 @@ struct thread *husk_wake(struct process *p)
     kept--;
     lx_shared->memory_free -= LX_PRIVATE_FRAMES;
     page->events = page->event_mask = 0;
-    exo_thread_set(t->sel, EXO_SET_RECEIVE, 0, 0);
-    exo_thread_set(t->sel, EXO_SET_SLICE, 0, 0);
-    exo_env_revoker(m->env, 0);
     return t;
 }
 

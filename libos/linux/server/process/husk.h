@@ -9,16 +9,7 @@
 
 /* What every process holds. Each of these capabilities is derived by way of one of ours, its
  * guard, whose only child it is. */
-enum guard {
-    GUARD_FILES,
-    GUARD_LIB,
-    GUARD_SHARED,
-    GUARD_FAULT,
-    GUARD_OBJECTS,
-    GUARD_DATA,
-    GUARD_GATE,
-    GUARDS
-};
+enum guard { GUARD_FILES, GUARD_FAULT, GUARD_OBJECTS, GUARD_DATA, GUARD_GATE, GUARDS };
 
 long husk_init(void); /* 0 or an EXO error */
 /* Gives the process's env its capability of that kind, out of `from`, as exo_cap_derive. */

@@ -95,6 +95,7 @@ long op_map(struct thread *thread, const uint64_t a[6])
         file_get(file);
     }
     m->handle[i] = file;
+    if (i >= m->handles) m->handles = i + 1;
     uint64_t size = file_size(file);
     window_put(thread, 0, &size, sizeof(size));
     return i;
@@ -106,6 +107,8 @@ long op_unmap(struct thread *thread, const uint64_t a[6])
     if (a[0] >= LX_HANDLES || !m->handle[a[0]]) return -EBADF;
     file_put(m->handle[a[0]]);
     m->handle[a[0]] = NULL;
+    while (m->handles && !m->handle[m->handles - 1])
+        m->handles--;
     return 0;
 }
 

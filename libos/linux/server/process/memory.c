@@ -25,7 +25,7 @@ struct extent {
 };
 
 struct lx_shared *lx_shared;
-uint64_t lx_shared_frame;
+uint64_t library_frame;
 uint64_t files_first, files_count_frames;
 static uint64_t memory_first, memory_count;
 static struct extent extents[LX_EXTENTS_ALL];
@@ -82,18 +82,17 @@ long memory_init(void)
     memory_first = files_first + files_count_frames;
     memory_count = EXO_MIN(b->count - files_count_frames, (uint64_t)UNITS_MAX * LX_UNIT);
     units = (uint32_t)(memory_count / LX_UNIT);
-    for (uint64_t i = files_count_frames; i--;)
-        page_stack[pages_free++] = (uint32_t)(files_first + i);
+    library_frame = (memory_first - LX_LIB_PAGES) / LX_LIB_PAGES * LX_LIB_PAGES;
+    for (uint64_t i = memory_first; i-- > files_first;)
+        if (i < library_frame - 1 || i >= library_frame + LX_LIB_PAGES)
+            page_stack[pages_free++] = (uint32_t)i;
+    lx_shared = frame_data((uint32_t)library_frame - 1);
+    memset(lx_shared, 0, EXO_PAGE);
+    lx_shared->memory_frames = lx_shared->memory_free = units * LX_UNIT;
     for (uint16_t i = LX_EXTENTS_ALL - 1; i; i--)
         extent_free[extents_free++] = i;
     r = memory_env(STORE_TABLES, &store);
-    if (r == 0) r = memory_env(HOLD_TABLES, &holds);
-    long frame = r < 0 ? r : exo_map(MAP_VA - EXO_PAGE, 1, EXO_R | EXO_W);
-    if (frame < 0) return frame;
-    lx_shared = (struct lx_shared *)(MAP_VA - EXO_PAGE);
-    lx_shared_frame = (uint64_t)frame;
-    lx_shared->memory_frames = lx_shared->memory_free = units * LX_UNIT;
-    return 0;
+    return r < 0 ? r : memory_env(HOLD_TABLES, &holds);
 }
 
 /* ---- pages of files -------------------------------------------------------------------- */
@@ -167,7 +166,7 @@ void *page_data(uint32_t frame) { return block_va(frame); }
 
 void page_count(uint64_t *all, uint64_t *unused)
 {
-    *all = files_count_frames;
+    *all = files_count_frames - LX_LIB_PAGES - 1;
     *unused = pages_free + pages_kept;
 }
 
@@ -460,10 +459,11 @@ void memory_end(struct process *process)
         m->thread[i].extent = 0;
         m->thread[i].frames = 0;
     }
-    for (uint32_t i = 0; i < LX_HANDLES; i++)
+    for (uint32_t i = 0; i < m->handles; i++)
         if (m->handle[i]) file_put(m->handle[i]);
     memset(m->extent, 0, m->extents * sizeof(m->extent[0]));
-    memset(m->handle, 0, sizeof(m->handle));
+    memset(m->handle, 0, m->handles * sizeof(m->handle[0]));
+    m->handles = 0;
     m->extents = m->more_count = 0;
     m->data_count = m->husk ? 1 : 0;
     m->threaded = false;

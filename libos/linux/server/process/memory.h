@@ -38,6 +38,7 @@ struct process_memory {
     uint32_t backs; /* of: what its vfork's child leaves it; NULL: none yet */
     struct lx_back *back;
     struct file *handle[LX_HANDLES];
+    uint32_t handles; /* highest in use + 1 */
     struct lx_siginfo info[64]; /* of the last signal of each number */
 };
 
@@ -79,7 +80,8 @@ bool data_leave(struct process *process);
 /* Everything that a process had goes, when its env is gone or a husk (whose private block stays). */
 void memory_end(struct process *process);
 extern struct lx_shared *lx_shared; /* the page, ours to write */
-extern uint64_t lx_shared_frame;
+/* Of the pages of files, but no file's: the library's image, LX_LIB_PAGES; lx_shared before it. */
+extern uint64_t library_frame;
 extern uint64_t files_first, files_count_frames;
 
 /* An env of ours, for capabilities: nothing runs in it. 0 or an EXO error. */

@@ -12,7 +12,6 @@
 
 struct thread threads[LX_ALL_THREADS];
 static uint32_t thread_hint;
-static uint64_t lib_frame;
 static uint32_t sel_base; /* our selectors of envs, threads, their events */
 static uint32_t gate, fault_event;
 
@@ -23,20 +22,6 @@ static uint32_t gate, fault_event;
 #define UPCALL_TOP(i) (LX_THREAD_VA + (i)*LX_THREAD_SPAN + LX_THREAD_STACKS + EXO_PAGE)
 
 void lx_gate_entry(void);
-
-/* The image, in a large page: the kernel counts one binding of it for each process. */
-static long library_place(const void *library, size_t size)
-{
-    uint64_t va = EXO_ARCHIVE_VA - LX_LIB_PAGES * EXO_PAGE;
-    long frame = exo_frames_alloc(&exo.pool, LX_LIB_PAGES, LX_LIB_PAGES);
-    if (frame < 0) return frame;
-    lib_frame = (uint64_t)frame;
-    long r = exo_bind(&exo.pool, va, 1, exo.pool.sel, lib_frame, EXO_R | EXO_W | EXO_LARGE_2M);
-    if (r < 0) return r;
-    memset((void *)va, 0, LX_LIB_PAGES * EXO_PAGE);
-    memcpy((void *)va, library, size);
-    return 0;
-}
 
 long spawn_init(const void *library, size_t size)
 {
@@ -52,9 +37,9 @@ long spawn_init(const void *library, size_t size)
     }
     exo.start.nsel -= own; /* exo_sel_alloc leaves them alone */
     sel_base = exo.start.nsel;
-    long r = library_place(library, size);
-    if (r < 0) return r;
-    r = exo_sel_alloc();
+    memset(frame_data((uint32_t)library_frame), 0, LX_LIB_PAGES * EXO_PAGE);
+    memcpy(frame_data((uint32_t)library_frame), library, size);
+    long r = exo_sel_alloc();
     if (r < 0) return r;
     gate = (uint32_t)r;
     r = exo_gate_make(gate, exo.start.sel_thread, (uint64_t)lx_gate_entry, 0);
@@ -150,8 +135,6 @@ static long caps_make(struct process *p, uint16_t private)
 {
     uint64_t block = exo.start.block.sel, pool = exo.pool.sel;
     long r = husk_give(p, GUARD_FILES, block, EXO_R | EXO_X, files_first, files_count_frames);
-    if (r == 0) r = husk_give(p, GUARD_LIB, pool, EXO_R | EXO_X, lib_frame, LX_LIB_PAGES);
-    if (r == 0) r = husk_give(p, GUARD_SHARED, pool, EXO_R, lx_shared_frame, 1);
     if (r == 0) r = husk_give(p, GUARD_FAULT, fault_event, EXO_EVENT_SIGNAL, UINT64_MAX, 1);
     if (r == 0)
         r = husk_give(p, GUARD_OBJECTS, pool, EXO_R | EXO_W | EXO_OBJECT, p->memory->objects,
@@ -189,8 +172,9 @@ static long space_make(struct process *p, uint32_t first)
     long r = 0;
     for (unsigned level = 3; level && r == 0; level--)
         r = exo_pt_make(env, LX_OWN_VA, level, LX_SEL_OBJECTS, objects + 5 - level);
-    if (r == 0) r = bind(env, LX_LIB_VA, 1, LX_SEL_LIB, lib_frame, EXO_R | EXO_X | EXO_LARGE_2M);
-    if (r == 0) r = bind(env, LX_SHARED_VA, 1, LX_SEL_SHARED, lx_shared_frame, EXO_R);
+    if (r == 0)
+        r = bind(env, LX_LIB_VA, 1, LX_SEL_FILES, library_frame, EXO_R | EXO_X | EXO_LARGE_2M);
+    if (r == 0) r = bind(env, LX_SHARED_VA, 1, LX_SEL_FILES, library_frame - 1, EXO_R);
     if (r == 0) r = thread_bind(env, 0, LX_SEL_OBJECTS, objects, LX_SEL_DATA, first);
     if (r == 0)
         r = bind(env, LX_DATA_VA, LX_DATA_CHUNK, LX_SEL_DATA, first + LX_PRIVATE_DATA,
@@ -364,7 +348,8 @@ long op_fork(struct thread *thread, const uint64_t a[6])
     if (r == 0) r = data_copy(parent, child, a[1], a[5]);
     if (r == 0 && extents_fork(parent, child, lend, a + 3) < 0) r = -ENOMEM;
     if (r == 0) {
-        for (uint32_t i = 0; i < LX_HANDLES; i++)
+        child->memory->handles = parent->memory->handles;
+        for (uint32_t i = 0; i < parent->memory->handles; i++)
             if (parent->memory->handle[i])
                 file_get(child->memory->handle[i] = parent->memory->handle[i]);
         fds_fork(parent, child);
