@@ -133,7 +133,9 @@ long call_server(struct thread_state *t, struct regs *r)
     result = server_wait(r->number, a, 0);
     if (result < 0) return result == -EINTR ? -RESTART_SYS : result;
     if (spec->kind[1] == ARG_WIOV || (spec->kind[1] == ARG_WBUF && (uint64_t)result < u[2]))
-        return result ? write_rest(r, result) : 0;
+        return result ? transfer_rest(r, result) : 0;
+    if (spec->kind[1] == ARG_RBUF && (uint64_t)result == a[2] && a[2] < u[2])
+        return transfer_rest(r, result); /* the buffer was in too many pieces */
     long error = unmarshal(t, spec, u);
     return error < 0 ? error : result;
 }

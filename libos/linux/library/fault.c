@@ -207,20 +207,25 @@ void program_bind(int32_t handle)
 
 /* ---- what is shared, inherited, swapped out ------------------------------------------------ */
 
-/* Pages of a file that are shared and written: bound with that right. */
+/* Pages of a file that are shared and written: bound with that right, as many as lie in a row. */
 static int fault_shared(struct vma *vma, uint64_t va)
 {
-    uint64_t first, end = around(vma, va, &first);
     struct pages *p = pages_at(va, true);
+    unsigned at = va >> 12 & 511;
     if (!p) return SIGBUS;
-    long i = extent_share(vma->handle, vma->offset + (va - vma->start) / PAGE,
-                          (uint32_t)((end - va) / PAGE));
+    uint64_t room = (vma->end - va) / PAGE;
+    if (room > BLOCK_PAGES - at) room = BLOCK_PAGES - at;
+    if (room > LX_SHARE_MAX) room = LX_SHARE_MAX;
+    long i = extent_share(vma->handle, vma->offset + (va - vma->start) / PAGE, (uint32_t)room);
     if (i < 0) return SIGBUS;
     const struct extent *e = &lx.extent[i];
-    for (uint32_t k = 0; k < e->count; k++)
-        if (!p->entry[(va >> 12 & 511) + k]) page_note(va + k * PAGE, (e->first + k) | PG_SHARED);
-    uint32_t entry = p->entry[va >> 12 & 511];
-    return page_map(va, entry, rights_of(vma, vma->prot & PROT_WRITE)) < 0 ? SIGBUS : 0;
+    unsigned n = 1;
+    while (n < e->count && !p->entry[at + n])
+        n++;
+    for (unsigned k = 0; k < n; k++)
+        page_note(va + k * PAGE, (e->first + k) | PG_SHARED);
+    unsigned rights = rights_of(vma, vma->prot & PROT_WRITE);
+    return pages_map(va, p->entry[at], n < AHEAD ? n : AHEAD, rights) < 0 ? SIGBUS : 0;
 }
 
 /* The first touch of a page that a fork left, and of its neighbours. */

@@ -158,6 +158,7 @@ struct lx {
     struct pages *pages_all;
     struct pages *pages_last; /* the last one found */
     struct replace replace; /* replace.c */
+    uint32_t share_next; /* share.c: where it is looked for the oldest one */
     bool shares; /* there is or was a shared mapping (futex_shared.c) */
     int32_t learning; /* 1 + the program's handle: the server is shown which pages are touched */
 
@@ -334,9 +335,9 @@ typedef long sys_function(struct thread_state *t, struct regs *r);
 
 /* What calls.list says of the call in r->number, done: arguments to the server, results back. */
 long call_server(struct thread_state *t, struct regs *r);
-/* poll.c: a write took `done` bytes, which may be fewer than it was given: the rest of it too,
- * as a file that blocks does it. How many in all. */
-long write_rest(const struct regs *r, long done);
+/* poll.c: a read or write was of `done` bytes, which may be fewer than the program gave it room
+ * for: the rest too, as a file that blocks does it. How many in all. */
+long transfer_rest(const struct regs *r, long done);
 
 /* Before XSAVE and XRSTOR: makes the FPU's registers this thread's. Those two instructions do
  * not raise #NM in QEMU (7.2, TCG) though they should (Intel SDM vol. 2, XRSTOR, exceptions). */

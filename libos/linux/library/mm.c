@@ -48,33 +48,6 @@ long extent_get(uint32_t frames, unsigned purpose)
     return i;
 }
 
-/* A file's own pages, from `page` of the handle on, at most n in a row. */
-long extent_share(int32_t handle, uint64_t page, uint32_t n)
-{
-    uint64_t i = 0, count;
-    while (i < lx.extents && lx.extent[i].own)
-        i++;
-    if (i == LX_EXTENTS) return -ENOMEM;
-    const uint64_t a[4] = {(uint64_t)handle, page, n | i << 32, 0};
-    long first = server_aside(LX_OP_SHARE, a, &count, sizeof(count));
-    if (first < 0) return first;
-    lx.extent[i] = (struct extent){.first = (uint32_t)first,
-                                   .count = (uint32_t)count,
-                                   .id = (uint16_t)handle,
-                                   .own = EXTENT_FILE};
-    if (i >= lx.extents) lx.extents = (uint32_t)i + 1;
-    return (long)i;
-}
-
-void extents_unshare(int32_t handle)
-{
-    for (uint32_t i = 0; i < lx.extents; i++) {
-        struct extent *e = &lx.extent[i];
-        if (e->own != EXTENT_FILE || e->id != handle || server(LX_OP_GIVE, i, 0, 0) < 0) continue;
-        e->own = EXTENT_NONE;
-    }
-}
-
 /* The first free frames that lie in a row, at most *n: *n is how many. */
 static uint32_t extent_take(struct extent *e, uint32_t *n)
 {

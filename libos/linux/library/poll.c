@@ -230,25 +230,26 @@ long sys_fcntl(struct thread_state *t, struct regs *r)
     }
 }
 
-/* ---- what is left of a write ---------------------------------------------------------------- */
+/* ---- what is left of a read or write -------------------------------------------------------- */
 
-/* n bytes from va on: how many were written. */
-static long write_more(bool at, uint64_t fd, uint64_t va, uint64_t n, uint64_t offset)
+/* The call for n bytes at va: how many it was. */
+static long transfer_more(uint64_t op, uint64_t fd, uint64_t va, uint64_t n, uint64_t offset)
 {
+    bool in = op == __NR_read || op == __NR_pread64;
     uint64_t done = 0;
     while (done < n) {
         uint64_t length = n - done;
-        long runs = user_runs(0, va + done, &length, false);
+        long runs = user_runs(0, va + done, &length, in);
         if (runs < 0) break;
         const uint64_t a[6] = {fd, user_where((unsigned)runs), length, offset + done};
-        long r = server_wait(at ? __NR_pwrite64 : __NR_write, a, 0);
+        long r = server_wait(op, a, 0);
         if (r <= 0) break;
         done += (uint64_t)r;
     }
     return (long)done;
 }
 
-static long write_rest_iov(const struct regs *r, bool at, long done)
+static long write_rest_iov(const struct regs *r, uint64_t op, long done)
 {
     uint64_t before = 0; /* bytes of the buffers before this one */
     for (uint64_t i = 0; i < r->rdx; i++) {
@@ -257,7 +258,7 @@ static long write_rest_iov(const struct regs *r, bool at, long done)
         uint64_t end = before + iov[1];
         if (end > (uint64_t)done) {
             uint64_t skip = (uint64_t)done - before, n = iov[1] - skip;
-            long more = write_more(at, r->rdi, iov[0] + skip, n, r->r10 + (uint64_t)done);
+            long more = transfer_more(op, r->rdi, iov[0] + skip, n, r->r10 + (uint64_t)done);
             done += more;
             if ((uint64_t)more < n) break;
         }
@@ -266,20 +267,25 @@ static long write_rest_iov(const struct regs *r, bool at, long done)
     return done;
 }
 
-long write_rest(const struct regs *r, long done)
+long transfer_rest(const struct regs *r, long done)
 {
+    uint64_t n = r->rdx < 0x7ffff000 ? r->rdx : 0x7ffff000; /* read(2), write(2): at most */
+    uint64_t va = r->rsi + (uint64_t)done, offset = r->r10 + (uint64_t)done;
+    n -= (uint64_t)done;
     switch (r->number) {
+    case __NR_read: /* a pipe or terminal is not waited for again */
+        if (server(__NR_lseek, r->rdi, 0, 1 /* SEEK_CUR */) < 0) return done;
+        return done + transfer_more(__NR_read, r->rdi, va, n, 0);
+    case __NR_pread64:
+    case __NR_pwrite64:
+        return done + transfer_more(r->number, r->rdi, va, n, offset);
     case __NR_write:
     case __NR_sendto:
-    case __NR_pwrite64: {
-        uint64_t n = r->rdx < 0x7ffff000 ? r->rdx : 0x7ffff000; /* write(2): at most */
-        return done + write_more(r->number == __NR_pwrite64, r->rdi, r->rsi + (uint64_t)done,
-                                 n - (uint64_t)done, r->r10 + (uint64_t)done);
-    }
+        return done + transfer_more(__NR_write, r->rdi, va, n, 0);
     case __NR_writev:
-        return write_rest_iov(r, false, done);
+        return write_rest_iov(r, __NR_write, done);
     case __NR_pwritev:
-        return write_rest_iov(r, true, done);
+        return write_rest_iov(r, __NR_pwrite64, done);
     default:
         return done;
     }

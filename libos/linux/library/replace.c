@@ -30,7 +30,7 @@ static inline struct pages *item_pages(uint32_t item)
 
 enum page_state { PAGE_OTHER, PAGE_STAYS, PAGE_GOES };
 
-static bool pinned(uint64_t va)
+bool page_pinned(uint64_t va)
 {
     for (uint32_t map = lx.live; map; map &= map - 1) {
         const struct thread_state *t = thread_at((uint32_t)__builtin_ctz(map));
@@ -52,7 +52,7 @@ static enum page_state page_state(const struct pages *p, unsigned i)
     if (!vma) return PAGE_OTHER;
     bool faulting = va - lx.replace.faulting < REPLACE_FAULT * PAGE;
     bool written = vma->prot & PROT_EXEC && lx.rewriting;
-    if (faulting || vma->flags & VMA_LOCKED || written || pinned(va)) return PAGE_STAYS;
+    if (faulting || vma->flags & VMA_LOCKED || written || page_pinned(va)) return PAGE_STAYS;
     return PAGE_GOES;
 }
 

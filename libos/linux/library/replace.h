@@ -44,6 +44,8 @@ enum replace_policy replace_policy_of(const char *name);
 void replace_came(struct pages *pages, unsigned i);
 /* Gives up n pages, which leaves as many frames free: how many it was. */
 uint64_t replace_evict(uint64_t n);
+/* Whether a call of the server is about the page. */
+bool page_pinned(uint64_t va);
 /* How many frames may come into use before some are to be given up. */
 uint64_t replace_room(void);
 /* The server asked for frames, or took some (lx_window.start.asked): gives them, and notes what

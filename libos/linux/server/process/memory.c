@@ -5,6 +5,7 @@
  * kernel's table of frames tells (only our own binding is left). */
 #include "husk.h"
 #include "../../signals.h"
+#include "../files/data.h"
 #include "../files/files.h"
 #include "process.h"
 #include "swap.h"
@@ -14,6 +15,7 @@
 #define FILE_PAGES_MAX 262144 /* 1 GiB */
 #define LOOK_FEW 2 /* pages kept aside that are looked at for each one that is taken ... */
 #define LOOK_MANY 1024 /* ... or when none is free */
+#define SHARE_MAKE 4u /* pages that a process's first touch of one of them makes */
 #define RESERVE 64 /* one part of so many is not handed out for growth */
 
 struct extent {
@@ -722,17 +724,21 @@ long op_share(struct thread *thread, const uint64_t a[6])
 {
     struct process *p = thread->process;
     struct process_memory *m = p->memory;
-    uint32_t frames[LX_SHARE_MAX];
+    uint32_t frames[SHARE_MAKE];
     if (a[0] >= LX_HANDLES || !m->handle[a[0]]) return -EBADF;
     uint32_t wanted = (uint32_t)a[2], index = (uint32_t)(a[2] >> 32);
     if (!wanted || wanted > LX_SHARE_MAX || index >= LX_EXTENTS) return -EINVAL;
     if (m->extent[index]) return -EEXIST;
-    long r = file_pages(m->handle[a[0]], a[1], wanted, frames, true);
+    uint32_t few = EXO_MIN(wanted, SHARE_MAKE);
+    long r = file_pages(m->handle[a[0]], a[1], few, frames, true);
     if (r < 0) return r;
     if (!frames[0]) return -ENXIO;
     uint64_t n = 1;
-    while (n < wanted && frames[n] == frames[0] + n)
+    while (n < few && frames[n] == frames[0] + n)
         n++;
+    if (n == few)
+        while (n < wanted && data_frame(m->handle[a[0]], a[1] + n) == frames[0] + n)
+            n++;
     long number = extent_make(p, frames[0], (uint32_t)n, LX_FOR_FILE);
     if (number < 0) return number;
     runs_count(frames[0], (uint32_t)n, 1);
