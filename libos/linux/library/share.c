@@ -14,7 +14,7 @@
  * (drop) what lies on their pages. */
 static void runs_leave(uint64_t leaving[LX_EXTENTS / 64], bool drop)
 {
-    for (struct pages *p = pages_after(NULL); p; p = pages_after(p))
+    for (struct pages *p = lx.pages_all; p; p = p->after)
         for (unsigned i = 0; i < BLOCK_PAGES; i++) {
             uint64_t va = p->va + i * PAGE;
             if (!(p->entry[i] & PG_SHARED)) continue;
