@@ -113,8 +113,10 @@
 #define LX_OP_EXEC 0x1003
 /* a0 descriptor, a1 0: mapping handle for it (a2 not 0: -EACCES unless it is open for reading
  * and writing); a0 offset of a path, a1 1: the same of a
- * file that may be executed. Handles are inherited. Result: the handle; bytes: its size */
+ * file that may be executed. Handles are inherited. Result: the handle; bytes: its size, and of one to
+ * be executed the LX_HEAD bytes that it begins with (zeroes behind its end) */
 #define LX_OP_MAP 0x1004
+#define LX_HEAD 1024
 #define LX_OP_UNMAP 0x1005 /* a0 handle */
 /* a0 handle, a1 first page, a2 number (1..64): frame numbers as uint32_t in bytes, 0 for
  * what lies beyond the end; a3 0, or 1 + the page that was touched first: it is remembered for

@@ -12,6 +12,7 @@
 #include "../../../lib/exo/text.h"
 
 #define FXSAVE_MXCSR 24 /* Intel SDM vol. 1, table 10-2 */
+#define XSAVE_FIRST 576 /* legacy area and header: vol. 1, 13.4; all else is at its initial state */
 #define SP_OFFSET 3072 /* of the stage: what the program pushes first lies in its page too */
 #define AUX_PAIRS 20
 
@@ -26,8 +27,8 @@ struct exec {
     uint64_t argc, envc; /* of the two arrays */
     int handle;
     uint64_t size;
+    uint8_t head[LX_HEAD] __attribute__((aligned(8))); /* what the file begins with */
     uint64_t stage, stage_end; /* where the new stack is made */
-    uint64_t header; /* where the file's first page lies, behind the stage */
     uint64_t pages; /* of the stage, so far */
     uint64_t at; /* next free byte of it */
     uint64_t sp; /* final */
@@ -59,8 +60,7 @@ static long array_count(const struct exec *x, uint64_t array, uint64_t *count)
 static void stage_choose(struct exec *x, bool far)
 {
     x->stage = far ? LX_STAGE_FAR : LX_STAGE_NEAR;
-    x->stage_end = x->stage + ((far ? LX_STAGE_FAR_PAGES : LX_STAGE_NEAR_PAGES) - 2) * PAGE;
-    x->header = x->stage_end + PAGE;
+    x->stage_end = x->stage + (far ? LX_STAGE_FAR_PAGES : LX_STAGE_NEAR_PAGES) * PAGE;
 }
 
 /* The near one is free unless the old stack has grown there. */
@@ -119,11 +119,9 @@ static void file_close(struct exec *x)
 {
     if (x->handle >= 0) server(LX_OP_UNMAP, (uint64_t)x->handle, 0, 0);
     x->handle = -1;
-    if (page_entry(x->header, false) && *page_entry(x->header, false))
-        pages_drop(x->header, x->header + PAGE);
 }
 
-/* Opens a file to be executed; its first page lies at x->header then. */
+/* Opens a file to be executed. */
 static long file_open(struct exec *x, const char *name)
 {
     struct lx_window *window = this_thread()->window;
@@ -133,12 +131,8 @@ static long file_open(struct exec *x, const char *name)
     if (r < 0) return r;
     x->handle = (int)r;
     memcpy(&x->size, window->bytes, sizeof(x->size));
-    uint32_t frame = 0;
-    r = server(LX_OP_PAGES, (uint64_t)x->handle, 0, 1);
-    if (r == 1) memcpy(&frame, window->bytes, sizeof(frame));
-    if (!frame) return -ENOEXEC;
-    page_note(x->header, frame | PG_FILE);
-    return page_map(x->header, frame | PG_FILE, EXO_R);
+    memcpy(x->head, window->bytes + sizeof(x->size), LX_HEAD);
+    return x->size ? 0 : -ENOEXEC;
 }
 
 static char *skip_blanks(char *at)
@@ -152,7 +146,7 @@ static char *skip_blanks(char *at)
 static long script_open(struct exec *x)
 {
     uint64_t n = x->size < sizeof(x->script) - 1 ? x->size : sizeof(x->script) - 1;
-    memcpy(x->script, (const char *)x->header, n);
+    memcpy(x->script, x->head, n);
     x->script[n] = 0;
     char *end = x->script;
     while (*end && *end != '\n')
@@ -175,20 +169,20 @@ static long script_open(struct exec *x)
 
 static const Elf64_Phdr *headers(const struct exec *x)
 {
-    const Elf64_Ehdr *h = (const Elf64_Ehdr *)x->header;
+    const Elf64_Ehdr *h = (const Elf64_Ehdr *)x->head;
     static const unsigned char ident[] = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB};
     if (x->size < sizeof(*h) || memcmp(h->e_ident, ident, sizeof(ident)) ||
         h->e_machine != EM_X86_64 || (h->e_type != ET_EXEC && h->e_type != ET_DYN) ||
-        h->e_phentsize != sizeof(Elf64_Phdr) || h->e_phoff % 8 || h->e_phoff >= PAGE ||
-        h->e_phnum > (PAGE - h->e_phoff) / sizeof(Elf64_Phdr))
+        h->e_phentsize != sizeof(Elf64_Phdr) || h->e_phoff % 8 || h->e_phoff >= LX_HEAD ||
+        h->e_phnum > (LX_HEAD - h->e_phoff) / sizeof(Elf64_Phdr))
         return NULL;
-    return (const Elf64_Phdr *)(x->header + h->e_phoff);
+    return (const Elf64_Phdr *)(x->head + h->e_phoff);
 }
 
 /* Checks the segments before anything of the old program goes. */
 static long elf_check(struct exec *x)
 {
-    const Elf64_Ehdr *h = (const Elf64_Ehdr *)x->header;
+    const Elf64_Ehdr *h = (const Elf64_Ehdr *)x->head;
     const Elf64_Phdr *p = headers(x);
     if (!p) return -ENOEXEC;
     x->bias = h->e_type == ET_DYN ? LX_PIE_VA : 0;
@@ -455,27 +449,16 @@ static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
     lx.shares = false;
     extents_return();
     if (!stack_place(x) || !program_load(x)) return false;
-    pages_drop(x->header, x->header + PAGE);
     lx.brk_start = lx.brk = x->brk;
     exec_tell(x);
     signals_reset(t);
     memset(r, 0, sizeof(*r));
     *r = (struct regs){.rip = x->entry, .rsp = x->sp, .rflags = 0x202, .number = NO_CALL};
-    memset(lx.fork_fpu, 0, sizeof(lx.fork_fpu));
+    memset(lx.fork_fpu, 0, XSAVE_FIRST);
     memcpy(lx.fork_fpu + FXSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
     __asm__ volatile(FPU_CLAIM "xrstor %0" : : "m"(lx.fork_fpu), "a"(~0u), "d"(~0u));
     __asm__ volatile("wrfsbase %0" : : "r"(fs));
     return true;
-}
-
-/* To the larger stage, with the file's first page. */
-static long stage_move(struct exec *x)
-{
-    uint32_t entry = *page_entry(x->header, false);
-    pages_drop(x->header, x->header + PAGE);
-    stage_choose(x, true);
-    page_note(x->header, entry);
-    return page_map(x->header, entry, EXO_R);
 }
 
 static long exec(struct exec *x, struct thread_state *t, struct regs *r)
@@ -483,14 +466,13 @@ static long exec(struct exec *x, struct thread_state *t, struct regs *r)
     x->handle = -1;
     stage_choose(x, !stage_free());
     long error = file_open(x, x->path);
-    if (error == 0 && x->size > 2 && !memcmp((const void *)x->header, "#!", 2))
-        error = script_open(x);
+    if (error == 0 && x->size > 2 && !memcmp(x->head, "#!", 2)) error = script_open(x);
     if (error == 0) error = elf_check(x);
     if (error == 0) error = stack_make(x);
     if (error == -E2BIG && x->stage == LX_STAGE_NEAR) {
         stage_drop(x);
-        error = stage_move(x);
-        if (error == 0) error = stack_make(x);
+        stage_choose(x, true);
+        error = stack_make(x);
     }
     if (error < 0) {
         stage_drop(x);

@@ -171,6 +171,7 @@ struct lx {
     bool vfork_child; /* we run in our parent's memory */
 
     /* signals: signal.c */
+    uint64_t actions_set; /* signals whose action may not be the default, a bit each */
     uint64_t ignored; /* signals that are thrown away when they come */
     uint64_t info_known; /* of those that this process sent itself: */
     struct lx_siginfo *info; /* by signal - 1; NULL: none yet */

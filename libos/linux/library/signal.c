@@ -388,12 +388,14 @@ void signals_forked(void)
 
 void signals_reset(struct thread_state *t)
 {
+    uint64_t set = lx.actions_set;
     lx.ignored = LX_SIGNALS_NOTHING;
-    for (unsigned i = 0; i < SIGNALS; i++) {
-        bool keep = lx.action[i].handler == LX_SIGNAL_IGNORE;
-        lx.action[i] =
-            (struct lx_sigaction){.handler = keep ? LX_SIGNAL_IGNORE : LX_SIGNAL_DEFAULT};
-        if (keep) lx.ignored |= 1ul << i;
+    for (lx.actions_set = 0; set; set &= set - 1) {
+        uint64_t bit = set & -set;
+        struct lx_sigaction *action = &lx.action[__builtin_ctzl(set)];
+        bool keep = action->handler == LX_SIGNAL_IGNORE;
+        *action = (struct lx_sigaction){.handler = keep ? LX_SIGNAL_IGNORE : LX_SIGNAL_DEFAULT};
+        if (keep) lx.ignored |= bit, lx.actions_set |= bit;
     }
     t->altstack = (struct sigstack){0, 0, 0};
     t->robust_list = t->clear_tid = 0;
@@ -417,6 +419,7 @@ long leaf_rt_sigaction(uint64_t number, uint64_t from, uint64_t to, uint64_t siz
     uint64_t before = action->handler;
     *action = new;
     action->mask &= ~NEVER;
+    lx.actions_set |= LX_SIGNAL_BIT(number);
     if (before <= LX_SIGNAL_IGNORE || new.handler <= LX_SIGNAL_IGNORE) ignored_update((int)number);
     if (number == SIGCHLD) zombies_update();
     unlock();

@@ -86,6 +86,9 @@ long op_map(struct thread *thread, const uint64_t a[6])
         if (r == 0) r = inode_open_exec(thread, path, &file);
         if (r < 0) return r;
         seen_begin(thread->process, file, path);
+        uint32_t frame = 0;
+        if (file_pages(file, 0, 1, &frame, false) == 1 && frame)
+            window_put(thread, sizeof(uint64_t), page_data(frame), LX_HEAD);
     } else {
         file = fd_file(thread, a[0]);
         if (!file) return -EBADF;
