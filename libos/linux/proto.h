@@ -101,6 +101,9 @@
 #define LX_OP_EXTENT 0x1000
 /* a0 selector index: given back. Nothing may be bound through it: else -EBUSY */
 #define LX_OP_GIVE 0x1001
+/* a0, a1 selector indices, a bit each: all of these. Bytes: uint64_t[2], those that it cannot be
+ * done with */
+#define LX_OP_GIVE_ALL 0x101f
 /* a0 LX_FORK_*, a1 bytes of library data to copy, a2 signal to the parent at the end,
  * a3, a4 the extents that the child gets, a bit each; a5 what is not copied of the first
  * LX_DATA_CHUNK pages, two stretches: in units of 8 bytes where one begins (bits 0..15) and ends,

@@ -385,16 +385,18 @@ static long stack_make(struct exec *x)
 /* What a fork left us goes back; frames of our own stay for the next program. */
 static void extents_return(void)
 {
+    uint64_t give[LX_EXTENTS / 64] = {0}, *left = (uint64_t *)this_thread()->window->bytes;
     for (uint32_t i = 0; i < lx.extents; i++) {
-        struct extent *e = &lx.extent[i];
+        const struct extent *e = &lx.extent[i];
         bool spare = e->own == EXTENT_OWN && e->free == e->count && lx.owned > 64;
-        if (e->own != EXTENT_INHERITED && e->own != EXTENT_LENT && e->own != EXTENT_SHARED &&
-            e->own != EXTENT_FILE && !spare)
-            continue;
-        if (server(LX_OP_GIVE, i, 0, 0) < 0) continue;
         if (spare) lx.owned -= e->count;
-        e->own = EXTENT_NONE;
+        if (e->own == EXTENT_INHERITED || e->own == EXTENT_LENT || e->own == EXTENT_SHARED ||
+            e->own == EXTENT_FILE || spare)
+            give[i / 64] |= 1ul << i % 64;
     }
+    if (give[0] | give[1] && server(LX_OP_GIVE_ALL, give[0], give[1], 0) == 0)
+        for (uint32_t i = 0; i < lx.extents; i++)
+            if ((give[i / 64] & ~left[i / 64]) >> i % 64 & 1) lx.extent[i].own = EXTENT_NONE;
     while (lx.extents && !lx.extent[lx.extents - 1].own)
         lx.extents--;
     lx.vfork_child = false;

@@ -26,6 +26,7 @@ static const char *const names[LX_CALLS] = {LX_NAMES};
 static call_function *const operations[] = {
     [LX_OP_EXTENT - LX_OP_BASE] = op_extent,
     [LX_OP_GIVE - LX_OP_BASE] = op_give,
+    [LX_OP_GIVE_ALL - LX_OP_BASE] = op_give_all,
     [LX_OP_FORK - LX_OP_BASE] = op_fork,
     [LX_OP_EXEC - LX_OP_BASE] = op_exec,
     [LX_OP_MAP - LX_OP_BASE] = op_map,

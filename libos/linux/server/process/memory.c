@@ -664,27 +664,46 @@ long op_extent(struct thread *thread, const uint64_t a[6])
     return first;
 }
 
-long op_give(struct thread *thread, const uint64_t a[6])
+/* Its capability goes, with all that was derived from it by a child that inherited it. */
+static long extent_give(struct process *p, uint64_t i)
 {
-    struct process *p = thread->process;
     struct process_memory *m = p->memory;
-    if (a[0] >= LX_EXTENTS || !m->extent[a[0]] || m->extent[a[0]] == LX_EXTENT_OBJECTS)
-        return -EINVAL;
-    long r;
-    do
-        r = exo_cap_delete(EXO_REF(m->env, LX_SEL_EXTENT + a[0]));
-    while (r == -EXO_E_AGAIN);
+    if (i >= LX_EXTENTS || !m->extent[i] || m->extent[i] == LX_EXTENT_OBJECTS) return -EINVAL;
+    long r = cap_delete(EXO_REF(m->env, LX_SEL_EXTENT + i));
     if (r < 0 && r != -EXO_E_SEL) return -EBUSY;
-    if (!hold_end(p, (uint32_t)a[0])) {
+    if (!hold_end(p, (uint32_t)i)) {
         process_end(p, SIGKILL);
         return 0;
     }
-    memory_given(p, extents[m->extent[a[0]]].count);
-    extent_put(p, m->extent[a[0]]);
-    m->extent[a[0]] = 0;
+    memory_given(p, extents[m->extent[i]].count);
+    extent_put(p, m->extent[i]);
+    m->extent[i] = 0;
+    return 0;
+}
+
+static void extents_shrink(struct process_memory *m)
+{
     while (m->extents && !m->extent[m->extents - 1])
         m->extents--;
-    return 0;
+}
+
+long op_give(struct thread *thread, const uint64_t a[6])
+{
+    long r = extent_give(thread->process, a[0]);
+    extents_shrink(thread->process->memory);
+    return r;
+}
+
+long op_give_all(struct thread *thread, const uint64_t a[6])
+{
+    struct process *p = thread->process;
+    uint64_t left[LX_EXTENTS / 64] = {0};
+    for (unsigned w = 0; w < LX_EXTENTS / 64; w++)
+        for (uint64_t set = a[w]; set && process_alive(p); set &= set - 1)
+            if (extent_give(p, w * 64 + (unsigned)__builtin_ctzl(set)) < 0) left[w] |= set & -set;
+    if (!process_alive(p)) return 0;
+    extents_shrink(p->memory);
+    return window_put(thread, 0, left, sizeof(left));
 }
 
 long op_copy(struct thread *thread, const uint64_t a[6])

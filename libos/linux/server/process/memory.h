@@ -88,5 +88,6 @@ extern uint64_t files_first, files_count_frames;
 long memory_env(uint32_t tables, uint32_t *sel);
 void cap_end(uint64_t ref); /* revokes and deletes it, in as many steps as it takes */
 
-call_function op_extent, op_give, op_copy, op_data, op_map, op_unmap, op_pages, op_share, op_seen;
+call_function op_extent, op_give, op_give_all, op_copy, op_data, op_map, op_unmap, op_pages,
+    op_share, op_seen;
 #endif
