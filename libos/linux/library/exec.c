@@ -445,8 +445,8 @@ static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
     const uint32_t mxcsr = 0x1f80; /* all exceptions masked: XRSTOR loads it always */
     futex_process_end();
     threads_end_others(t);
-    vfork_back(r->rsp);
-    mm_clear();
+    vfork_back(r->rsp, (uint32_t)x->pages);
+    mm_clear(x->stage, x->stage + x->pages * PAGE);
     replace_clear(x->policy);
     lx.shares = false;
     extents_return();

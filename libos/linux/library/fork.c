@@ -88,11 +88,15 @@ static long back_pages(const struct extent *e, uint64_t sp)
     return r;
 }
 
-void vfork_back(uint64_t sp)
+void vfork_back(uint64_t sp, uint32_t stage)
 {
     long r = 0;
+    uint32_t used = 0;
     if (!lx.vfork_child) return;
     back_areas();
+    for (uint32_t i = 0; i < lx.extents; i++)
+        if (lx.extent[i].own == EXTENT_OWN) used += lx.extent[i].count - lx.extent[i].free;
+    if (used == stage) return;
     for (uint32_t i = 0; i < lx.extents && r >= 0; i++)
         if (lx.extent[i].own == EXTENT_OWN && lx.extent[i].free < lx.extent[i].count)
             r = back_pages(&lx.extent[i], sp);

@@ -315,7 +315,7 @@ long sys_exit_group(struct thread_state *t, struct regs *r)
 {
     (void)t;
     futex_process_end();
-    vfork_back(r->rsp);
+    vfork_back(r->rsp, 0);
     pages_leave();
     return server(__NR_exit_group, r->rdi, 0, 0);
 }

@@ -323,7 +323,8 @@ long user_runs(unsigned runs, uint64_t va, uint64_t *length, bool write);
 /* The first of the two arguments that name so many runs. */
 uint64_t user_where(unsigned runs);
 long mm_map(uint64_t va, uint64_t length, int prot, int flags, int fd, uint64_t offset);
-void mm_clear(void); /* everything of the program goes */
+/* Everything of the program goes, but what lies from `keep` to `end`, in one block. */
+void mm_clear(uint64_t keep, uint64_t end);
 void *data_alloc(size_t n); /* of the library's data, for good; NULL: no memory */
 
 uint64_t random_word(void); /* random.c */
@@ -348,8 +349,8 @@ long transfer_rest(const struct regs *r, long done);
  * goes on with the registers `child`. */
 long fork_clone(struct thread_state *t, const struct regs *r, struct regs *child);
 /* In a child of vfork, before it executes or ends: its parent gets what is new in the memory that they
- * share. sp: of the program. */
-void vfork_back(uint64_t sp);
+ * share. sp: of the program; stage: pages of a new stack, which are not the parent's to have. */
+void vfork_back(uint64_t sp, uint32_t stage);
 /* exec.c: the first program of all, named in the window. */
 _Noreturn void exec_first(struct thread_state *t);
 /* time.c: the thread's timer (LX_TIMER) came. */

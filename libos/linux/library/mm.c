@@ -261,25 +261,23 @@ static void range_unbind(uint64_t va, unsigned n)
     }
 }
 
-/* Unbinds those pages of [first, first + n) that are bound, a run at a time. */
+/* Unbinds those pages of [first, first + n) that are bound, from the first of them to the last. */
 static void unbind(struct pages *p, unsigned first, unsigned n)
 {
+    unsigned low = BLOCK_PAGES, high = 0;
     if (n == 1) {
         unbind_one(p, first);
         return;
     }
     for (unsigned w = first / 64; w <= (first + n - 1) / 64; w++) {
+        if (!p->bound[w]) continue;
         uint64_t mask = p->bound[w] & word_mask(w, first, n);
+        if (!mask) continue;
         p->bound[w] &= ~mask;
-        while (mask) {
-            unsigned low = (unsigned)__builtin_ctzl(mask);
-            uint64_t rest = ~(mask >> low);
-            unsigned run = rest ? (unsigned)__builtin_ctzl(rest) : 64;
-            if (run > 64 - low) run = 64 - low;
-            mask &= run == 64 ? 0 : ~(((1ul << run) - 1) << low);
-            range_unbind(p->va + (w * 64ul + low) * PAGE, run);
-        }
+        if (low == BLOCK_PAGES) low = w * 64 + (unsigned)__builtin_ctzl(mask);
+        high = w * 64 + 64 - (unsigned)__builtin_clzl(mask);
     }
+    if (low < high) range_unbind(p->va + low * PAGE, high - low);
 }
 
 void page_unmap(uint64_t va)
@@ -295,25 +293,11 @@ void pages_unbound(void)
     lx.learning = 0;
 }
 
-/* From the first page that is bound to the last one. */
-static void block_leave(const struct pages *p)
-{
-    unsigned first = 0, last = BLOCK_PAGES / 64;
-    while (first < last && !p->bound[first])
-        first++;
-    while (last > first && !p->bound[last - 1])
-        last--;
-    if (first == last) return;
-    unsigned low = first * 64 + (unsigned)__builtin_ctzl(p->bound[first]);
-    unsigned high = last * 64 - (unsigned)__builtin_clzl(p->bound[last - 1]);
-    range_unbind(p->va + low * PAGE, high - low);
-}
-
 void pages_leave(void)
 {
     if (lx.threads > 1) return;
-    for (const struct pages *p = lx.pages_all; p; p = p->after)
-        block_leave(p);
+    for (struct pages *p = lx.pages_all; p; p = p->after)
+        unbind(p, 0, BLOCK_PAGES);
 }
 
 long pages_map(uint64_t va, uint32_t entry, unsigned n, unsigned rights)
@@ -390,6 +374,7 @@ static void block_drop(struct pages *p, unsigned first, unsigned n)
 {
     unbind(p, first, n);
     for (unsigned w = first / 64; w <= (first + n - 1) / 64; w++) {
+        if (!p->used[w]) continue;
         uint64_t mask = p->used[w] & word_mask(w, first, n);
         p->used[w] &= ~mask;
         p->writable[w] &= ~mask;
@@ -570,10 +555,16 @@ void *data_alloc(size_t n)
     return at;
 }
 
-void mm_clear(void)
+void mm_clear(uint64_t keep, uint64_t end)
 {
-    for (uint32_t i = 0; i < lx.vmas; i++)
-        pages_drop(lx.vma[i].start, lx.vma[i].end);
+    uint64_t size = 1ul << BLOCK_BITS;
+    for (struct pages *p = lx.pages_all; p; p = p->after) {
+        bool inside = keep - p->va < size;
+        unsigned first = inside ? (unsigned)((keep - p->va) / PAGE) : BLOCK_PAGES;
+        unsigned behind = inside ? (unsigned)((end - p->va) / PAGE) : BLOCK_PAGES;
+        if (first) block_drop(p, 0, first);
+        if (behind < BLOCK_PAGES) block_drop(p, behind, BLOCK_PAGES - behind);
+    }
     lx.vmas = 0;
     lx.brk_start = lx.brk = 0;
     lx.stub_va = lx.stub_end = 0;

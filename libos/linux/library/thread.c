@@ -195,7 +195,7 @@ long sys_exit(struct thread_state *t, struct regs *r)
 {
     if (lx.threads > 1) thread_end(t);
     futex_thread_end(t);
-    vfork_back(r->rsp);
+    vfork_back(r->rsp, 0);
     pages_leave();
     return server(__NR_exit_group, r->rdi, 0, 0);
 }
