@@ -21,7 +21,6 @@
 #include "core.h"
 
 #define HOPS 256 /* capabilities walked over in one step */
-#define SELECTORS 1024 /* looked at in one step */
 #define COUNT_HOPS 4096
 
 enum { REAP_ALIVE, REAP_KILL, REAP_DRAIN, REAP_DELETE };
@@ -248,74 +247,28 @@ static long revoke_step(cref_t c)
 
 /* ---- reaping ----------------------------------------------------------------------------------- */
 
-/* The next selector of e's table from `sel` on that is not empty, or `end`. */
-/*@ requires machine && env_ok(e) && end <= envs[e].nsel;
-    assigns \nothing;
-    ensures \result >= sel;
-    ensures listed: \result < end ==> caps[(cref_t)((e + 3) * 64 + \result)].kind != EXO_NONE; */
-static uint32_t sel_next(frame_t e, uint32_t sel, uint32_t end)
-{
-    const struct cap *first = &caps[env_caps(e)];
-    /*@ loop invariant \at(sel, Pre) <= sel && (sel <= end || sel == \at(sel, Pre));
-        loop assigns sel;
-        loop variant end - sel; */
-    while (sel < end && first[sel].kind == EXO_NONE)
-        sel++;
-    return sel;
-}
-
-/* How far one step looks. */
-/*@ requires \valid_read(v);
-    assigns \nothing;
-    ensures \result <= v->nsel; */
-static uint32_t reap_end(const struct env *v)
-{
-    uint32_t end = v->reap_sel + SELECTORS;
-    return end < v->nsel ? end : v->nsel;
-}
-
-/* Takes the descendants of each capability of e's table. 0 when there are none left. */
+/* Goes through e's table: first each capability loses its descendants, then (`last`) all are
+ * removed. 0 at its end. */
 /*@ requires env_ok(e) && the_cpu.pend_count == 0; ALL_QUEUE
     ensures -EXO_E_NOVM <= \result <= 0;
-    ensures pending: \result == 0 ==> the_cpu.pend_count == 0; */
-static long reap_kill(frame_t e)
+    ensures pending: \result == 0 ==> the_cpu.pend_count <= HOPS;
+    ensures none: \result == 0 && last == 0 ==> the_cpu.pend_count == 0; */
+static long reap_table(frame_t e, bool last)
 {
     struct env *v = &envs[e];
-    uint32_t end = reap_end(v);
-    /*@ loop invariant 0 <= i <= HOPS && v == &envs[e] && end <= v->nsel && the_cpu.pend_count == 0;
+    /*@ loop invariant 0 <= i <= HOPS && v == &envs[e];
+        loop invariant pending: the_cpu.pend_count <= i;
+        loop invariant none: last == 0 ==> the_cpu.pend_count == 0;
         loop invariant ok: core_ok && queue_ok && env_ok(e);
         loop assigns i, STATE, OBJECTS, reap_head, reap_tail;
         loop variant HOPS - i; */
-    for (unsigned i = 0; i < HOPS; i++) {
-        v->reap_sel = sel_next(e, v->reap_sel, end);
-        if (v->reap_sel >= end) return end == v->nsel ? 0 : -EXO_E_AGAIN;
+    for (unsigned i = 0; i < HOPS; i++, v->reap_sel++) {
+        if (v->reap_sel >= v->nsel) return 0;
         cref_t c = env_caps(e) + v->reap_sel;
-        cap_mark(c, 0);
-        long r = revoke_step(c);
+        if (caps[c].kind == EXO_NONE) continue;
+        if (!last) cap_mark(c, 0);
+        long r = last ? leaf_destroy(c) : revoke_step(c);
         if (r != 0) return r;
-        v->reap_sel++;
-    }
-    return -EXO_E_AGAIN;
-}
-
-/*@ requires env_ok(e) && the_cpu.pend_count == 0; ALL_QUEUE
-    ensures -EXO_E_NOVM <= \result <= 0;
-    ensures pending: \result == 0 ==> the_cpu.pend_count <= HOPS; */
-static long reap_delete(frame_t e)
-{
-    struct env *v = &envs[e];
-    uint32_t end = reap_end(v);
-    /*@ loop invariant 0 <= i <= HOPS && v == &envs[e] && end <= v->nsel && the_cpu.pend_count <= i;
-        loop invariant ok: core_ok && queue_ok && env_ok(e);
-        loop assigns i, STATE, OBJECTS, reap_head, reap_tail;
-        loop variant HOPS - i; */
-    for (unsigned i = 0; i < HOPS; i++) {
-        v->reap_sel = sel_next(e, v->reap_sel, end);
-        if (v->reap_sel >= end) return end == v->nsel ? 0 : -EXO_E_AGAIN;
-        cref_t c = env_caps(e) + v->reap_sel;
-        long r = leaf_destroy(c);
-        if (r != 0) return r;
-        v->reap_sel++;
     }
     return -EXO_E_AGAIN;
 }
@@ -339,7 +292,7 @@ static long reap_one(frame_t e)
     long r = 0;
     switch (v->reap_state) {
     case REAP_KILL:
-        r = reap_kill(e);
+        r = reap_table(e, false);
         if (r == 0) v->reap_state = REAP_DRAIN;
         return r != 0 ? r : -EXO_E_AGAIN;
     case REAP_DRAIN:
@@ -351,7 +304,7 @@ static long reap_one(frame_t e)
         unlock_env(e);
         return -EXO_E_AGAIN;
     default:
-        r = reap_delete(e);
+        r = reap_table(e, true);
         if (r != 0) return r;
         reap_dequeue();
         owner_remove(v->owner);

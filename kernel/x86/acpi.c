@@ -17,13 +17,8 @@ enum { MADT_CPU, MADT_IOAPIC, MADT_OVERRIDE, MADT_X2APIC_CPU = 9 };
 #define POLARITY_LOW 3u /* of the two low bits of an override's flags */
 #define TRIGGER_LEVEL 12u /* of the next two */
 
-static uint64_t read64(const uint8_t *p)
-{
-    uint64_t value;
-    memcpy(&value, p, sizeof value);
-    return value;
-}
-
+typedef uint64_t anywhere64 __attribute__((aligned(1), may_alias));
+static uint64_t read64(const uint8_t *p) { return *(const anywhere64 *)p; }
 static uint32_t read32(const uint8_t *p) { return (uint32_t)read64(p); }
 
 static const uint8_t *table_at(uint64_t phys)

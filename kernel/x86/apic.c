@@ -142,12 +142,6 @@ void lapic_init(void)
 }
 
 /* ---- interrupt lines -------------------------------------------------------------- */
-static uint32_t ioapic_read(struct ioapic *io, uint32_t reg)
-{
-    io->at[0] = reg;
-    return io->at[4];
-}
-
 static void ioapic_write(struct ioapic *io, uint32_t reg, uint32_t value)
 {
     io->at[0] = reg;
@@ -168,7 +162,8 @@ static void ioapic_init(unsigned i)
     struct ioapic *io = &ioapic[i];
     io->at = mmio_map(acpi.ioapic[i].base);
     io->gsi = acpi.ioapic[i].gsi;
-    io->pins = (ioapic_read(io, IOAPIC_VERSION) >> 16 & 0xff) + 1;
+    io->at[0] = IOAPIC_VERSION;
+    io->pins = (io->at[4] >> 16 & 0xff) + 1;
     for (uint32_t pin = 0; pin < io->pins; pin++) {
         uint32_t gsi = io->gsi + pin;
         uint32_t vector = gsi < EXO_IRQ_COUNT ? VECTOR_IRQ + gsi : VECTOR_SPURIOUS;
@@ -186,7 +181,6 @@ static inline void pin_mask(unsigned irq, uint32_t masked)
         struct ioapic *io = &ioapic[i];
         if (irq < io->gsi || irq - io->gsi >= io->pins) continue;
         ioapic_write(io, IOAPIC_PINS + 2 * (irq - io->gsi), pin_low[irq] | masked);
-        break;
     }
     spin_unlock(&ioapic_lock);
 }

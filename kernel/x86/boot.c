@@ -132,11 +132,7 @@ void boot_main(uint32_t magic, uint32_t start)
     memory_seal();
     memory_words();
     info_fill();
-    uint64_t frames = 0;
-    for (unsigned i = 0; i < ram_count; i++)
-        frames += ram[i].count;
-    kprintf("exovisor %d: %lu MiB free, %u CPUs, TSC %lu MHz\n", EXO_ABI_VERSION, frames >> 8,
-            ncpus, tsc_hz / 1000000);
+    kprintf("exovisor %d: %u CPUs, TSC %lu MHz\n", EXO_ABI_VERSION, ncpus, tsc_hz / 1000000);
     load_root();
     smp_go();
     cpu_enter();

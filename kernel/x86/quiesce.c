@@ -103,14 +103,18 @@ static uint64_t others_affected(const struct cpu *c)
     return mask;
 }
 
+static void flush_page(uint64_t va)
+{
+    invlpg(va);
+    COUNTED(percpu()->shown->flushes, 1);
+}
+
 /* A translation that no CPU cached, or only this one can have: page.c's head comment. */
 bool flush_alone(uint64_t va, uint64_t entry, bool now)
 {
     if ((entry & PTE_A) == 0) return true;
     if (ncpus != 1) return false;
-    if (!now) return true;
-    invlpg(va);
-    COUNTED(percpu()->shown->flushes, 1);
+    if (now) flush_page(va);
     return true;
 }
 
@@ -130,10 +134,7 @@ static void flush_own(const struct cpu *c)
         const struct pend *p = &c->pend[i];
         if ((envs[p->env].flags & ENV_VM) != 0) continue; /* marked: before its next entry */
         all = (p->va & PEND_ANYWHERE) != 0 || (p->level & PEND_TABLE) != 0;
-        if (!all && (p->entry == 0 || (p->entry & PTE_A) != 0)) {
-            invlpg(p->va);
-            COUNTED(percpu()->shown->flushes, 1);
-        }
+        if (!all && (p->entry == 0 || (p->entry & PTE_A) != 0)) flush_page(p->va);
     }
     if (all) flush_all();
 }

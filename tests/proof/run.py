@@ -83,9 +83,9 @@ IPC = ("at,words_copy,words_send,words_clear,wait_leave,item_send,queue_append,q
 ENV = ("env_extra,env_init,object_untype,env_frame_type,thread_frame_type,object_type,"
        "source_find,object_insert,env_make,sys_env_make,env_free,sys_env_revoker,thread_make,"
        "sys_thread_make,thread_free,sys_gate_make,sys_event_make")
-REVOKE = ("vector_record,sel_of,sel_next,is_range,bindings_drop,reap_enqueue,reap_dequeue,env_condemn,"
+REVOKE = ("vector_record,sel_of,is_range,bindings_drop,reap_enqueue,reap_dequeue,env_condemn,"
           "leaf_remove,cap_mark,hint_valid,mark_forward,record_taken,revoke_step,"
-          "reap_kill,reap_delete,owner_remove,reap_one,reap_step,children_ask,children_names,"
+          "reap_table,owner_remove,reap_one,reap_step,children_ask,children_names,"
           "youngest_take,revoke_keep,sys_cap_revoke,is_own,delete_locked,sys_cap_delete")
 # Not those that look at a page or a group through a pointer of another type.
 VM_CHECK = ("xcr0_allowed,cr_check,pdpte_check,dr_check,segment_allowed,segs_check,pat_allowed,"
