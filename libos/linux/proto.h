@@ -217,8 +217,16 @@ struct lx_run {
 #define LX_DIRECT_ZEROES 2 /* reading gives zeroes */
 #define LX_DIRECT_SINK 4 /* what is written is gone */
 #define LX_DIRECT_RING 8 /* it is the end of a pipe that has a ring */
+/* An entry of a directory and its state. */
+#define LX_NEAR 12
+#define LX_NEAR_NAME 32 /* bytes of a name, with a zero at its end */
+struct lx_near {
+    uint64_t name[LX_NEAR_NAME / 8]; /* zeroes behind it */
+    struct stat stat;
+};
 #define LX_WINDOW_BYTES                                                                            \
-    (LX_WINDOW_PAGES * 4096 - 128 - LX_RINGS * 8 - LX_DIRECT_FDS - LX_RUN_MAX * 16)
+    (LX_WINDOW_PAGES * 4096 - 144 - LX_RINGS * 8 - LX_DIRECT_FDS - LX_RUN_MAX * 16 -               \
+     LX_NEAR * (LX_NEAR_NAME + 144))
 struct lx_window {
     uint64_t signals; /* pending for this thread (bit signal - 1); the server sets, the
                          library clears when it takes one (atomically) */
@@ -243,6 +251,10 @@ struct lx_window {
                         call, of any kind, ends the waiting */
     uint64_t absent; /* lx_shared.names when a path, from the root on, was not found; it is not
                         there while that is the same. Else as it was */
+    uint64_t near_changes; /* lx_shared.changes when these were so: */
+    uint64_t nears; /* newfstatat was told (a4) how many entries behind the one that it asks for
+                       are wanted, LX_NEAR at most: so many are here. Else as it was */
+    struct lx_near near[LX_NEAR];
     uint8_t direct[LX_DIRECT_FDS]; /* in thread 0's window, the server keeps it: LX_DIRECT_* */
     struct { /* in thread 0's window, the server keeps it: slots of rings */
         uint32_t number; /* the descriptor + 1; true while that has LX_DIRECT_RING */
@@ -292,6 +304,8 @@ struct lx_shared {
     uint32_t spare;
     uint64_t
         names; /* counts what can make a path lead somewhere that led nowhere; from 1 on, once there is a name */
+    uint64_t changes; /* counts what can make stat of a file in the root's file system, or by a
+                         path, say something else */
     uint8_t holders[LX_EXTENTS_ALL]; /* by an extent's number: processes that have it (at
                                          most 255); more than one since a fork */
 };

@@ -75,11 +75,105 @@ static void test_root(void)
     rmdir(DIRECTORY);
 }
 
+/* ---- entries of a directory that are looked at one after the other ---- */
+
+#define FILES 30
+
+static const char *file_name(int i)
+{
+    static char name[64];
+    snprintf(name, sizeof name, i % 3 ? "list/f%d" : "list/a-longer-name-of-a-file-%d", i);
+    return name;
+}
+
+static void file_make(int i, size_t size)
+{
+    int fd = open(file_name(i), O_CREAT | O_WRONLY | O_TRUNC, 0644);
+    if (fd < 0 || write(fd, "0123456789012345678901234567890123456789", size) != (ssize_t)size)
+        _exit(1);
+    close(fd);
+}
+
+static void change_ten(void) { file_make(10, 33); }
+
+/* What happens when entry i is next. */
+static void change(int i)
+{
+    if (i == 3) file_make(4, 30);
+    if (i == 6) chmod(file_name(8), 0600);
+    if (i == 9) test_child(change_ten);
+    if (i == 13) unlink(file_name(14));
+    if (i == 16 && unlink(file_name(17)) == 0) symlink("/etc", file_name(17));
+    if (i == 20) link(file_name(1), "list/linked"), rename("list/linked", file_name(21));
+    if (i == 24) truncate(file_name(26), 5000);
+}
+
+static bool state_right(int i, const struct stat *s, int result)
+{
+    if (i == 14) return result < 0 && errno == ENOENT;
+    if (result < 0) return false;
+    if (i == 17) return S_ISLNK(s->st_mode);
+    off_t size = i == 4 ? 30 : i == 10 ? 33 : i == 21 ? 2 : i == 26 ? 5000 : i + 1;
+    return S_ISREG(s->st_mode) && s->st_size == size && s->st_nlink == (i == 21 ? 2 : 1) &&
+           (s->st_mode & 07777) == (i == 8 ? 0600 : 0644);
+}
+
+static int count_entries(void)
+{
+    DIR *directory = opendir("list");
+    int n = 0;
+    while (directory && readdir(directory))
+        n++;
+    if (directory) closedir(directory);
+    return n;
+}
+
+/* Looks at all of them, in their order, right after the directory was read. */
+static int look(bool changes)
+{
+    struct stat state;
+    int wrong = 0;
+    count_entries();
+    for (int i = 0; i < FILES; i++) {
+        if (changes) change(i);
+        if (changes && i == 12) chdir("list"), chdir("..");
+        int result = lstat(file_name(i), &state);
+        if (changes) wrong += !state_right(i, &state, result);
+        if (!changes) wrong += result < 0 || state.st_size != i + 1;
+    }
+    return wrong;
+}
+
+static void test_list(void)
+{
+    struct stat state;
+    test_directory();
+    mkdir("list", 0755);
+    for (int i = 0; i < FILES; i++)
+        file_make(i, (size_t)i + 1);
+    int wrong = 0;
+    for (int i = 0; i < 10; i++)
+        wrong += look(false);
+    CHECK("list", wrong == 0);
+    CHECK("list_changes", look(true) == 0);
+    mkdir("other", 0755);
+    mkdir("other/list", 0700);
+    count_entries();
+    CHECK("same_name", lstat("list/f1", &state) == 0 && lstat("list/f2", &state) == 0 &&
+                           state.st_size == 3 && chdir("other") == 0 &&
+                           lstat("list/f4", &state) < 0 && errno == ENOENT && chdir("..") == 0);
+    count_entries();
+    CHECK("moved_list", lstat("list/f1", &state) == 0 && rename("list", "gone") == 0 &&
+                            lstat("list/f2", &state) < 0 && errno == ENOENT &&
+                            lstat("gone/f2", &state) == 0);
+}
+
 int main(void)
 {
     test_begin("remembered");
     test_made();
     test_moved();
     test_root();
+    test_list();
     return test_end();
 }

@@ -32,7 +32,7 @@ struct sigstack {
     uint64_t base, size;
     uint32_t flags;
 };
-#define ABSENT_WORDS 6
+#define PATH_WORDS 6
 struct thread_state {
     struct thread_state *self; /* GS:1536 */
     uint64_t user_rip, user_rsp; /* where an exit leads */
@@ -58,8 +58,16 @@ struct thread_state {
     struct {
         uint64_t names; /* lx_shared.names then; 0: there is none */
         uint64_t length;
-        uint64_t text[ABSENT_WORDS]; /* zeroes behind it */
+        uint64_t text[PATH_WORDS]; /* zeroes behind it */
     } absent; /* names.c: a path that was not found */
+    struct {
+        uint64_t length; /* of the directory's text, its slash too */
+        uint64_t text[PATH_WORDS]; /* zeroes behind it */
+        uint32_t next; /* of window->near: those before it were asked for */
+        uint32_t wasted; /* times in a row that none of them was asked for */
+        bool active; /* the next stat is to look here */
+        bool want; /* ... and if there is nothing, to ask for more */
+    } near; /* near.c: entries of a directory whose state is known */
     uint64_t pin_start, pin_end; /* pages that the server is told of stay (user_runs) */
 };
 #define THREAD_STATE_OFFSET 1536

@@ -4,6 +4,7 @@
  * there. All else about them is the server's. One that would wait is made again by the usual
  * way (call_server). */
 #include "library.h"
+#include "near.h"
 #include "../../../lib/exo/text.h"
 
 #define ENTRIES 2048u /* bytes of a directory's entries at once */
@@ -23,18 +24,38 @@ static inline long stat_take(long result, uint64_t to)
 
 static inline long wait_full(long result) { return result == -LX_WAIT ? LEAF_FULL : result; }
 
+/* The state of the path in the window, of n bytes, with or out of those near it. */
+static __attribute__((noinline)) long stat_near(uint64_t fd, uint64_t flags, uint64_t n,
+                                                uint64_t to)
+{
+    struct thread_state *t = this_thread();
+    uint64_t wanted = 0;
+    if (!(flags & ~(uint64_t)AT_SYMLINK_NOFOLLOW) &&
+        ((uint32_t)fd == (uint32_t)AT_FDCWD || t->window->bytes[0] == '/')) {
+        const struct stat *stat = near_look(t, n);
+        if (stat) return user_put(to, stat, sizeof(*stat));
+        wanted = near_wanted(t, n);
+    }
+    return stat_take(server6(__NR_newfstatat, fd, 0, 0, flags, wanted, 0), to);
+}
+
 long leaf_stat(uint64_t path, uint64_t to, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
 {
     (void)c, (void)d, (void)e, (void)f;
     long n = path_put(path);
-    return n < 0 ? n : stat_take(server(__NR_stat, 0, 0, 0), to);
+    if (n < 0) return n;
+    if (this_thread()->near.active) return stat_near((uint64_t)AT_FDCWD, 0, (uint64_t)n, to);
+    return stat_take(server(__NR_stat, 0, 0, 0), to);
 }
 
 long leaf_lstat(uint64_t path, uint64_t to, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
 {
     (void)c, (void)d, (void)e, (void)f;
     long n = path_put(path);
-    return n < 0 ? n : stat_take(server(__NR_lstat, 0, 0, 0), to);
+    if (n < 0) return n;
+    if (this_thread()->near.active)
+        return stat_near((uint64_t)AT_FDCWD, AT_SYMLINK_NOFOLLOW, (uint64_t)n, to);
+    return stat_take(server(__NR_lstat, 0, 0, 0), to);
 }
 
 long leaf_fstat(uint64_t fd, uint64_t to, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
@@ -48,7 +69,9 @@ long leaf_newfstatat(uint64_t fd, uint64_t path, uint64_t to, uint64_t flags, ui
 {
     (void)e, (void)f;
     long n = path_put(path);
-    return n < 0 ? n : stat_take(server6(__NR_newfstatat, fd, 0, 0, flags, 0, 0), to);
+    if (n < 0) return n;
+    if (this_thread()->near.active) return stat_near(fd, (uint32_t)flags, (uint64_t)n, to);
+    return stat_take(server6(__NR_newfstatat, fd, 0, 0, flags, 0, 0), to);
 }
 
 long leaf_access(uint64_t path, uint64_t mode, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
@@ -61,10 +84,10 @@ long leaf_access(uint64_t path, uint64_t mode, uint64_t c, uint64_t d, uint64_t 
 /* Whether the path in the window, of n bytes, is the one that was not found, and is not there
  * still. A program can look for the same file again and again: /etc/localtime, for each time that
  * it shows. */
-static inline bool absent(const struct thread_state *t, uint64_t n)
+static bool absent(const struct thread_state *t, uint64_t n)
 {
     uint64_t word;
-    if (n != t->absent.length || t->absent.names != shared->names) return false;
+    if (t->absent.names != shared->names) return false;
     for (uint64_t i = 0; i < n / 8; i++) {
         memcpy(&word, t->window->bytes + i * 8, 8);
         if (word != t->absent.text[i]) return false;
@@ -73,20 +96,24 @@ static inline bool absent(const struct thread_state *t, uint64_t n)
     return (word & ((1ul << n % 8 * 8) - 1)) == t->absent.text[n / 8];
 }
 
-/* Opens the path in the window, of n bytes, which is remembered when it is not there. */
-static long open_path(uint64_t fd, uint64_t flags, uint64_t mode, uint64_t n)
+static __attribute__((noinline)) void absent_add(struct thread_state *t, uint64_t n)
 {
-    struct thread_state *t = this_thread();
-    bool makes = flags & (O_CREAT | O_DIRECTORY); /* O_TMPFILE, too */
-    if (!makes && absent(t, n)) return -ENOENT;
-    t->window->absent = 0;
-    long r = server6(__NR_openat, fd, 0, flags, mode, 0, 0);
-    if (r != -ENOENT || makes || t->window->bytes[0] != '/' || n >= sizeof(t->absent.text))
-        return wait_full(r);
     memset(t->absent.text, 0, sizeof(t->absent.text));
     memcpy(t->absent.text, t->window->bytes, n);
     t->absent.length = n;
     t->absent.names = t->window->absent;
+}
+
+/* Opens the path in the window, of n bytes, which is remembered when it is not there. */
+static inline long open_path(uint64_t fd, uint64_t flags, uint64_t mode, uint64_t n)
+{
+    struct thread_state *t = this_thread();
+    bool makes = flags & (O_CREAT | O_DIRECTORY); /* O_TMPFILE, too */
+    if (n == t->absent.length && !makes && absent(t, n)) return -ENOENT;
+    t->window->absent = 0;
+    long r = server6(__NR_openat, fd, 0, flags, mode, 0, 0);
+    if (r != -ENOENT) return wait_full(r);
+    if (!makes && t->window->bytes[0] == '/' && n < sizeof(t->absent.text)) absent_add(t, n);
     return r;
 }
 
@@ -111,6 +138,7 @@ long leaf_getdents64(uint64_t fd, uint64_t to, uint64_t n, uint64_t d, uint64_t 
     n = (uint32_t)n < ENTRIES ? (uint32_t)n : ENTRIES;
     if (!n || user_probe(to, n) < 0) return LEAF_FULL; /* no entry is to be lost */
     long r = server(__NR_getdents64, fd, LX_INLINE, n);
+    if (r > 0) near_listed(this_thread());
     return r > 0 && user_put(to, this_thread()->window->bytes, (size_t)r) < 0 ? -EFAULT : r;
 }
 

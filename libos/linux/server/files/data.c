@@ -5,6 +5,7 @@
  * none, it is the archive's, as far as that goes, and then zero. Frames belong to the inode; bytes of its last frame behind its size are zero, unless a
  * process wrote them through a mapping. fs->pages counts frames and index pages. */
 #include "data.h"
+#include "../process/memory.h"
 #include "files.h"
 #include "../../../../lib/exo/exo.h"
 #include <linux/fs.h>
@@ -21,6 +22,7 @@ static uint32_t frame_take(struct inode *inode)
 {
     uint32_t frame = inode->fs->pages < inode->fs->pages_max ? page_take() : 0;
     if (!frame) return 0;
+    lx_shared->changes++;
     inode->data.pages++;
     inode->fs->pages++;
     return frame;
@@ -28,6 +30,7 @@ static uint32_t frame_take(struct inode *inode)
 
 static void frame_free(struct inode *inode, uint32_t frame)
 {
+    lx_shared->changes++;
     page_free(frame);
     inode->data.pages--;
     inode->fs->pages--;

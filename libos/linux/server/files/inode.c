@@ -108,9 +108,17 @@ void inode_put(struct inode *inode)
     }
 }
 
-void inode_changed(struct inode *inode) { inode->ctime = time_now(); }
+void inode_changed(struct inode *inode)
+{
+    lx_shared->changes++;
+    inode->ctime = time_now();
+}
 
-void inode_modified(struct inode *inode) { inode->ctime = inode->mtime = time_now(); }
+void inode_modified(struct inode *inode)
+{
+    lx_shared->changes++;
+    inode->ctime = inode->mtime = time_now();
+}
 
 /* ---- entries ---- */
 

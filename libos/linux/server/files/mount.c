@@ -40,6 +40,7 @@ long fs_mount(struct filesystem *fs, struct inode *covered, uint32_t mode)
         covered->mounted = fs->root;
         names_changed++;
         lx_shared->names++;
+        lx_shared->changes++;
     }
     return 0;
 }
@@ -163,6 +164,7 @@ long call_umount2(struct thread *thread, const uint64_t a[6])
     fs->covered->mounted = NULL;
     names_changed++;
     lx_shared->names++;
+    lx_shared->changes++;
     inode_put(fs->covered);
     fs->covered = NULL;
     fs->detached = true;

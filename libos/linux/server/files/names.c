@@ -300,6 +300,7 @@ static long directory_set(struct inode **directory, struct inode *inode)
     if (!inode || !inode_is(inode, S_IFDIR)) return -ENOTDIR;
     inode_get(inode);
     inode_put(*directory);
+    lx_shared->changes++; /* paths begin elsewhere */
     *directory = inode;
     return 0;
 }

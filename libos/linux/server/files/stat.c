@@ -3,6 +3,7 @@
  * System calls about what an inode is: stat in its forms, and what of it can be changed. */
 #include "files.h"
 #include "data.h"
+#include "../process/memory.h"
 #include "../waiting/pipe.h"
 #include "../../../../lib/exo/exo.h"
 #include <asm/statfs.h>
@@ -43,10 +44,9 @@ static uint32_t stat_links(const struct inode *inode)
     return inode->proc.node && !inode->nlink ? 1 : inode->nlink;
 }
 
-/* Straight into the window, whose first bytes are aligned and are not read here. */
-static long stat_put(struct thread *thread, const struct inode *inode)
+/* Straight into the window, which is not read here. */
+static void stat_fill(struct stat *stat, const struct inode *inode)
 {
-    struct stat *stat = (struct stat *)thread->window->bytes;
     stat->st_dev = inode->fs->device;
     stat->st_ino = inode->number;
     stat->st_nlink = stat_links(inode);
@@ -65,7 +65,32 @@ static long stat_put(struct thread *thread, const struct inode *inode)
     stat->st_ctime = (uint64_t)inode->ctime.tv_sec;
     stat->st_ctime_nsec = (uint64_t)inode->ctime.tv_nsec;
     stat->__unused[0] = stat->__unused[1] = stat->__unused[2] = 0;
+}
+
+static long stat_put(struct thread *thread, const struct inode *inode)
+{
+    stat_fill((struct stat *)thread->window->bytes, inode); /* aligned */
     return 0;
+}
+
+/* Who looks at one entry of a directory after the other gets those behind this one as well: plain
+ * files and directories of the root's file system, which change in our calls alone. */
+static void near_put(struct lx_window *window, const struct entry *entry, uint64_t wanted)
+{
+    uint64_t n = 0;
+    if (wanted > LX_NEAR) wanted = LX_NEAR;
+    for (unsigned left = 2 * LX_NEAR; left && n < wanted && (entry = entry->next); left--) {
+        const struct inode *inode = entry->inode;
+        struct lx_near *near = &window->near[n];
+        bool plain = inode_is(inode, S_IFREG) || (inode_is(inode, S_IFDIR) && !inode->mounted);
+        if (!plain || entry->length >= LX_NEAR_NAME) continue;
+        for (uint32_t i = 0; i < LX_NEAR_NAME / 8; i++)
+            near->name[i] = i <= entry->length / 8 ? entry->name[i] : 0;
+        stat_fill(&near->stat, inode);
+        n++;
+    }
+    window->nears = n;
+    window->near_changes = lx_shared->changes;
 }
 
 /* The inode that a walk led to; a made up one for an open file without. */
@@ -116,7 +141,11 @@ long call_newfstatat(struct thread *thread, const uint64_t a[6])
 {
     uint32_t how;
     long r = walk_flags((uint32_t)a[3], AT_NO_AUTOMOUNT, &how);
-    return r < 0 ? r : stat_path(thread, a[0], a[1], how);
+    if (r == 0) r = stat_path(thread, a[0], a[1], how);
+    const struct entry *entry = walk_first.entry;
+    if (a[4] && r == 0 && !walk_first.special && entry && entry->parent->fs == &root_fs)
+        near_put(thread->window, entry, a[4]);
+    return r;
 }
 
 static struct statx_timestamp statx_time(const struct lx_timespec *time)
