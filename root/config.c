@@ -2,14 +2,17 @@
  *
  * The configuration: a line a program,
  *
- *   program NAME [file=FILE] [cpu=N] [memory=SIZE] [block=SIZE] [slots=N] [slots-other=N]
+ *   program NAME [file=FILE] [cpu=N] [memory=SIZE] [block=SIZE] [loan=SIZE] [borrow=yes]
+ *           [slots=N] [slots-other=N]
  *           [tables=yes] [selectors=N] [console=yes] [irqs=yes] [archive=yes]
  *           [ports=A-B[,C-D]] [wait=yes] [args=TEXT TO THE END OF THE LINE]
  *   channel NAME NAME [tag=WORD] [peer-tag=WORD] [size=SIZE]
  *   shutdown PORT VALUE SIZE
  *
  * (one line each; # begins a comment). Sizes take K, M or G; ports are hexadecimal. A
- * block is a second range of memory, a power of two and aligned to it. archive gives the
+ * block is a second range of memory, a power of two and aligned to it. loan is memory that the
+ * program gets as well, a power of two from 64M on, and that it is asked to give back when a
+ * program with borrow=yes needs it. archive gives the
  * boot archive, read-only. A channel joins two programs (lib/exo/channel.h): tag is the
  * word that both know it by, peer-tag what the second one sees instead; size is that of
  * each of its rings, a power of two.
@@ -20,6 +23,7 @@
 #define MEMORY_DEFAULT (4ul << 20)
 #define MEMORY_LEAST (256ul << 10)
 #define MEMORY_MOST (64ul << 30)
+#define LOAN_LEAST (2048ul * 1024 * EXO_LOAN_PIECES) /* pieces for guests: 2 MiB */
 #define RING_DEFAULT (64u << 10)
 
 static void complain(struct root_config *config, uint32_t line, const char *what, const char *where)
@@ -106,6 +110,9 @@ static bool parse_option(struct root_program *p, const char *key, const char *va
     if (!strcmp(key, "memory")) return parse_size(value, MEMORY_LEAST, &p->memory);
     if (!strcmp(key, "block"))
         return parse_size(value, MEMORY_LEAST, &p->block) && power_of_two(p->block);
+    if (!strcmp(key, "loan"))
+        return parse_size(value, LOAN_LEAST, &p->loan) && power_of_two(p->loan);
+    if (!strcmp(key, "borrow")) return parse_yes(value, &p->borrow);
     if (!strcmp(key, "slots")) return parse_whole(value, EXO_SLOTS_PER_CPU, &p->slots);
     if (!strcmp(key, "slots-other")) return parse_whole(value, EXO_SLOTS_PER_CPU, &p->slots_other);
     if (!strcmp(key, "selectors"))

@@ -153,6 +153,7 @@ static long program_build(struct running *r, uint32_t index, const void *file, s
     if (error == 0) error = give_resources(r, index);
     if (error >= 0) error = give_block(r);
     if (error < 0) return error;
+    loan_give(index, p->loan / EXO_PAGE);
     exo_strcpy(r->child.start.name, p->name, sizeof(r->child.start.name));
     exo_strcpy(r->child.start.args, p->args, sizeof(r->child.start.args));
     return 0;
@@ -184,6 +185,7 @@ static void program_make(const struct root_program *p)
         not_started(p, error);
         if (r->child.env) exo_child_destroy(&r->child);
         free_block(r);
+        loan_end(running_count);
         free(r->bits);
         if (r->fault) exo_drop(r->fault);
         return;
@@ -202,7 +204,7 @@ struct exo_child *program_named(const char *name, uint32_t *index)
 
 /* ---- ending --------------------------------------------------------------------------- */
 
-static uint64_t frames_in_use(uint64_t frame, uint64_t n)
+uint64_t frames_in_use(uint64_t frame, uint64_t n)
 {
     uint64_t used = 0;
     for (uint64_t f = frame; f < frame + n; f++)
@@ -231,8 +233,12 @@ static void name_set(uint32_t index)
     names->program[index].frames = (uint32_t)r->count;
     names->program[index].block = (uint32_t)r->block;
     names->program[index].block_frames = (uint32_t)r->block_count;
+    loan_named(index, &names->program[index].loan, &names->program[index].loan_frames,
+               &names->program[index].loan_held);
     exo_strcpy(names->program[index].name, r->program->name, sizeof(names->program[index].name));
 }
+
+void loan_changed(uint32_t index) { name_set(index); }
 
 static void names_make(void)
 {
@@ -253,6 +259,7 @@ static void program_end(struct running *r)
     else
         leak_check(r, r->pool->free - free_before);
     free_block(r);
+    loan_end((uint32_t)(r - running));
     channels_end((uint32_t)(r - running));
     name_set((uint32_t)(r - running));
 }
@@ -286,8 +293,11 @@ static void serve(uint64_t badge, uint64_t word[4], uint64_t item)
     struct running *r = &running[badge - 1];
     uint64_t operation = word[0];
     long status = (long)word[1];
+    bool known = badge && badge <= running_count && !r->ended;
+    if (known && operation >= EXO_SERVICE_BORROW && operation <= EXO_SERVICE_REFUSE)
+        return loan_call((uint32_t)badge - 1, r->program->borrow, word);
     memset(word, 0, 4 * sizeof(*word));
-    if (!badge || badge > running_count || r->ended || operation != EXO_SERVICE_EXIT) {
+    if (!known || operation != EXO_SERVICE_EXIT) {
         word[0] = (uint64_t)-EXO_E_ARG;
         return;
     }

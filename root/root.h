@@ -22,7 +22,8 @@ struct root_program {
     uint32_t selectors; /* capability-table frames */
     uint64_t memory; /* bytes */
     uint64_t block; /* bytes of a second range, aligned to its size; 0 none */
-    bool console, tables, wait, irqs, archive;
+    uint64_t loan; /* bytes that it has on loan; 0 none */
+    bool console, tables, wait, irqs, archive, borrow;
     uint32_t nports;
     struct {
         uint32_t first, last;
@@ -57,12 +58,24 @@ void programs_run(const struct root_config *config);
 /* A program that was made and has not ended, by its index or name; NULL: none. */
 struct exo_child *program_child(uint32_t index);
 struct exo_child *program_named(const char *name, uint32_t *index);
+/* Frames of [frame, frame + n) that are bound or typed. */
+uint64_t frames_in_use(uint64_t frame, uint64_t n);
 
 /* channels.c: gives both programs of each channel what they need to use it; says so
  * where that fails. To be called when all are made and none has been started. */
 void channels_make(const struct root_config *config);
 /* Tells the peers of that program, which has been destroyed, that it has ended. */
 void channels_end(uint32_t index);
+
+/* loan.c: memory on loan, of programs by their index. loan_give: before the program is started; one
+ * that does not get it can see that it has none. loan_call: the calls EXO_SERVICE_BORROW to REFUSE,
+ * whose words they replace. loan_end: the program has been destroyed. loan_named: what the page of
+ * names says of it; loan_changed is called when that changes. */
+void loan_give(uint32_t index, uint64_t frames);
+void loan_call(uint32_t index, bool may_borrow, uint64_t word[4]);
+void loan_end(uint32_t index);
+void loan_named(uint32_t index, uint32_t *first, uint32_t *frames, uint32_t *held);
+void loan_changed(uint32_t index);
 
 /* clock.c: seconds since 1970 of the battery-backed clock, which is taken to show UTC, through a
  * ports capability that has ports 0x70 and 0x71; 0: they are not there, or it shows no time. */

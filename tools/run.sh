@@ -140,7 +140,10 @@ shell_files() {
     *) fail "MEMORY is to be like 768M or 2G, not '$whole'" ;;
     esac
     [ "$whole" -ge 1024 ] || fail "the shell and a guest want a machine of at least 1G"
-    manager=$((whole - 640)) # MiB in one piece: there is a hole below 4G
+    loan= # MiB of the shell's that machines can get when they need it
+    [ "$whole" -lt 1536 ] || loan=128
+    [ "$whole" -lt 2048 ] || loan=256
+    manager=$((whole - 640 - ${loan:-0})) # MiB in one piece: there is a hole below 4G
     [ "$manager" -le 2304 ] || manager=2304
     for i in 2 3; do
         sed "s/^name = .*/name = \"$name$i\"/; s/hostname=[^ ]*/hostname=$name$i/
@@ -154,8 +157,8 @@ shell_files() {
     pack="$pack pager=build/user/apps/pager.elf"
     {
         echo "program vmd memory=${manager}M slots=28 slots-other=28 selectors=1024" \
-            "tables=yes archive=yes args=${started# }"
-        echo "program linux file=linuxd memory=24M block=256M slots=12 selectors=1024" \
+            "tables=yes archive=yes borrow=yes args=${started# }"
+        echo "program linux file=linuxd memory=24M block=256M ${loan:+loan=${loan}M }slots=12 selectors=1024" \
             "tables=yes archive=yes args=linux.cpio /bin/sh -l"
         echo "channel console linux tag=console"
         echo "channel linux vmd tag=vm size=256K"

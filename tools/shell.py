@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Types at the shell of `make run`, and checks what it answers: machines are made, looked at
-and ended beside it, and a program of another library OS runs.
+and ended beside it, memory goes to one of them and comes back, and a program of another library
+OS runs.
 
     shell.py [options of emu.py]
 
@@ -166,6 +167,47 @@ def sent(shell, check):
         check(f"refused: {command}", words in shell.run(command))
 
 
+def frames(shell, name):
+    """Frames in the ranges of that name, as `exo mem` has them."""
+    return sum(map(int, re.findall(rf"^ *\w+ +(\d+) +\d+  {name}$", shell.run("exo mem"),
+                                   re.MULTILINE)))
+
+
+def begin(shell, program, word):
+    """Starts a program of tests/libos/replace.c and waits until it has filled its memory."""
+    shell.run(f"({program}; echo ended $?) > {word}.out 2>&1 &")
+    shell.run(f"until grep -q {word} {word}.out; do sleep 1; done")
+
+
+def short(shell, check):
+    """Memory is short: a machine gets what the Linux system has on loan, and gives it back."""
+    loan = frames(shell, "linux-loan")
+    check("memory is on loan", loan == 65536)
+    begin(shell, "./replace hold 180", "holds")
+    begin(shell, "./replace refuse 6", "refuses")
+    tiny = "vm create /etc/vm/tiny.cfg"
+    shell.run(f"{tiny} name=big memory={free_kib(shell) // 1024 - 64}")
+    answer = shell.run(f"{tiny} name=lent memory=192")
+    check("a machine's memory is borrowed", "its memory is on loan, 192 MiB" in answer)
+    check("it is there", row(shell.run("vm list"), "lent")
+          and frames(shell, "lent-guest") == 49152
+          and frames(shell, "linux-loan") == loan - 49152)
+    check("and runs", shell.answers("vm console lent\r", "hostile: begins") and shell.leave())
+    check("who did not give was taken from", "ended 135" in shell.run("sleep 2; cat refuses.out")
+          and "was not emptied in time" in shell.run("dmesg"))
+    shell.run("killall -USR1 replace")
+    check("who gave has its data", "whole" in shell.run("sleep 3; cat holds.out"))
+    check("not more than there is", "none on loan" in shell.run(f"{tiny} memory=100 2>&1"))
+    check("it comes back", shell.run("vm destroy lent") == ""
+          and frames(shell, "linux-loan") == loan)
+    begin(shell, "./replace hold 230", "holds")
+    check("not what has no room elsewhere", "none on loan" in shell.run(f"{tiny} memory=240 2>&1")
+          and "there is no room" in shell.run("dmesg") and frames(shell, "linux-loan") == loan)
+    shell.run("killall -USR1 replace")
+    check("nothing was lost", "whole" in shell.run("sleep 3; cat holds.out"))
+    shell.run("vm destroy big")
+
+
 def tables(shell, check):
     answer = shell.run("exo ps")
     check("exo ps names programs, processes, machines",
@@ -192,6 +234,7 @@ def session(shell, check):
     second(shell, check)
     sent(shell, check)
     tables(shell, check)
+    short(shell, check)
     check("all memory is back", comes_back(shell))
     check("another library OS beside them", shell.answers(LEAVE + "s", "permille")
           and shell.answers(LEAVE + "l\r", PROMPT))
@@ -209,11 +252,13 @@ def session(shell, check):
 
 def make():
     guests.hostile_guest()
+    subprocess.run(["make", "-s", "-C", "tests/libos"], check=True, stdout=sys.stderr)
     os.makedirs("build/shell", exist_ok=True)
     with open("build/shell/tiny.cfg", "w", encoding="ascii") as file:
         file.write('name = "tiny"\nkernel = "/root/tiny.elf"\nextra = "die=halts"\nmemory = 16\n')
     subprocess.run(["tools/run.sh", "--shell", ARCHIVE, "etc/vm/tiny.cfg=build/shell/tiny.cfg",
-                    f"root/tiny.elf={guests.HOSTILE}guest.elf"], check=True,
+                    f"root/tiny.elf={guests.HOSTILE}guest.elf",
+                    "root/replace=build/linux/test/replace"], check=True,
                    env=dict(os.environ, MEMORY="2G",
                             PROGRAM="build/user/tests/consoleboot/share.elf"))
 

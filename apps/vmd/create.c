@@ -10,7 +10,7 @@
 #define FILES_MAX (3 + VM_DISKS)
 #define TOTAL_MAX (1ul << 30)
 
-enum step { STEP_CONFIG, STEP_SIZES, STEP_FILES };
+enum step { STEP_CONFIG, STEP_SIZES, STEP_FILES, STEP_MEMORY };
 struct create {
     enum step step;
     struct machine *machine;
@@ -163,13 +163,19 @@ void create_begin(struct session *s, char *bytes)
     s->state = SESSION_CREATE;
 }
 
-static void start(struct session *s)
+/* False: its memory is not there yet. */
+static bool start(struct session *s)
 {
     struct machine *m = s->create->machine;
     bool attach = s->create->attach;
     log_capture(&s->text, false);
-    long id = finish(s->create);
+    long id = machine_memory(m);
+    if (id >= 0) id = finish(s->create);
     log_capture(NULL, false);
+    if (id == -EXO_E_AGAIN) {
+        s->deadline = exo_in_us(MEMORY_LOOK_US);
+        return false;
+    }
     create_drop(s);
     if (id < 0)
         session_error(s, "it cannot be made");
@@ -177,12 +183,16 @@ static void start(struct session *s)
         session_console(s, m);
     else
         session_ok(s);
+    return true;
 }
 
 static void file_next(struct session *s)
 {
     struct create *c = s->create;
-    if (c->at == c->count) return start(s);
+    if (c->at == c->count) {
+        c->step = STEP_MEMORY;
+        return;
+    }
     c->left = c->file[c->at].bytes;
     entry_begin(&c->machine->files, c->file[c->at].name, c->left);
 }
@@ -255,6 +265,8 @@ bool create_look(struct session *s)
         return config_look(s);
     case STEP_SIZES:
         return sizes_look(s);
+    case STEP_MEMORY:
+        return start(s);
     default:
         return files_look(s);
     }
@@ -285,6 +297,10 @@ long create_file(const char *name)
     if (r == 0) want_all(c);
     if (c->count) exo_printf("vmd: %s: no file '%s' in the boot archive\n", name, c->file[0].name);
     if (r == 0) r = c->count ? -EXO_E_NONE : files_begin(c);
+    while (r == 0 && (r = machine_memory(c->machine)) == -EXO_E_AGAIN) {
+        exo_event_wait(0, exo_in_us(MEMORY_LOOK_US));
+        r = 0;
+    }
     if (r == 0) r = finish(c);
     create_free(c);
     return r;

@@ -98,20 +98,60 @@ static uint64_t monitor_frames(const struct machine *m)
     return OWN_FRAMES + bytes / EXO_PAGE;
 }
 
-static long give_memory(struct machine *m)
+/* One call of root's about memory on loan: word 0 of the reply. */
+static long loan_call(uint64_t word[4])
+{
+    long r = exo.start.sel_service ? exo_call(exo.start.sel_service, word) : -EXO_E_RIGHTS;
+    return r < 0 ? r : (long)word[0];
+}
+
+/* As machine_memory, of n frames that we have not ourselves. */
+static long memory_borrow(struct machine *m, uint64_t n)
+{
+    if (!m->borrowed) {
+        long sel = exo_sel_alloc();
+        if (sel < 0) return sel;
+        m->borrowed = (uint32_t)sel;
+    }
+    uint64_t word[4] = {EXO_SERVICE_BORROW, n, m->borrowed, MEMORY_US};
+    long r = loan_call(word);
+    if (r == 0) {
+        m->ram = word[1];
+        m->ram_count = n;
+        exo_printf("%s: its memory is on loan, %lu MiB\n", m->config.name,
+                   word[2] * EXO_PAGE >> 20);
+    } else if (r != -EXO_E_AGAIN) {
+        exo_sel_free(m->borrowed);
+        m->borrowed = 0;
+    }
+    return r;
+}
+
+long machine_memory(struct machine *m)
 {
     uint64_t n = (m->config.memory / EXO_PAGE + REGION_PAGES - 1) & -(uint64_t)REGION_PAGES;
-    long frame = exo_frames_alloc(&exo.pool, n, REGION_PAGES);
-    if (frame < 0) {
-        exo_printf("%s: there are no %lu MiB of memory in one piece\n", m->config.name,
-                   m->config.memory >> 20);
-        return frame;
+    if (machine_is_program(m)) return 0;
+    bool room = monitor_frames(m) + EXO_PAGE / sizeof(uint64_t) + n <= exo.pool.free;
+    long r = m->borrowed || !room ? -EXO_E_LIMIT : exo_frames_alloc(&exo.pool, n, REGION_PAGES);
+    if (r >= 0) {
+        m->ram = (uint64_t)r;
+        m->ram_count = n;
+        return 0;
     }
-    m->ram = (uint64_t)frame;
-    m->ram_count = n;
-    long sel = exo_child_give(&m->made.child, exo.pool.sel, EXO_R | EXO_W | EXO_X, m->ram, n);
+    r = memory_borrow(m, n);
+    if (r < 0 && r != -EXO_E_AGAIN)
+        exo_printf("%s: there are no %lu MiB of memory in one piece, and none on loan\n",
+                   m->config.name, m->config.memory >> 20);
+    return r;
+}
+
+static long give_memory(struct machine *m)
+{
+    long sel = exo_child_give(&m->made.child, m->borrowed ? m->borrowed : exo.pool.sel,
+                              EXO_R | EXO_W | EXO_X, m->ram, m->ram_count);
     if (sel < 0) return sel;
-    m->made.child.start.block = (struct exo_range){(uint32_t)sel, (uint32_t)m->ram, (uint32_t)n, 0};
+    m->made.child.start.block =
+        (struct exo_range){(uint32_t)sel, (uint32_t)m->ram, (uint32_t)m->ram_count, 0};
     return 0;
 }
 
@@ -167,7 +207,7 @@ static long env_make(struct machine *m)
     bool program = machine_is_program(m);
     const char *name = program ? config->kernel : "vmm";
     struct exo_file file;
-    if (config->memory / EXO_PAGE > exo.pool.free) {
+    if (program && config->memory / EXO_PAGE > exo.pool.free) {
         exo_printf("%s: there are no %lu MiB of memory\n", config->name, config->memory >> 20);
         return -EXO_E_LIMIT;
     }
@@ -228,8 +268,17 @@ static void memory_free(struct machine *m)
 {
     uint64_t leaked = frames_in_use(m->ram, m->ram_count);
     if (leaked) exo_printf("vmd: LEAK %s: %lu frames of its guest\n", m->config.name, leaked);
-    if (m->ram_count) exo_frames_free(&exo.pool, m->ram, m->ram_count);
-    m->ram_count = 0;
+    if (m->borrowed) {
+        uint64_t word[4] = {EXO_SERVICE_RETURN, m->ram, 0, 0};
+        if (m->ram)
+            exo_drop(m->borrowed); /* frees the selector */
+        else
+            exo_sel_free(m->borrowed);
+        if (loan_call(word) < 0) exo_printf("vmd: LEAK %s: memory on loan\n", m->config.name);
+    } else if (m->ram_count) {
+        exo_frames_free(&exo.pool, m->ram, m->ram_count);
+    }
+    m->ram = m->ram_count = m->borrowed = 0;
     if (m->shared_frame) exo_unmap(va_of(m) + SHARED_AT, 1, m->shared_frame);
     m->shared_frame = 0;
     if (m->files.pages) exo_unmap(m->files.va, m->files.pages, m->files.frame);

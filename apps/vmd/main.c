@@ -45,7 +45,10 @@ static uint64_t deadline(void)
     for (unsigned i = 0; i < client_count; i++)
         for (unsigned k = 0; k < EXO_STREAMS; k++) {
             const struct session *s = &clients[i].session[k];
-            if (!s->stream || (s->state != SESSION_ORDER && s->state != SESSION_ANSWER)) continue;
+            if (!s->stream || !s->deadline ||
+                (s->state != SESSION_ORDER && s->state != SESSION_ANSWER &&
+                 s->state != SESSION_CREATE))
+                continue;
             if (!first || s->deadline < first) first = s->deadline;
         }
     return first;

@@ -91,6 +91,7 @@ struct machine {
     struct machine_files files;
     struct made made;
     uint64_t ram, ram_count; /* frames */
+    uint32_t borrowed; /* our selector of them, when they are on loan: else 0, and they are ours */
     struct wire console, control, log;
     uint64_t shared_frame; /* 0: none */
     struct {
@@ -114,7 +115,10 @@ bool machine_is_program(const struct machine *machine);
 struct machine *machine_reserve(void);
 /* Memory for `bytes` of files: 0, -EXO_E_LIMIT. */
 long machine_files_make(struct machine *machine, uint64_t bytes);
-/* Makes and starts it as machine->config says; the configuration's own text is the file
+/* Gets the guest's memory, as machine->config says; from root, on loan, where we have not as much.
+ * 0; -EXO_E_AGAIN: others were asked for it, to be tried again; or an error that it explained. */
+long machine_memory(struct machine *machine);
+/* Makes and starts it as machine->config says, with that memory; the configuration's own text is the file
  * MACHINE_CONFIG of machine->files. Its number, or an error that it explained. */
 #define MACHINE_CONFIG "vm.cfg"
 long machine_start(struct machine *machine);
@@ -177,6 +181,8 @@ struct session {
     uint64_t deadline; /* time-stamp counter; 0: none */
     struct create *create;
 };
+#define MEMORY_US 5000000 /* others get so long to give memory back */
+#define MEMORY_LOOK_US 10000 /* meanwhile it is looked for every so often */
 void session_begin(struct session *session, struct exo_stream *stream);
 /* Goes on as far as it can; true when something was done. */
 bool session_look(struct session *session);

@@ -36,6 +36,7 @@
 
 /* Event bits that libexo keeps; the program has 0..39. */
 #define EXO_EV_CHANNEL 40 /* the first channel's: 40..55 */
+#define EXO_EV_LOAN (1ul << 57) /* memory on loan is there again */
 #define EXO_EV_FAULT (1ul << 58) /* a child's thread was stopped by a fault */
 #define EXO_EV_JOIN (1ul << 59) /* a task ended */
 
@@ -82,6 +83,7 @@ struct exo_startup {
     uint64_t wall; /* nanoseconds since 1970 when the time-stamp counter was 0; 0: not known */
     uint64_t tables_base, tables_count; /* frames of sel_tables */
     struct exo_range block; /* frames, aligned to their number: a second range */
+    struct exo_range loan; /* frames on loan: see EXO_LOAN_PIECES */
     struct exo_range irqs;
     struct exo_range slots[EXO_MAX_CPUS]; /* names, see EXO_SLOTS */
     struct exo_range archive; /* frames of the boot archive, read-only ... */
@@ -97,8 +99,27 @@ struct exo_startup {
 _Static_assert(sizeof(struct exo_startup) <= EXO_PAGE, "startup page");
 #define EXO_SELECTORS 1024 /* that libexo keeps track of */
 
+/* Memory on loan: EXO_LOAN_PIECES equal parts of exo_startup.loan, a capability each, from
+ * loan.sel on. Their starter asks for some of them back (EXO_ASKED) when another program needs
+ * memory; whoever gives up the last ones first leaves it frames in a row. A piece is given back by
+ * deleting its capability. When one is there again, EXO_EV_LOAN says so. */
+#define EXO_LOAN_PIECES 32
+
 /* Calls of sel_service: word 0 is the operation. */
 #define EXO_SERVICE_EXIT 1 /* word 1: status; does not come back */
+/* For programs with borrow=yes. word 1: frames, word 2: an empty selector of ours, word 3:
+ * microseconds that those who have memory on loan get to give it back, at most
+ * EXO_BORROW_US_MAX. The frames lie in a row, the first a multiple of 512. Word 0 of the reply:
+ * 0, and in word 1 the first frame, in word 2 how many; -EXO_E_AGAIN: some were asked for, call
+ * again; -EXO_E_LIMIT: there are not as many, or who has them needs them; -EXO_E_ARG;
+ * -EXO_E_RIGHTS: not with borrow=yes; else as cap_derive. One request of a program at a time. */
+#define EXO_SERVICE_BORROW 2
+/* word 1: the first frame of what was borrowed, whose capability goes; 0: what is asked for is
+ * not needed any more. Word 0 of the reply: 0 or -EXO_E_ARG. */
+#define EXO_SERVICE_RETURN 3
+/* From who was asked: it cannot give as much; nothing is taken. Reply: 0. */
+#define EXO_SERVICE_REFUSE 4
+#define EXO_BORROW_US_MAX 60000000ul
 /* A thread on another CPU ends by UD2 with this in rax, the status in rdi. */
 #define EXO_EXIT_MAGIC 0x4558495445584954ul
 

@@ -34,6 +34,8 @@ struct exo_names {
         uint32_t env; /* 0: it has ended */
         uint32_t first, frames; /* its memory */
         uint32_t block, block_frames; /* a second range, 0: none */
+        uint32_t loan, loan_frames; /* on loan, 0: none */
+        uint32_t loan_held; /* its pieces that the program has now, a bit each */
         char name[32];
     } program[EXO_NAMES];
 };

@@ -201,6 +201,8 @@ struct lx_seen {
 #define LX_CMDLINE 256 /* bytes of arguments that /proc shows */
 #define LX_ASK_US 1000000 /* microseconds until frames that were asked for are taken */
 #define LX_TAKEN (1ul << 63) /* in lx_window.start.asked: extents were taken */
+#define LX_WANTED (1ul << 62) /* the same: these very extents are to be given back */
+#define LX_ASKED_FLAGS (LX_TAKEN | LX_WANTED)
 #define LX_NULL (~0ul) /* in place of a window offset: the program gave no pointer */
 #define LX_WAIT 4095 /* -LX_WAIT: wait for LX_EVENT, then call again */
 #define LX_RUNS (1ul << 63)
@@ -225,7 +227,7 @@ struct lx_near {
     struct stat stat;
 };
 #define LX_WINDOW_BYTES                                                                            \
-    (LX_WINDOW_PAGES * 4096 - 144 - LX_RINGS * 8 - LX_DIRECT_FDS - LX_RUN_MAX * 16 -               \
+    (LX_WINDOW_PAGES * 4096 - 160 - LX_RINGS * 8 - LX_DIRECT_FDS - LX_RUN_MAX * 16 -               \
      LX_NEAR * (LX_NEAR_NAME + 144))
 struct lx_window {
     uint64_t signals; /* pending for this thread (bit signal - 1); the server sets, the
@@ -239,8 +241,10 @@ struct lx_window {
                              sets a bit and tells (LX_EVENT) a thread that does not refuse it,
                              if there is one; whoever takes it clears the bit */
         uint64_t asked; /* in thread 0's window: frames to give back within LX_ASK_US, as whole
-                           extents; and LX_TAKEN. The library makes it 0 */
+                           extents; and LX_ASKED_FLAGS. The library makes it 0 */
         uint64_t taken[LX_EXTENTS / 64]; /* extents that were taken by force, a bit each */
+        uint64_t
+            wanted[LX_EXTENTS / 64]; /* that are to be given back, others for them if need be */
         uint64_t no_zombies; /* in thread 0's window, not 0: children that end are forgotten */
     } start;
     uint64_t started; /* time-stamp counter when the thread began; the server sets it */

@@ -311,12 +311,50 @@ static void chooses(const char *value, const char *wish)
     CHECK(name, status == 0);
 }
 
+/* ---- for whoever takes memory from the whole system (tools/shell.py) ---- */
+
+/* Fills so many MiB, and at SIGUSR1 looks whether all is still there. */
+static int hold(size_t pages)
+{
+    sigset_t set;
+    int signal;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    uint64_t *all = map(pages);
+    if (!all) return 3;
+    fill(all, pages, 40);
+    dprintf(1, "holds\n");
+    long before = majors();
+    sigwait(&set, &signal);
+    bool whole = filled(all, pages, 40);
+    dprintf(1, "%s, %s\n", whole ? "whole" : "LOST",
+            majors() > before ? "some came back" : "all stayed");
+    return whole ? 0 : 1;
+}
+
+/* Fills it and goes round through it without being told of anything: what is asked for it does not
+ * give. Ends by SIGBUS where something was taken. */
+static int refuse(size_t pages)
+{
+    volatile uint64_t *all = map(pages);
+    if (!all) return 3;
+    fill((uint64_t *)all, pages, 41);
+    dprintf(1, "refuses\n");
+    for (size_t p = 0;; p = (p + 1) % pages) {
+        if (replaces) __asm__ volatile("movq $0, %gs:8"); /* exo_upcall_page.event_mask */
+        if (all[p * 512] != word_of(p, 0, 41)) return 4;
+    }
+}
+
 int main(int argc, char **argv)
 {
-    if (argc > 1) return choice(argv[1]);
+    if (argc == 2) return choice(argv[1]);
+    replaces = prctl(PR_EXO_REPLACE, CLOCK) >= 0;
+    if (argc == 3 && !strcmp(argv[1], "hold")) return hold(strtoul(argv[2], NULL, 10) * 256);
+    if (argc == 3 && !strcmp(argv[1], "refuse")) return refuse(strtoul(argv[2], NULL, 10) * 256);
     test_begin("replace");
     test_directory();
-    replaces = prctl(PR_EXO_REPLACE, CLOCK) >= 0;
     memory = map(PAGES);
     test_policies();
     test_hot();

@@ -18,9 +18,10 @@ static unsigned holders[EXTENTS], bound[LX_PROCESSES][LX_RINGS];
 static int binds_left = -1; /* so many ring_bind go well; -1: all */
 
 void epoll_forget(struct file *file) { (void)file; }
-long extent_new(struct process *process, uint32_t frames, unsigned purpose)
+long extent_new(struct process *process, uint32_t frames, unsigned purpose, bool movable)
 {
     (void)process, (void)frames, (void)purpose;
+    EXPECT(!movable); /* who has a ring cannot empty it */
     for (long i = 1; i < EXTENTS; i++)
         if (!holders[i]) return holders[i] = 1, i;
     return -ENOMEM;

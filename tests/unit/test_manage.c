@@ -114,6 +114,15 @@ static bool archive_good(const struct machine *m, const char *name)
     return true;
 }
 
+static int memory_waits; /* so many times it is to be asked for again */
+static bool memory_none;
+long machine_memory(struct machine *m)
+{
+    EXPECT(m->state == MACHINE_MAKING && m->files.used);
+    if (memory_none) return -EXO_E_LIMIT;
+    return memory_waits && memory_waits-- ? -EXO_E_AGAIN : 0;
+}
+
 long machine_start(struct machine *m)
 {
     struct exo_file file;
@@ -411,6 +420,15 @@ static void test_requests(void)
     EXPECT(asks("pause p\n", "error 'p' is a program") && asks("destroy p\n", "ok\n"));
     EXPECT(asks("create 5 noise\n", "error create BYTES [console]"));
     EXPECT(makes("name = \"e\"\n" KERNEL "disk = [ \"/k,raw,vda,rw\" ]\n", "0\n", 0, "go\nok\n"));
+    memory_waits = 5;
+    EXPECT(makes("name = \"w\"\n" KERNEL, "9\n", 9, "ok\n") && !memory_waits);
+    EXPECT(asks("destroy w\n", "ok\n"));
+    memory_none = true;
+    EXPECT(makes("name = \"w\"\n" KERNEL, "9\n", 9, "error it cannot be made"));
+    memory_none = false;
+    memory_waits = 1 << 20; /* its client goes away meanwhile */
+    EXPECT(!makes("name = \"w\"\n" KERNEL, "9\n", 9, "it is there"));
+    memory_waits = 0;
     EXPECT(asks("pause a\n", "ok\n") && !strcmp(order_last, "pause"));
     EXPECT(asks("mem-set a 12\n", "ok\n") && !strcmp(order_last, "mem-set 12"));
     EXPECT(asks("console a\n", "ok\nhello\n"));

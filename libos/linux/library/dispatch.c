@@ -127,10 +127,17 @@ long call_server(struct thread_state *t, struct regs *r)
     static const struct call_spec none;
     const struct call_spec *spec = r->number < LX_CALLS ? &specs[r->number] : &none;
     uint64_t a[6];
+    long result;
     memcpy(a, u, sizeof(a));
-    long result = marshal(t, spec, a);
-    if (result < 0) return result;
-    result = server_wait(r->number, a, 0);
+    for (;;) {
+        result = marshal(t, spec, a);
+        if (result < 0) return result;
+        result = server_wait(r->number, a, 0);
+        if (result != -WAIT_MOVED) break;
+        pins_move(t);
+        memcpy(a, u, sizeof(a));
+        if (r->number == __NR_read || r->number == __NR_readv) a[3] = LX_AGAIN;
+    }
     if (result < 0) return result == -EINTR ? -RESTART_SYS : result;
     if (spec->kind[1] == ARG_WIOV || (spec->kind[1] == ARG_WBUF && (uint64_t)result < u[2]))
         return result ? transfer_rest(r, result) : 0;

@@ -308,6 +308,7 @@ int fault_handle(uint64_t va, uint64_t error)
     if (va >= LX_USER_END) return SIGSEGV;
     lock();
     int signal = fault_locked(va, error);
+    lx.replace.faulting = 0;
     unlock();
     return signal;
 }
@@ -322,6 +323,7 @@ long page_own(uint64_t va)
     int signal = entry ? 0 : SIGSEGV;
     if (entry && (!*entry || *entry & PG_SWAP)) signal = fault_locked(va, 0);
     if (!signal) signal = fault_write(vma, va, entry, false);
+    lx.replace.faulting = 0;
     unlock();
     return signal ? -EFAULT : 0;
 }

@@ -239,7 +239,9 @@ static inline long wait_result(struct thread_state *t)
     return (long)__atomic_load_n(&t->window->result, __ATOMIC_ACQUIRE) - 1;
 }
 long wait_over(struct thread_state *t, long error);
-/* deadline: time-stamp counter, 0 none: then -ETIMEDOUT. */
+/* deadline: time-stamp counter, 0 none: then -ETIMEDOUT. -WAIT_MOVED, where the program's memory is
+ * named in the call (user_runs): pages of it are to move; pins_move, and all over again. */
+#define WAIT_MOVED 4094
 long server_wait(uint64_t op, const uint64_t a[6], uint64_t deadline);
 /* Text to the log; printf-like %s %d %u %lx %lu. */
 void log_line(const char *format, ...);
@@ -265,6 +267,9 @@ uint32_t frame_alloc(void);
 uint32_t frames_alloc(uint32_t *n);
 uint32_t frame_spare(void); /* one that is free in what we have; 0: none */
 void frame_free(uint32_t frame);
+/* One more extent to take frames from, of about so many, if there is memory that nobody else has to
+ * give up for it: its index or a negative Linux error. */
+long extent_grow(uint32_t frames);
 /* The 2 MiB around va; NULL: nothing lies there (make: no memory). */
 struct pages *pages_at(uint64_t va, bool make);
 /* What lies on the page; NULL: its block has no entries. make: makes the block (NULL: no

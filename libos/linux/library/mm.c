@@ -117,6 +117,15 @@ uint32_t frame_spare(void)
     return frame_of(EXTENT_OWN, LX_FOR_MEMORY, 0, &n);
 }
 
+long extent_grow(uint32_t frames)
+{
+    const uint32_t least = LX_EXTENT_FEW + 1;
+    long i = extent_get(frames > least ? frames : least, LX_FOR_MEMORY);
+    if (i < 0 && frames > least) i = extent_get(least, LX_FOR_MEMORY);
+    if (i >= 0) lx.owned += lx.extent[i].count;
+    return i;
+}
+
 uint32_t frame_alloc(void)
 {
     uint32_t n = 1;

@@ -243,8 +243,12 @@ static long transfer_more(uint64_t op, uint64_t fd, uint64_t va, uint64_t n, uin
         if (runs < 0) break;
         const uint64_t a[6] = {fd, user_where((unsigned)runs), length, offset + done};
         long r = server_wait(op, a, 0);
-        if (r <= 0) break;
-        done += (uint64_t)r;
+        if (r == -WAIT_MOVED)
+            pins_move(this_thread());
+        else if (r <= 0)
+            break;
+        else
+            done += (uint64_t)r;
     }
     return (long)done;
 }

@@ -39,6 +39,13 @@ bool page_pinned(uint64_t va)
     return false;
 }
 
+/* Somebody is about to use the frame that lies there, or it is on a stage of exec. */
+static bool page_busy(uint64_t va, const struct vma *vma)
+{
+    bool faulting = va - lx.replace.faulting < REPLACE_FAULT * PAGE;
+    return !vma || faulting || (vma->prot & PROT_EXEC && lx.rewriting) || page_pinned(va);
+}
+
 /* PAGE_OTHER: nothing of ours alone lies there, or on a stage of exec. */
 static enum page_state page_state(const struct pages *p, unsigned i)
 {
@@ -50,10 +57,7 @@ static enum page_state page_state(const struct pages *p, unsigned i)
         return PAGE_OTHER;
     const struct vma *vma = vma_find(va);
     if (!vma) return PAGE_OTHER;
-    bool faulting = va - lx.replace.faulting < REPLACE_FAULT * PAGE;
-    bool written = vma->prot & PROT_EXEC && lx.rewriting;
-    if (faulting || vma->flags & VMA_LOCKED || written || page_pinned(va)) return PAGE_STAYS;
-    return PAGE_GOES;
+    return vma->flags & VMA_LOCKED || page_busy(va, vma) ? PAGE_STAYS : PAGE_GOES;
 }
 
 /* ---- the ring -------------------------------------------------------------------------------- */
@@ -217,12 +221,11 @@ uint64_t replace_room(void)
 
 /* ---- giving extents back -------------------------------------------------------------------------- */
 
-/* The page's contents move into another extent. */
-static bool page_move(struct pages *p, unsigned i)
+/* The page's contents move into that frame of another extent. */
+static bool page_shift(struct pages *p, unsigned i, uint32_t frame)
 {
     uint64_t va = p->va + i * PAGE;
-    uint32_t entry = p->entry[i], frame = frame_spare();
-    if (!frame) return false;
+    uint32_t entry = p->entry[i];
     page_unmap(va);
     if (server(LX_OP_COPY, entry & PG_FRAME, frame, 1) < 0) {
         frame_free(frame);
@@ -231,6 +234,12 @@ static bool page_move(struct pages *p, unsigned i)
     p->entry[i] = frame | (entry & PG_W);
     frame_free(entry & PG_FRAME);
     return true;
+}
+
+static bool page_move(struct pages *p, unsigned i)
+{
+    uint32_t frame = frame_spare();
+    return frame && page_shift(p, i, frame);
 }
 
 static bool extent_move(const struct extent *e)
@@ -300,31 +309,89 @@ void replace_allot(uint64_t bytes)
 
 /* ---- what the server wants ---------------------------------------------------------------------------- */
 
-/* All on an extent that was taken by force is lost. */
-static void extent_lost(struct extent *e)
+/* A frame for what lies in an extent that is to be emptied: of another one, if need be a new one
+ * that nobody is asked to make room for; 0: there is none. */
+static uint32_t frame_elsewhere(const struct extent *e)
+{
+    uint32_t frame = frame_spare();
+    return frame || extent_grow(e->count) < 0 ? frame : frame_spare();
+}
+
+/* It could not be emptied as long as somebody waits: to be tried again (server_wait). */
+static void window_want(const struct extent *e)
+{
+    struct lx_window *window = process_window();
+    uint32_t i = (uint32_t)(e - lx.extent);
+    __atomic_fetch_or(&window->start.wanted[i / 64], 1ul << i % 64, __ATOMIC_RELAXED);
+    __atomic_fetch_or(&window->start.asked, LX_WANTED, __ATOMIC_RELEASE);
+}
+
+/* This very extent is wanted: what lies in it moves, or goes to the swap store. False: not all. */
+static bool extent_clear(const struct extent *e)
 {
     for (struct pages *p = lx.pages_all; p; p = p->after)
         for (unsigned i = 0; i < BLOCK_PAGES; i++) {
             if (!page_lies_in(p->entry[i], e)) continue;
-            page_unmap(p->va + i * PAGE);
-            page_note(p->va + i * PAGE, PG_SWAP);
+            uint64_t va = p->va + i * PAGE;
+            if (page_pinned(va)) window_want(e);
+            if (page_busy(va, vma_find(va))) return false;
+            uint32_t frame = frame_elsewhere(e);
+            if (frame ? !page_shift(p, i, frame) : page_state(p, i) != PAGE_GOES || !page_out(p, i))
+                return false;
         }
-    lx.owned -= e->count;
+    return true;
+}
+
+static void extent_wanted(uint32_t i)
+{
+    struct extent *e = &lx.extent[i];
+    if (e->own == EXTENT_OWN && shared->holders[e->id] == 1)
+        e->own = EXTENT_LEAVING;
+    else if (e->own != EXTENT_INHERITED)
+        return;
+    bool own = e->own == EXTENT_LEAVING;
+    if (extent_clear(e) && server(LX_OP_GIVE, i, 0, 0) >= 0) {
+        e->own = EXTENT_NONE;
+        if (own) lx.owned -= e->count;
+    } else if (own) {
+        e->own = EXTENT_OWN;
+    }
+}
+
+/* All on an extent that was taken by force is lost. */
+static void extent_lost(uint32_t i)
+{
+    struct extent *e = &lx.extent[i];
+    if (!e->own) return;
+    for (struct pages *p = lx.pages_all; p; p = p->after)
+        for (unsigned k = 0; k < BLOCK_PAGES; k++) {
+            if (!page_lies_in(p->entry[k], e)) continue;
+            page_unmap(p->va + k * PAGE);
+            page_note(p->va + k * PAGE, PG_SWAP);
+        }
+    if (e->own == EXTENT_OWN || e->own == EXTENT_LEAVING) lx.owned -= e->count;
     e->own = EXTENT_NONE;
+}
+
+/* What the server wants, or took, by the bits of a word each. */
+static void bits_each(uint64_t *words, void (*each)(uint32_t i))
+{
+    for (uint32_t w = 0; w < LX_EXTENTS / 64; w++)
+        for (uint64_t bits = __atomic_exchange_n(&words[w], 0, __ATOMIC_ACQUIRE); bits;
+             bits &= bits - 1)
+            each(w * 64 + (uint32_t)__builtin_ctzl(bits));
 }
 
 void replace_answer(void)
 {
     struct lx_window *window = process_window();
+    if (lx.replace.answering) return;
+    lx.replace.answering = true;
     uint64_t asked = __atomic_exchange_n(&window->start.asked, 0, __ATOMIC_ACQUIRE);
-    for (unsigned w = 0; asked & LX_TAKEN && w < LX_EXTENTS / 64; w++) {
-        uint64_t taken = __atomic_exchange_n(&window->start.taken[w], 0, __ATOMIC_ACQUIRE);
-        for (; taken; taken &= taken - 1) {
-            struct extent *e = &lx.extent[w * 64 + (unsigned)__builtin_ctzl(taken)];
-            if (e->own == EXTENT_OWN || e->own == EXTENT_LEAVING) extent_lost(e);
-        }
-    }
-    if (asked & ~LX_TAKEN && !lx.vfork_child) extents_give(asked & ~LX_TAKEN);
+    if (asked & LX_TAKEN) bits_each(window->start.taken, extent_lost);
+    if (asked & LX_WANTED && !lx.vfork_child) bits_each(window->start.wanted, extent_wanted);
+    if (asked & ~LX_ASKED_FLAGS && !lx.vfork_child) extents_give(asked & ~LX_ASKED_FLAGS);
+    lx.replace.answering = false;
 }
 
 void replace_look(void)
@@ -332,6 +399,12 @@ void replace_look(void)
     lock();
     replace_answer();
     unlock();
+}
+
+void pins_move(struct thread_state *t)
+{
+    t->pin_start = t->pin_end = 0;
+    replace_look();
 }
 
 void replace_clear(uint32_t policy)

@@ -32,9 +32,10 @@ struct replace_ring {
 struct replace {
     struct replace_ring *ring; /* NULL: nothing was ever to be given up */
     uint64_t allotment; /* frames in use at most, 0: no limit (RLIMIT_RSS) */
-    uint64_t faulting; /* the pages from there on that a fault is about stay */
+    uint64_t faulting; /* the pages from there on that a fault is about stay; 0: none are */
     uint64_t majors; /* pages that came back */
     uint32_t policy;
+    bool answering; /* replace_answer is at work */
 };
 
 struct pages;
@@ -52,6 +53,9 @@ uint64_t replace_room(void);
  * is gone. */
 void replace_answer(void);
 void replace_look(void); /* the same without the lock */
+/* The thread's buffers need not stay: what was not done because of them is done. Takes the lock. */
+struct thread_state;
+void pins_move(struct thread_state *thread);
 /* The allotment becomes so many bytes (RLIM_INFINITY: none), and holds at once. Takes the lock. */
 void replace_allot(uint64_t bytes);
 /* Those pages of [va, end) that can be given up are (MADV_PAGEOUT). */

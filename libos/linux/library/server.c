@@ -23,6 +23,7 @@ long server_wait(uint64_t op, const uint64_t a[6], uint64_t deadline)
         if (deadline && tsc_now() >= deadline) return wait_over(t, -ETIMEDOUT);
         event_wait(t, deadline);
         if ((r = wait_result(t)) >= 0) return r;
+        if (t->pin_end && process_window()->start.asked) return wait_over(t, -WAIT_MOVED);
         if (op == __NR_read || op == __NR_readv) a3 = LX_AGAIN;
         /* What was waited for may have come with a signal: then the call is done first. */
     }

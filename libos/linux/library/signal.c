@@ -262,8 +262,10 @@ _Noreturn static void process_end(int signal)
 static void process_stop(struct thread_state *t, int signal)
 {
     (void)t;
-    while (server(LX_OP_STOPPED, (uint64_t)signal, 0, 0) == -LX_WAIT)
+    while (server(LX_OP_STOPPED, (uint64_t)signal, 0, 0) == -LX_WAIT) {
         event_sleep(LX_EVENT, 0);
+        if (process_window()->start.asked) replace_look();
+    }
 }
 
 static void default_action(struct thread_state *t, int signal)

@@ -9,6 +9,7 @@
 #include "manage.h"
 #include "waiting/ring.h"
 #include "waiting/poll.h"
+#include "process/loan.h"
 #include "process/process.h"
 #include "process/swap.h"
 #include "waiting/timer.h"
@@ -171,6 +172,7 @@ static long world_make(struct exo_startup *start)
     }
     if (memory_init() < 0) return -1;
     swap_init();
+    loan_init();
     time_init();
     if (exo_archive_find(LIBRARY, &data, &size) < 0) {
         exo_printf("%s: the boot archive has no '%s' (archive=yes?)\n", start->name, LIBRARY);
@@ -207,9 +209,10 @@ int main(struct exo_startup *start)
     if (world_make(start) < 0) return 1;
     console_poll(); /* from now on its event comes */
     while (process_alive(&processes[0])) {
-        long events = lx_serve(fault_mask | LX_SERVER_TIMER | LX_SERVER_END | console_events() |
-                               vm_dev_events());
+        long events = lx_serve(fault_mask | LX_SERVER_TIMER | LX_SERVER_END | LOAN_EVENTS |
+                               console_events() | vm_dev_events());
         if (events <= 0) continue;
+        if ((uint64_t)events & LOAN_EVENTS) loan_events((uint64_t)events);
         if ((uint64_t)events & console_events()) console_poll();
         if ((uint64_t)events & vm_dev_events()) vm_dev_poll();
         if (events & LX_SERVER_TIMER) timers_run();

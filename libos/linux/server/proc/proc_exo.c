@@ -43,6 +43,21 @@ static uint32_t used(uint32_t first, uint32_t frames)
     return n;
 }
 
+/* Those pieces of a program's loan that it has, a line for each row of them. */
+static void loan(struct text *text, uint32_t first, uint32_t frames, uint32_t held,
+                 const char *name)
+{
+    uint32_t piece = frames / EXO_LOAN_PIECES;
+    for (uint32_t i = 0, n; i < EXO_LOAN_PIECES; i += n + 1) {
+        for (n = 0; i + n < EXO_LOAN_PIECES && held >> (i + n) & 1; n++)
+            ;
+        uint32_t from = first + i * piece;
+        if (n)
+            text_add(text, "range %x %u %u %s-loan\n", from, n * piece, used(from, n * piece),
+                     name);
+    }
+}
+
 /* Who has which env and which memory: as root says, and our own processes. */
 static void owners(struct text *text)
 {
@@ -56,6 +71,8 @@ static void owners(struct text *text)
         text_add(text, "range %x %u %u %s\n", first, n, used(first, n), name);
         first = names->program[i].block, n = names->program[i].block_frames;
         if (n) text_add(text, "range %x %u %u %s\n", first, n, used(first, n), name);
+        loan(text, names->program[i].loan, names->program[i].loan_frames,
+             names->program[i].loan_held, name);
     }
     for (unsigned i = 0; i < LX_PROCESSES; i++) {
         const struct process *p = &processes[i];

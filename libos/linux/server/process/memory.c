@@ -9,9 +9,9 @@
 #include "../files/files.h"
 #include "process.h"
 #include "swap.h"
+#include "units.h"
 
-#define MAP_VA 0x100000000000ul
-#define UNITS_MAX 131072 /* 4 GiB of process memory */
+#define MAP_VA 0x100000000000ul /* of the block; other frames before and behind it in their order */
 #define FILE_PAGES_MAX 262144 /* 1 GiB */
 #define LOOK_FEW 2 /* pages kept aside that are looked at for each one that is taken ... */
 #define LOOK_MANY 1024 /* ... or when none is free */
@@ -29,11 +29,8 @@ struct extent {
 struct lx_shared *lx_shared;
 uint64_t library_frame;
 uint64_t files_first, files_count_frames;
-static uint64_t memory_first, memory_count;
 static struct extent extents[LX_EXTENTS_ALL];
 static uint16_t extent_free[LX_EXTENTS_ALL], extents_free; /* numbers that are free */
-static uint16_t unit_extent[UNITS_MAX]; /* who has the unit, 0 nobody */
-static uint32_t units, unit_hint;
 static uint32_t page_stack[FILE_PAGES_MAX], pages_free,
     pages_kept; /* free ones; kept aside at the end */
 
@@ -51,7 +48,7 @@ static uint16_t page_runs[FILE_PAGES_MAX]; /* extents of LX_FOR_FILE that have t
 
 static unsigned process_index(const struct process *p) { return (unsigned)(p - processes); }
 
-static uint8_t *block_va(uint64_t frame)
+static inline uint8_t *block_va(uint64_t frame)
 {
     return (uint8_t *)MAP_VA + (frame - exo.start.block.first) * EXO_PAGE;
 }
@@ -81,16 +78,14 @@ long memory_init(void)
     }
     files_first = b->first;
     files_count_frames = EXO_MIN(b->count / 2, FILE_PAGES_MAX);
-    memory_first = files_first + files_count_frames;
-    memory_count = EXO_MIN(b->count - files_count_frames, (uint64_t)UNITS_MAX * LX_UNIT);
-    units = (uint32_t)(memory_count / LX_UNIT);
+    uint64_t memory_first = files_first + files_count_frames;
     library_frame = (memory_first - LX_LIB_PAGES) / LX_LIB_PAGES * LX_LIB_PAGES;
     for (uint64_t i = memory_first; i-- > files_first;)
         if (i < library_frame - 1 || i >= library_frame + LX_LIB_PAGES)
             page_stack[pages_free++] = (uint32_t)i;
     lx_shared = frame_data((uint32_t)library_frame - 1);
     memset(lx_shared, 0, EXO_PAGE);
-    lx_shared->memory_frames = lx_shared->memory_free = units * LX_UNIT;
+    units_init(memory_first, b->count - files_count_frames, &exo.start.loan);
     for (uint16_t i = LX_EXTENTS_ALL - 1; i; i--)
         extent_free[extents_free++] = i;
     r = memory_env(STORE_TABLES, &store);
@@ -201,24 +196,13 @@ static void held_set(struct extent *e, const struct process *p, bool on)
     lx_shared->holders[e - extents] = (uint8_t)EXO_MIN(e->holders, 255);
 }
 
-/* n consecutive free units: the first, or UNITS_MAX. */
-static uint32_t units_find(uint32_t n, uint32_t from)
-{
-    uint32_t run = 0;
-    for (uint32_t i = from; i < units; i++) {
-        run = unit_extent[i] ? 0 : run + 1;
-        if (run == n) return i + 1 - n;
-    }
-    return UNITS_MAX;
-}
-
-/* An extent's number, and its capability in the store. */
-static long extent_make(struct process *process, uint32_t first, uint32_t count, unsigned kind)
+/* An extent's number, the next that is free, and its capability in the store. */
+static long extent_make(struct process *process, uint32_t sel, uint32_t first, uint32_t count,
+                        unsigned kind)
 {
     if (!extents_free) return -ENOMEM;
     uint16_t number = extent_free[extents_free - 1];
-    if (exo_cap_derive(exo.start.block.sel, EXO_REF(store, number), EXO_R | EXO_W | EXO_X, first,
-                       count) < 0)
+    if (exo_cap_derive(sel, EXO_REF(store, number), EXO_R | EXO_W | EXO_X, first, count) < 0)
         return -ENOMEM;
     extents_free--;
     extents[number] = (struct extent){.first = first,
@@ -229,20 +213,17 @@ static long extent_make(struct process *process, uint32_t first, uint32_t count,
     return number;
 }
 
-long extent_new(struct process *process, uint32_t frames, unsigned purpose)
+long extent_new(struct process *process, uint32_t frames, unsigned purpose, bool movable)
 {
     uint32_t n = (frames + LX_UNIT - 1) / LX_UNIT;
-    uint32_t first = units_find(n, unit_hint);
-    if (first == UNITS_MAX && unit_hint) first = units_find(n, 0);
-    if (first == UNITS_MAX && husks_drop()) first = units_find(n, 0);
-    if (first == UNITS_MAX) return -ENOMEM;
+    if (!extents_free) return -ENOMEM;
+    uint32_t unit = units_take(n, extent_free[extents_free - 1], movable);
+    if (unit == UNITS_NONE && husks_drop() && extents_free)
+        unit = units_take(n, extent_free[extents_free - 1], movable);
+    if (unit == UNITS_NONE) return -ENOMEM;
     long number =
-        extent_make(process, (uint32_t)memory_first + first * LX_UNIT, n * LX_UNIT, purpose);
-    if (number < 0) return number;
-    for (uint32_t i = first; i < first + n; i++)
-        unit_extent[i] = (uint16_t)number;
-    unit_hint = first + n < units ? first + n : 0;
-    lx_shared->memory_free -= n * LX_UNIT;
+        extent_make(process, unit_selector(unit), (uint32_t)unit_frame(unit), n * LX_UNIT, purpose);
+    if (number < 0) units_put(unit, n);
     return number;
 }
 
@@ -260,11 +241,7 @@ void extent_put(struct process *process, uint16_t number)
     if (e->kind == LX_FOR_FILE) {
         runs_count(e->first, e->count, -1);
     } else {
-        uint32_t first = (e->first - (uint32_t)memory_first) / LX_UNIT;
-        for (uint32_t i = first; i < first + e->count / LX_UNIT; i++)
-            unit_extent[i] = 0;
-        unit_hint = EXO_MIN(unit_hint, first);
-        lx_shared->memory_free += e->count;
+        units_put(unit_of(e->first), e->count / LX_UNIT);
     }
     e->count = 0;
 }
@@ -381,26 +358,66 @@ uint32_t extents_private(const struct process *p)
     return frames;
 }
 
+/* An extent's selector index in the process, or LX_EXTENTS. */
+static uint32_t extent_index(const struct process *p, uint16_t number)
+{
+    uint32_t i = 0;
+    while (i < p->memory->extents && p->memory->extent[i] != number)
+        i++;
+    return i < p->memory->extents ? i : LX_EXTENTS;
+}
+
+static bool extent_held(uint16_t number, unsigned i)
+{
+    return extents[number].held[i / 64] >> i % 64 & 1;
+}
+
+void extent_seize(uint16_t number)
+{
+    cap_end(EXO_REF(store, number));
+    bool stays = exo_cap_info(EXO_REF(store, number)) > 0;
+    for (unsigned k = 0; k < LX_PROCESSES; k++) {
+        struct process *p = &processes[k];
+        if (!extent_held(number, k)) continue;
+        uint32_t i = extent_index(p, number);
+        if (stays || i == LX_EXTENTS || !hold_end(p, i)) {
+            process_end(p, SIGKILL); /* it holds the revocation up */
+            continue;
+        }
+        struct lx_window *window = process_window(p);
+        p->memory->extent[i] = 0;
+        __atomic_fetch_or(&window->start.taken[i / 64], 1ul << i % 64, __ATOMIC_RELAXED);
+        process_ask(p, LX_TAKEN);
+        extent_put(p, number);
+    }
+}
+
 uint32_t extents_take(struct process *p, uint32_t frames)
 {
     struct process_memory *m = p->memory;
-    struct lx_window *window = process_window(p);
     uint32_t taken = 0;
     for (uint32_t i = m->extents; i-- && taken < frames;) {
         uint16_t number = m->extent[i];
         if (!extent_private(p, number)) continue;
         taken += extents[number].count;
-        cap_end(EXO_REF(store, number));
-        if (exo_cap_info(EXO_REF(store, number)) > 0) {
-            process_end(p, SIGKILL); /* it holds the revocation up */
-            return taken;
-        }
-        extent_put(p, number);
-        m->extent[i] = 0;
-        __atomic_fetch_or(&window->start.taken[i / 64], 1ul << i % 64, __ATOMIC_RELAXED);
-        __atomic_fetch_or(&window->start.asked, LX_TAKEN, __ATOMIC_RELEASE);
+        extent_seize(number);
+        if (!process_alive(p)) break;
     }
     return taken;
+}
+
+void extent_want(uint16_t number)
+{
+    const struct extent *e = &extents[number];
+    for (unsigned k = 0; k < LX_PROCESSES; k++) {
+        struct process *p = &processes[k];
+        uint32_t i = extent_held(number, k) ? extent_index(p, number) : LX_EXTENTS;
+        bool owner = e->owner == k + 1;
+        if (i == LX_EXTENTS || !process_alive(p) || (owner && e->holders > 1)) continue;
+        __atomic_fetch_or(&process_window(p)->start.wanted[i / 64], 1ul << i % 64,
+                          __ATOMIC_RELAXED);
+        process_ask(p, LX_WANTED);
+    }
 }
 
 /* Takes a process's own capability of an extent away; false: it is bound somewhere, or there may
@@ -478,11 +495,13 @@ bool frames_allowed(const struct process *p, uint64_t first, uint64_t last, bool
     if (last < first) return false;
     if (first >= files_first && last < files_first + files_count_frames)
         return !write || run_has(p, first, last);
-    if (first < memory_first || last >= memory_first + memory_count) return false;
-    for (uint64_t u = (first - memory_first) / LX_UNIT; u <= (last - memory_first) / LX_UNIT; u++) {
-        const struct extent *e = &extents[unit_extent[u]];
+    uint32_t from = unit_of(first), to = unit_of(last);
+    if (from == UNITS_NONE || to == UNITS_NONE || (last - unit_frame(from)) / LX_UNIT != to - from)
+        return false;
+    for (uint32_t u = from; u <= to; u++) {
+        const struct extent *e = &extents[units_extent[u]];
         unsigned i = process_index(p);
-        if (!unit_extent[u] || !(e->held[i / 64] >> i % 64 & 1)) return false;
+        if (!units_extent[u] || !(e->held[i / 64] >> i % 64 & 1)) return false;
         if (write && e->kind != LX_FOR_SHARED && !may_lend(p, e)) return false;
     }
     return true;
@@ -631,8 +650,8 @@ static long extent_grant(struct process *p, uint32_t frames, unsigned purpose)
 {
     for (;;) {
         long number = -ENOMEM;
-        if (lx_shared->memory_free >= frames + memory_count / RESERVE)
-            number = extent_new(p, frames, purpose);
+        if (lx_shared->memory_free >= frames + lx_shared->memory_frames / RESERVE)
+            number = extent_new(p, frames, purpose, purpose == LX_FOR_MEMORY);
         if (number >= 0 || frames > LX_EXTENT_FEW) return number;
         long r = memory_ask(p, frames);
         if (r < 0) return r;
@@ -676,6 +695,8 @@ static long extent_give(struct process *p, uint64_t i)
         return 0;
     }
     memory_given(p, extents[m->extent[i]].count);
+    __atomic_fetch_and(&process_window(p)->start.wanted[i / 64], ~(1ul << i % 64),
+                       __ATOMIC_RELAXED);
     extent_put(p, m->extent[i]);
     m->extent[i] = 0;
     return 0;
@@ -727,7 +748,7 @@ long op_data(struct thread *thread, const uint64_t a[6])
     struct process_memory *m = p->memory;
     uint32_t i = m->data_count;
     if (i == LX_DATA_SELS) return -ENOMEM;
-    long number = extent_new(p, LX_DATA_CHUNK, LX_FOR_MEMORY);
+    long number = extent_new(p, LX_DATA_CHUNK, LX_FOR_MEMORY, false);
     if (number < 0) return number;
     m->data[m->data_count++] = (uint16_t)number;
     long r = extent_derive(p, (uint16_t)number, LX_SEL_DATA + i, EXO_R | EXO_W);
@@ -758,7 +779,7 @@ long op_share(struct thread *thread, const uint64_t a[6])
     if (n == few)
         while (n < wanted && data_frame(m->handle[a[0]], a[1] + n) == frames[0] + n)
             n++;
-    long number = extent_make(p, frames[0], (uint32_t)n, LX_FOR_FILE);
+    long number = extent_make(p, exo.start.block.sel, frames[0], (uint32_t)n, LX_FOR_FILE);
     if (number < 0) return number;
     runs_count(frames[0], (uint32_t)n, 1);
     if (extent_derive(p, (uint16_t)number, LX_SEL_EXTENT + index, EXO_R | EXO_W) < 0) {

@@ -44,9 +44,9 @@ struct process_memory {
 
 /* Splits the block and maps it; prints why not. */
 long memory_init(void);
-/* A piece of process memory for that process, selector 0: no capability is made yet. Its
- * number, or -ENOMEM. */
-long extent_new(struct process *process, uint32_t frames, unsigned purpose);
+/* A piece of process memory for that process, selector 0: no capability is made yet. movable: its
+ * library can empty it. Its number, or -ENOMEM. */
+long extent_new(struct process *process, uint32_t frames, unsigned purpose, bool movable);
 uint32_t extent_first(uint16_t number);
 uint32_t extent_count(uint16_t number);
 /* The process does not have it any more; the last one gives the frames back. */
@@ -63,8 +63,12 @@ long extents_fork(struct process *parent, struct process *child, bool lend,
 /* Frames of those that the process, and it alone, may write. */
 uint32_t extents_private(const struct process *process);
 /* Takes so many of them by force, and tells it: how many it was. A process from which they cannot
- * be taken ends. */
+ * be taken ends. extent_seize: an extent, from all that have it. */
 uint32_t extents_take(struct process *process, uint32_t frames);
+void extent_seize(uint16_t number);
+/* Those that have the extent are told to empty it and give it back (lx_window.start.wanted): who
+ * inherited it first. */
+void extent_want(uint16_t number);
 /* Whether the process may read (write) all frames of [first, last]. They need not be of one
  * extent: neighbours make one run. */
 bool frames_allowed(const struct process *p, uint64_t first, uint64_t last, bool write);

@@ -208,7 +208,7 @@ static long env_claim(struct process *p, struct thread **thread)
     frame = husk_frames(LX_OBJECT_FRAMES);
     if (frame < 0) return -ENOMEM;
     m->objects = (uint64_t)frame;
-    long private = extent_new(p, LX_PRIVATE_FRAMES, LX_FOR_MEMORY);
+    long private = extent_new(p, LX_PRIVATE_FRAMES, LX_FOR_MEMORY, false);
     if (private < 0) return private;
     m->data[m->data_count++] = (uint16_t) private;
     return exo_env_make(m->env, exo.pool.sel, m->env_frame, LX_TABLES, 0) < 0 ? -ENOMEM : 0;
@@ -430,7 +430,7 @@ static long thread_build(struct process *p, struct thread *t)
     long frame = m->thread[i].frames ? m->thread[i].frames : husk_frames(2);
     if (frame < 0) return -ENOMEM;
     m->thread[i].frames = (uint32_t)frame;
-    long number = extent_new(p, LX_UNIT, LX_FOR_MEMORY);
+    long number = extent_new(p, LX_UNIT, LX_FOR_MEMORY, false);
     if (number < 0) return number;
     m->thread[i].extent = (uint16_t)number;
     t->window = frame_data(extent_first((uint16_t)number));

@@ -50,6 +50,13 @@ void swap_count(uint64_t *all, uint64_t *used)
     *used = pages_used;
 }
 
+uint64_t swap_room(void)
+{
+    uint64_t all, unused;
+    page_count(&all, &unused);
+    return EXO_MIN(pages_max - pages_used, unused);
+}
+
 uint32_t swap_held(const struct process *p) { return p->memory->swapped; }
 
 /* ---- slots --------------------------------------------------------------------------------- */
@@ -210,14 +217,21 @@ static struct process *richest(uint32_t *frames)
     return best;
 }
 
+void process_ask(struct process *p, uint64_t what)
+{
+    uint64_t *asked = &process_window(p)->start.asked;
+    if (!(what & LX_ASKED_FLAGS)) __atomic_fetch_and(asked, LX_ASKED_FLAGS, __ATOMIC_RELAXED);
+    __atomic_fetch_or(asked, what, __ATOMIC_RELEASE);
+    for (uint32_t i = 0; i < LX_THREADS; i++)
+        if (p->threads[i]) thread_wake(p->threads[i]);
+}
+
 static void ask(struct process *p, uint32_t frames)
 {
     asked.process = p;
     asked.frames = frames;
     asked.deadline = time_boot() + LX_ASK_US * 1000ul;
-    __atomic_store_n(&process_window(p)->start.asked, frames, __ATOMIC_RELEASE);
-    for (uint32_t i = 0; i < LX_THREADS; i++)
-        if (p->threads[i]) thread_wake(p->threads[i]);
+    process_ask(p, frames);
 }
 
 /* The deadline has passed. */

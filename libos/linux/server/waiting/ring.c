@@ -128,7 +128,7 @@ static struct ring *ring_new(struct pipe *pipe, struct process *writer, struct p
     while (ring < rings + RINGS && ring->extent)
         ring++;
     if (ring == rings + RINGS) return NULL;
-    long extent = extent_new(writer, LX_UNIT, LX_FOR_SHARED);
+    long extent = extent_new(writer, LX_UNIT, LX_FOR_SHARED, false);
     if (extent < 0) return NULL;
     *ring = (struct ring){.extent = (uint16_t)extent,
                           .shared = frame_data(extent_first((uint16_t)extent))};
