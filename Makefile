@@ -183,11 +183,15 @@ build/user/linux-library: build/user/linux-library.elf
 
 linux_programs := $(patsubst apps/linux/%/main.c,build/linux/bin/%,$(wildcard apps/linux/*/main.c))
 linux_common := $(wildcard apps/linux/common/*.[ch])
+linux_compile = musl-gcc -static -std=gnu11 -Os -s $(warnings) -o $@ $(filter %.c,$^)
+# libext2fs (package libext2fs-dev) is built for glibc.
+build/linux/bin/extfs: linux_compile = $(CC) -static -std=gnu11 -Os -s $(warnings) -o $@ \
+  $(filter-out apps/linux/common/%,$(filter %.c,$^)) -lext2fs -lcom_err -lpthread
 define linux_program_rule
 $(1): $(wildcard apps/linux/$(notdir $(1))/*.[ch]) $(linux_common)
 	@mkdir -p $$(@D)
 	@echo '  CC $$@'
-	@musl-gcc -static -std=gnu11 -Os -s $(warnings) -o $$@ $$(filter %.c,$$^)
+	@$$(linux_compile)
 endef
 $(foreach p,$(linux_programs),$(eval $(call linux_program_rule,$(p))))
 

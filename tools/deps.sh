@@ -12,6 +12,7 @@ PATH=$PATH:/usr/sbin:/sbin # where mke2fs is, for whom it is not in PATH
 build="gcc:gcc make:make python3:python3 cpio:cpio binutils:ld"
 qemu="qemu-system-x86:qemu-system-x86_64"
 guest="e2fsprogs:mke2fs"
+programs="musl-tools:musl-gcc libext2fs-dev:/usr/include/ext2fs/ext2fs.h libc6-dev:/usr/include/stdio.h"
 host="libc6-dev:/usr/include/stdio.h"
 oracles="libcapstone-dev:/usr/include/capstone/capstone.h
 libunicorn-dev:/usr/include/unicorn/unicorn.h"
@@ -22,14 +23,14 @@ bochsbios:/usr/share/bochs/BIOS-bochs-latest vgabios:/usr/share/vgabios/vgabios.
 bsdutils:script"
 case ${1-test} in
 build) needed=$build ;;
-run) needed="$build $qemu $guest musl-tools:musl-gcc" ;;
+run) needed="$build $qemu $guest $programs" ;;
 demo) needed="$build $qemu" ;;
-bench) needed="$build $qemu $guest $host musl-tools:musl-gcc" ;;
-iso) needed="$build $iso $guest musl-tools:musl-gcc" ;;
+bench) needed="$build $qemu $guest $host $programs" ;;
+iso) needed="$build $iso $guest $programs" ;;
 fuzz) needed="$build $host" ;;
 proof) needed="$build $host frama-c-base:frama-c why3:why3 z3:z3 cvc4:cvc4" ;;
 check) needed="$build cloc:cloc clang-format:clang-format clang-tidy:clang-tidy" ;;
-test) needed="$build musl-tools:musl-gcc $qemu $guest $host $oracles $iso $bochs ovmf:/usr/share/OVMF/OVMF_CODE.fd cloc:cloc" ;;
+test) needed="$build $programs $qemu $guest $host $oracles $iso $bochs ovmf:/usr/share/OVMF/OVMF_CODE.fd cloc:cloc" ;;
 *) echo "deps.sh: what is '$1'? build, run, demo, bench, iso, fuzz, proof, check, test" >&2; exit 2 ;;
 esac
 missing=

@@ -94,6 +94,9 @@ echo "LINUX ENDED $?"
 EOF
 chmod 755 "$root/etc/init.debian" "$root/etc/run"
 if [ -d build/linux/bin ]; then cp build/linux/bin/* "$root/bin/"; fi
+if [ -x build/linux/bin/extfs ]; then
+    for type in ext2 ext3 ext4; do ln -s /bin/extfs "$root/sbin/mount.$type"; done
+fi
 for pair; do
     place=$root/${pair%%=*}
     mkdir -p "$(dirname "$place")"

@@ -238,6 +238,15 @@ def linux_tests(count):
     count.run("linux", result.stdout, None if told else "no verdicts", time.monotonic() - start)
 
 
+def ext4_tests(count):
+    """An image that was written on exovisor is what e2fsck and Debian's kernel take it for."""
+    start = time.monotonic()
+    result = subprocess.run([sys.executable, "tests/libos/ext4.py"], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    told = VERDICT.search(result.stdout)
+    count.run("ext4", result.stdout, None if told else "no verdicts", time.monotonic() - start)
+
+
 def bochs_guests(count):
     """Debian's kernel comes to its shell and to its disk, by both vendors' hardware."""
     archive, iso = "build/guest-bochs.cpio", "build/guest-bochs.iso"
@@ -272,6 +281,7 @@ def main(argv):
     manage_tests(count)
     shell_test(count)
     linux_tests(count)
+    ext4_tests(count)
     bars(count, "guests")
     guest_tests(count, "bare")
     for session in ("firmware", "hostile", "pvh", "two", "hundred", "three"):

@@ -7,6 +7,8 @@
 #include "linux.h"
 #include <asm/ioctls.h>
 #include <asm/termios.h>
+#include <linux/fs.h>
+#include <linux/loop.h>
 
 #define LX_IOCTL_MAX 256 /* bytes at most, each way */
 struct ioctl_size {
@@ -38,6 +40,15 @@ static inline struct ioctl_size ioctl_size(uint32_t command)
         return (struct ioctl_size){sizeof(int), 0};
     case TIOCSTI:
         return (struct ioctl_size){1, 0};
+    case LOOP_SET_STATUS64:
+        return (struct ioctl_size){sizeof(struct loop_info64), 0};
+    case LOOP_GET_STATUS64:
+        return (struct ioctl_size){0, sizeof(struct loop_info64)};
+    case BLKGETSIZE:
+        return (struct ioctl_size){0, sizeof(uint64_t)};
+    case BLKROGET:
+    case BLKSSZGET:
+        return (struct ioctl_size){0, sizeof(int)};
     case TIOCGPTPEER: /* _IO, but its argument is a value */
         return (struct ioctl_size){0, 0};
     default:

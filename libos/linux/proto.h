@@ -205,10 +205,11 @@ struct lx_seen {
 #define LX_ASKED_FLAGS (LX_TAKEN | LX_WANTED)
 #define LX_NULL (~0ul) /* in place of a window offset: the program gave no pointer */
 #define LX_WAIT 4095 /* -LX_WAIT: wait for LX_EVENT, then call again */
+#define LX_WAIT_FIRM 4093 /* -LX_WAIT_FIRM: the same, and signals wait too */
+#define LX_OP_AGAIN (1ul << 32) /* with the operation: it waited and is made again */
 #define LX_RUNS (1ul << 63)
 #define LX_RUN_MAX 64
 #define LX_INLINE (1ul << 62)
-#define LX_AGAIN 0x6e696167612d786cul /* read's fourth argument: it waited and is made again */
 
 struct lx_run {
     uint64_t address; /* physical */

@@ -12,6 +12,7 @@ its name, Debian's verdict, exovisor's. --verdicts prints lines "PASS NAME" and 
 FAIL is what passes on Debian and not on exovisor. With --debian or --exovisor only that side
 runs, and all that does not pass is listed. --document writes docs/linux-suites.md out of the
 lists of all suites that ran last. Fails if exovisor fails where Debian passes."""
+import glob
 import os
 import re
 import subprocess
@@ -40,12 +41,20 @@ ASH = re.compile(r"^(\S+/\S+): (ok|fail)$")
 STATUS = {"0": "pass", "124": "too long", "137": "too long", "143": "too long"}
 
 
+def modules():
+    """Debian's loop device, for a root file system."""
+    found = glob.glob("build/guest/linux-image-*/lib/modules/*/kernel/drivers/block/loop.ko")
+    return [f"lib/loop.ko={found[0]}"] if found else []
+
+
 def make(suites):
     """The root file systems: suite -> its path."""
+    subprocess.run(["make", "-s", "build/linux/bin/extfs"], check=True, stdout=sys.stderr)
     subprocess.run(["make", "-s", "-C", "tests/libos"], check=True, stdout=sys.stderr)
     subprocess.run(["tools/guest.sh"], check=True, stdout=sys.stderr)
     roots = {"tests": "build/linux/tests.cpio"}
-    subprocess.run(["tools/linux-root.sh", roots["tests"], "test=build/linux/test"], check=True)
+    subprocess.run(["tools/linux-root.sh", roots["tests"], "test=build/linux/test",
+                    "lib/ext4.img=build/linux/ext4.img"] + modules(), check=True)
     if any(suite != "tests" for suite in suites):
         subprocess.run(["tools/linux-suites.sh"], check=True, stdout=sys.stderr)
         for suite in suites:

@@ -127,7 +127,8 @@ static long file_open(struct exec *x, const char *name)
     struct lx_window *window = this_thread()->window;
     memcpy(window->bytes, name, strlen(name) + 1);
     x->file = name;
-    long r = server(LX_OP_MAP, 0, 1, 0);
+    const uint64_t a[6] = {0, 1};
+    long r = server_wait(LX_OP_MAP, a, 0);
     if (r < 0) return r;
     x->handle = (int)r;
     memcpy(&x->size, window->bytes, sizeof(x->size));

@@ -53,6 +53,7 @@ struct thread_state {
     uint32_t futex_bits;
     bool futex_ready; /* it waits, but can run: it is not to be told */
     bool futex_woke; /* it has woken somebody since it last waited */
+    bool waited; /* a leaf's call waited: the next one (server_wait) is the same again */
     uint64_t sleep_deadline; /* of an interrupted nanosleep, for restart_syscall */
     uint64_t used_before; /* ticks, by others that this one's exokernel thread was */
     struct {
@@ -239,6 +240,8 @@ static inline long wait_result(struct thread_state *t)
     return (long)__atomic_load_n(&t->window->result, __ATOMIC_ACQUIRE) - 1;
 }
 long wait_over(struct thread_state *t, long error);
+/* Whether a result says that the call waits. */
+static inline bool wait_wanted(long r) { return r == -LX_WAIT || r == -LX_WAIT_FIRM; }
 /* deadline: time-stamp counter, 0 none: then -ETIMEDOUT. -WAIT_MOVED, where the program's memory is
  * named in the call (user_runs): pages of it are to move; pins_move, and all over again. */
 #define WAIT_MOVED 4094

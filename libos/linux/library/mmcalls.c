@@ -100,7 +100,9 @@ long mm_map(uint64_t va, uint64_t length, int prot, int flags, int fd, uint64_t 
     if (!(flags & MAP_ANONYMOUS)) {
         bool writes = vma.flags & MAP_SHARED && prot & PROT_WRITE;
         if (writes) vma.flags |= VMA_WRITES;
-        long handle = server(LX_OP_MAP, (uint64_t)fd, 0, writes);
+        const uint64_t a[6] = {(uint64_t)fd, 0, writes};
+        long handle = server_wait(LX_OP_MAP, a, 0);
+        event_keep(this_thread());
         if (handle < 0) return handle;
         vma.handle = (int32_t)handle;
     } else {

@@ -15,14 +15,19 @@ static inline long path_put(uint64_t path)
     return user_string((char *)this_thread()->window->bytes, path, LX_PATH_MAX);
 }
 
+static inline long wait_full(long result)
+{
+    if (!wait_wanted(result)) return result;
+    this_thread()->waited = true;
+    return LEAF_FULL;
+}
+
 /* The server's result, and where that is good, what it left in the window. */
 static inline long stat_take(long result, uint64_t to)
 {
-    if (result < 0) return result;
+    if (result < 0) return wait_full(result);
     return user_put(to, this_thread()->window->bytes, sizeof(struct stat));
 }
-
-static inline long wait_full(long result) { return result == -LX_WAIT ? LEAF_FULL : result; }
 
 /* The state of the path in the window, of n bytes, with or out of those near it. */
 static __attribute__((noinline)) long stat_near(uint64_t fd, uint64_t flags, uint64_t n,
@@ -78,7 +83,7 @@ long leaf_access(uint64_t path, uint64_t mode, uint64_t c, uint64_t d, uint64_t 
 {
     (void)c, (void)d, (void)e, (void)f;
     long n = path_put(path);
-    return n < 0 ? n : server(__NR_access, 0, mode, 0);
+    return n < 0 ? n : wait_full(server(__NR_access, 0, mode, 0));
 }
 
 /* Whether the path in the window, of n bytes, is the one that was not found, and is not there
@@ -139,6 +144,7 @@ long leaf_getdents64(uint64_t fd, uint64_t to, uint64_t n, uint64_t d, uint64_t 
     if (!n || user_probe(to, n) < 0) return LEAF_FULL; /* no entry is to be lost */
     long r = server(__NR_getdents64, fd, LX_INLINE, n);
     if (r > 0) near_listed(this_thread());
+    if (r < 0) return wait_full(r);
     return r > 0 && user_put(to, this_thread()->window->bytes, (size_t)r) < 0 ? -EFAULT : r;
 }
 

@@ -13,17 +13,18 @@ static long ask_end(struct thread_state *t, long r)
     return r;
 }
 
-/* The server has replied -LX_WAIT: as server_wait, but LEAF_FULL when a signal came instead. */
-static __attribute__((noinline)) long ask_again(uint64_t op, uint64_t fd, uint64_t n)
+/* The server has replied `wait`, that it waits: as server_wait, but LEAF_FULL when a signal came
+ * instead. */
+static __attribute__((noinline)) long ask_again(uint64_t op, uint64_t fd, uint64_t n, long wait)
 {
     struct thread_state *t = this_thread();
     for (;;) {
-        if (signals_pending(t)) return ask_end(t, wait_over(t, LEAF_FULL));
+        if (wait == -LX_WAIT && signals_pending(t)) return ask_end(t, wait_over(t, LEAF_FULL));
         event_wait(t, 0);
         long r = wait_result(t);
         if (r >= 0) return ask_end(t, r);
-        r = server6(op, fd, LX_INLINE, n, LX_AGAIN, 0, 0);
-        if (r != -LX_WAIT) return ask_end(t, r);
+        wait = server6(op | LX_OP_AGAIN, fd, LX_INLINE, n, 0, 0, 0);
+        if (!wait_wanted(wait)) return ask_end(t, wait);
     }
 }
 
@@ -31,7 +32,7 @@ static inline long ask(uint64_t op, uint64_t fd, uint64_t n)
 {
     this_thread()->window->result = 0;
     long r = server6(op, fd, LX_INLINE, n, 0, 0, 0);
-    return r == -LX_WAIT ? ask_again(op, fd, n) : r;
+    return wait_wanted(r) ? ask_again(op, fd, n, r) : r;
 }
 
 long read_few(uint64_t fd, uint64_t to, uint64_t n)

@@ -14,17 +14,18 @@ long wait_over(struct thread_state *t, long error)
 long server_wait(uint64_t op, const uint64_t a[6], uint64_t deadline)
 {
     struct thread_state *t = this_thread();
-    uint64_t a3 = a[3];
-    for (;;) {
+    if (t->waited) op |= LX_OP_AGAIN;
+    t->waited = false;
+    for (;; op |= LX_OP_AGAIN) {
         t->window->result = 0;
-        long r = server6(op, a[0], a[1], a[2], a3, a[4], a[5]);
-        if (r != -LX_WAIT) return r;
-        if (signals_pending(t)) return wait_over(t, -EINTR);
+        long r = server6(op, a[0], a[1], a[2], a[3], a[4], a[5]);
+        if (!wait_wanted(r)) return r;
+        bool firm = r == -LX_WAIT_FIRM;
+        if (!firm && signals_pending(t)) return wait_over(t, -EINTR);
         if (deadline && tsc_now() >= deadline) return wait_over(t, -ETIMEDOUT);
         event_wait(t, deadline);
         if ((r = wait_result(t)) >= 0) return r;
-        if (t->pin_end && process_window()->start.asked) return wait_over(t, -WAIT_MOVED);
-        if (op == __NR_read || op == __NR_readv) a3 = LX_AGAIN;
+        if (t->pin_end && process_window()->start.asked && !firm) return wait_over(t, -WAIT_MOVED);
         /* What was waited for may have come with a signal: then the call is done first. */
     }
 }

@@ -3,7 +3,7 @@
  * linuxd: the start, the table of calls, the loop. Arguments: the root file system (a cpio
  * archive in the boot archive), then the first program and what it is given. */
 #include "../../../lib/exo/channel.h"
-#include "files/files.h"
+#include "files/fuse.h"
 #include "waiting/futex.h"
 #include "lx_calls.h"
 #include "manage.h"
@@ -101,6 +101,22 @@ static __attribute__((noinline)) long unknown(struct thread *thread, uint64_t op
     return -ENOSYS;
 }
 
+/* A call that waited. */
+static __attribute__((noinline)) long call_again(struct thread *thread, uint64_t op,
+                                                 const uint64_t a[6])
+{
+    long r = -ENOSYS;
+    if (thread->request && fuse_again(thread, &r)) return r;
+    thread->again = true;
+    if (op < LX_CALLS && calls[op])
+        r = calls[op](thread, a);
+    else if (op - LX_OP_BASE < EXO_COUNT(operations) && operations[op - LX_OP_BASE])
+        r = operations[op - LX_OP_BASE](thread, a);
+    thread->again = false;
+    if (thread->request && r != -LX_WAIT && r != -LX_WAIT_FIRM) fuse_drop(thread);
+    return r;
+}
+
 long lx_call(uint64_t badge, uint64_t op, const uint64_t a[6])
 {
     uint64_t i = (badge & 0xffff) - 1;
@@ -108,8 +124,12 @@ long lx_call(uint64_t badge, uint64_t op, const uint64_t a[6])
     struct thread *thread = &threads[i];
     if (!thread->process || thread->generation != badge >> 16) return -ESRCH;
     thread_current = thread;
-    if (thread->waiting || fifo_openers) wait_end(thread);
+    if (thread->waiting || fifo_openers) {
+        wait_end(thread);
+        if (thread->request && !(op & LX_OP_AGAIN)) fuse_aside(thread, op < LX_CALLS);
+    }
     if (op < LX_CALLS) return calls[op] ? calls[op](thread, a) : unknown(thread, op);
+    if (op & LX_OP_AGAIN) return call_again(thread, op & ~LX_OP_AGAIN, a);
     op -= LX_OP_BASE;
     if (op < EXO_COUNT(operations) && operations[op]) return operations[op](thread, a);
     return -ENOSYS;

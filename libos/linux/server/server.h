@@ -12,6 +12,7 @@ struct process;
 struct thread;
 struct file;
 struct inode;
+struct fuse_request;
 
 /* ---- user memory (memory.c) ---------------------------------------------------------
  * A user's buffer as the server sees it: runs in its own address space, checked. */
@@ -123,6 +124,8 @@ struct thread {
     uint32_t futex_bits;
     uint32_t generation; /* part of its badge */
     bool stopping; /* it waits in LX_OP_STOPPED */
+    bool again; /* its call waited and is made again (LX_OP_AGAIN) */
+    struct fuse_request *request; /* what it asked a file system's server (fuse.h); or NULL */
     uint64_t started; /* time-stamp counter */
 };
 

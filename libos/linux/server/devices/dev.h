@@ -10,4 +10,6 @@
 long dev_open(struct inode *inode, uint32_t flags, struct file **file);
 /* Makes /dev's own devices and links. 0 or -ENOMEM. */
 long dev_start(struct filesystem *fs);
+/* loop.c: makes /dev/loop0 ... and /dev/loop-control. 0 or -ENOMEM. */
+long loop_start(void);
 #endif

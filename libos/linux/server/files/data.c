@@ -130,21 +130,27 @@ static long data_read(struct file *file, struct iobuf *io, uint64_t *pos)
     return (long)(at - start);
 }
 
-static long data_write(struct file *file, struct iobuf *io, uint64_t *pos)
+uint64_t data_put(struct inode *inode, uint64_t at, struct iobuf *io)
 {
-    struct inode *inode = file->inode;
-    uint64_t start = pos ? *pos : file->position;
-    if (file->flags & O_APPEND) start = inode->size;
-    uint64_t at = start;
-    if (io->left && at >= LX_FILE_MAX) return -EFBIG;
+    uint64_t start = at;
     while (io->left && at < LX_FILE_MAX) {
         uint64_t in_page = at % PAGE, n = EXO_MIN(io->left, PAGE - in_page);
         uint32_t frame = frame_write(inode, at / PAGE, in_page, in_page + n);
         if (!frame) break;
         at += iobuf_get(io, (uint8_t *)page_data(frame) + in_page, n);
     }
+    if (at > start && at > inode->size) inode->size = at;
+    return at;
+}
+
+static long data_write(struct file *file, struct iobuf *io, uint64_t *pos)
+{
+    struct inode *inode = file->inode;
+    uint64_t start = pos ? *pos : file->position;
+    if (file->flags & O_APPEND) start = inode->size;
+    if (io->left && start >= LX_FILE_MAX) return -EFBIG;
+    uint64_t at = data_put(inode, start, io);
     if (at == start) return io->left ? -ENOSPC : 0;
-    if (at > inode->size) inode->size = at;
     inode_modified(inode);
     if (!pos) file->position = at;
     return (long)(at - start);
@@ -225,7 +231,7 @@ long data_zero(struct inode *inode, uint64_t offset, uint64_t n)
     return 0;
 }
 
-static long data_seek(struct file *file, int64_t offset, int whence)
+long data_seek(struct file *file, int64_t offset, int whence)
 {
     int64_t size = (int64_t)file->inode->size, at;
     switch (whence) {
@@ -253,6 +259,13 @@ static long data_seek(struct file *file, int64_t offset, int whence)
 
 /* ---- mapping ---- */
 
+long file_load(struct file *file)
+{
+    struct inode *inode = file->inode;
+    return inode && inode_is(inode, S_IFREG) && inode->fs->ops ? inode->fs->ops->contents(inode)
+                                                               : 0;
+}
+
 uint64_t file_size(const struct file *file)
 {
     return file->inode && inode_is(file->inode, S_IFREG) ? file->inode->size : 0;
@@ -278,7 +291,8 @@ long file_pages(struct file *file, uint64_t first, unsigned n, uint32_t frames[]
 {
     struct inode *inode = file->inode;
     unsigned access = file->flags & O_ACCMODE;
-    if (!inode || file->ops != &data_ops) return -ENODEV;
+    if (!inode || !inode_is(inode, S_IFREG) || inode->proc.node) return -ENODEV;
+    if (write && inode->fs->ops) return -ENODEV; /* who serves it would not see what is written */
     if (access == O_WRONLY || (write && access != O_RDWR)) return -EACCES;
     uint64_t end = (inode->size + PAGE - 1) / PAGE;
     memset(frames, 0, n * sizeof(*frames));

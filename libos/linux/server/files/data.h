@@ -19,6 +19,11 @@ long data_zero(struct inode *inode, uint64_t offset, uint64_t n);
 const void *data_at(struct inode *inode, uint64_t at, size_t *n);
 /* The frame of a page that a process may have mapped: 0 when there is none. */
 uint32_t data_frame(struct file *file, uint64_t page);
+/* Stores at offset `at` what io has, as far as there is memory: where it ends. Says nothing of
+ * times. */
+uint64_t data_put(struct inode *inode, uint64_t at, struct iobuf *io);
+/* Where a seek of a regular file leads, which is its position then; or an error. */
+long data_seek(struct file *file, int64_t offset, int whence);
 /* Pages that stat counts. */
 static inline uint64_t data_pages(const struct inode *inode)
 {

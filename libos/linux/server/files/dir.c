@@ -139,7 +139,10 @@ static bool list_all(struct listing *list, struct cursor *cursor)
 static long directory_list(struct file *file, struct iobuf *io, bool old)
 {
     struct listing list = {file, io, old, 0};
+    const struct fs_ops *ops = file->inode->fs->ops;
     if (!file->inode->nlink && !file->inode->proc.node) return -ENOENT;
+    long r = ops ? ops->load(file->inode) : 0;
+    if (r < 0) return r;
     struct cursor *cursor = cursor_get(file);
     if (!cursor) return -ENOMEM;
     return !list_all(&list, cursor) && !list.done ? -EINVAL : (long)list.done;

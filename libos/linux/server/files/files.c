@@ -2,6 +2,7 @@
  *
  * The tree at the start: the archive of a root file system, and what is mounted in it. */
 #include "files.h"
+#include "fuse.h"
 #include "../devices/dev.h"
 #include "mount.h"
 #include "../proc/proc.h"
@@ -172,5 +173,7 @@ long files_start(const void *archive, size_t size)
     if (r == 0) r = fs_mount(&proc_mount, proc, 0555);
     if (r == 0) r = dev_start(&dev_mount);
     if (r == 0) r = proc_start(&proc_mount);
+    if (r == 0) r = fuse_dev_start();
+    if (r == 0) r = loop_start();
     return r < 0 ? r : imported;
 }

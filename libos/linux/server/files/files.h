@@ -46,6 +46,9 @@ void file_name(struct file *file, char *name, size_t size);
 void path_real(struct process *process, const char *path, char *name, size_t size);
 /* The size of a regular file, else 0. */
 uint64_t file_size(const struct file *file);
+/* Before frames of the file are wanted: 0, or what the call that wants them is to say, which waits
+ * until they are there. */
+long file_load(struct file *file);
 /* Frames of pages first..first + n - 1 of a regular file: 0 for those beyond its end.
  * They are the file's own pages and stay its while somebody has it open. write: they will
  * be written. n; -ENODEV when it is no regular file, -EACCES when it was not opened for

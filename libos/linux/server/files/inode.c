@@ -85,6 +85,7 @@ void inode_get(struct inode *inode)
 static struct inode *inode_free(struct inode *inode)
 {
     struct inode *parent = NULL;
+    if (inode->node) inode->fs->ops->forget(inode);
     if (inode_is(inode, S_IFREG))
         data_truncate(inode, 0);
     else if (inode_is(inode, S_IFLNK))

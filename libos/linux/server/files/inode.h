@@ -12,10 +12,16 @@
 #include "../../linux.h"
 
 struct file;
+struct filesystem;
+struct fuse;
+struct fuse_node;
 struct inode;
+struct name;
 struct pipe;
 struct process;
 struct proc_node;
+struct statfs;
+struct walk;
 struct lock;
 
 #define LX_DIRECT 6 /* pages that the inode itself names */
@@ -25,11 +31,44 @@ struct lock;
 #define LX_TARGET_ROOM 9 /* its end, and that walks read words */
 #define LX_SYMLINKS 40 /* followed in one walk */
 
+/* What is to change of an inode, by FATTR_* (linux/fuse.h). */
+struct fs_change {
+    uint32_t valid, mode, uid, gid;
+    uint64_t size;
+    struct lx_timespec atime, mtime;
+};
+
+/* What a file system does that is not all in the tree: all of these. 0, an error, or what a
+ * call that waits says: it is made again then. Checks that the tree allows are made before. */
+struct fs_ops {
+    long (*load)(struct inode *directory); /* 0: all its names are in the tree */
+    long (*target)(struct inode *link); /* 0: it has its target */
+    /* A new name of what mode says (a link: to target). final: the call ends with that; else
+     * it goes on, with the name there. */
+    long (*make)(const struct walk *walk, uint32_t mode, uint64_t rdev, const char *target,
+                 bool final);
+    long (*link)(const struct walk *walk, struct inode *inode);
+    long (*remove)(const struct walk *walk);
+    long (*rename)(const struct walk *from, const struct walk *to, uint32_t flags);
+    long (*attributes)(struct inode *inode); /* 0: they are what they are */
+    long (*change)(struct inode *inode, const struct fs_change *change, bool final);
+    long (*open)(struct inode *inode, uint32_t flags, struct file **file); /* a regular file */
+    long (*contents)(struct inode *inode); /* 0: all of them are pages (data.c) */
+    long (*sync)(struct file *file);
+    long (*usage)(struct filesystem *fs, struct statfs *statfs);
+    long (*unmount)(struct filesystem *fs); /* 0: it may go */
+    void (*end)(struct filesystem *fs); /* it is gone; its tree was before */
+    void (*forget)(struct inode *inode); /* it is about to be freed */
+};
+
 struct filesystem {
-    const char *type; /* "tmpfs" */
+    char type[16]; /* "tmpfs" */
+    const struct fs_ops *ops; /* NULL: the tree is all there is */
+    struct fuse *fuse; /* fuse.h; else NULL */
     uint32_t device; /* st_dev */
     uint32_t magic; /* as statfs has it */
     bool fixed; /* names cannot be made, changed or removed: /proc, /dev/pts */
+    bool read_only; /* shown; who serves it refuses what writes */
     bool permanent; /* is never unmounted */
     bool detached; /* unmounted; ends when nothing of it has a reference */
     struct inode *root, *covered; /* covered: the directory it is mounted on; NULL for / */
@@ -60,6 +99,7 @@ struct inode {
     struct inode *mounted; /* a directory: the root that covers it */
     struct entry *entry; /* one of its names (a directory's only one); NULL: none known */
     struct lock *locks; /* lock.c */
+    struct fuse_node *node; /* fuse.h; else NULL */
     union {
         struct { /* directory */
             struct entry *first, *last;
@@ -141,6 +181,8 @@ struct inode *inode_make(struct inode *directory, const struct name *name, uint3
 
 /* Makes a symbolic link: 0 or -ENOSPC. */
 long symlink_make(struct inode *directory, const struct name *name, const char *target);
+/* Whether `inner` lies in `outer` or is it. */
+bool directory_within(const struct inode *inner, const struct inode *outer);
 /* The directory that a path below `directory` leads to, and in *name (kept in room) the
  * path's last name; *path moves there too. Directories are made. NULL: something else is in
  * the way, a name is empty or too long, or there is no memory. Links are not followed. */

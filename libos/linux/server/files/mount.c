@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
  * Mounted file systems: a list in the order they were mounted. Each has one reference on
- * its root and one on the directory that it covers. mount(2) makes tmpfs only. */
+ * its root and one on the directory that it covers. mount(2) makes tmpfs, and what a process
+ * serves (fuse.h). */
 #include "../process/memory.h"
 #include "mount.h"
 #include "../entry.h"
 #include "files.h"
+#include "fuse.h"
 #include "../../../../lib/exo/exo.h"
 #include <linux/magic.h>
 #include <linux/mount.h>
 
+#define MNT_FORCE 1u
 #define MNT_DETACH 2u /* umount2(2); not in Linux' exported headers */
 #define UMOUNT_FLAGS 15u
 #define MOUNT_IGNORED                                                                              \
@@ -81,17 +84,59 @@ static long options_read(const char *at, struct filesystem *fs, uint32_t *mode)
     return 0;
 }
 
+/* "fd=3,rootmode=40755,...": 0, -EINVAL, -EBADF. What else is there is the server's. */
+static long options_fuse(struct thread *thread, const char *at, struct filesystem *fs,
+                         uint32_t *mode)
+{
+    uint64_t fd = UINT64_MAX;
+    *mode = 0755;
+    while (*at) {
+        if (!strncmp(at, "fd=", 3)) {
+            at += 3;
+            fd = option_number(&at, 10);
+        } else if (!strncmp(at, "rootmode=", 9)) {
+            at += 9;
+            *mode = (uint32_t)option_number(&at, 8) & 07777;
+        }
+        while (*at && *at++ != ',')
+            ;
+    }
+    return fd == UINT64_MAX ? -EINVAL : fuse_attach(thread, fs, fd);
+}
+
+/* It is not in the tree any more. */
+static void fs_detach(struct filesystem *fs)
+{
+    struct filesystem **link = &root_fs.next;
+    struct inode *root = fs->root;
+    while (*link && *link != fs)
+        link = &(*link)->next;
+    *link = fs->next;
+    fs->covered->mounted = NULL;
+    names_changed++;
+    lx_shared->names++;
+    lx_shared->changes++;
+    inode_put(fs->covered);
+    fs->covered = NULL;
+    fs->detached = true;
+    inode_put(root);
+}
+
 /* mount(source, target, type, flags, options) */
 long call_mount(struct thread *thread, const uint64_t a[6])
 {
     uint32_t mode = 01777;
     long r = window_path(thread, a[2], walk_second.path);
     if (r < 0) return r;
-    if (a[3] & ~(uint64_t)MOUNT_IGNORED) {
+    const char *type = walk_second.path;
+    bool fuse = !strcmp(type, "fuse") || !strncmp(type, "fuse.", 5) || !strcmp(type, "fuseblk");
+    if (!fuse && strcmp(type, "tmpfs") && strcmp(type, "ramfs")) return -ENODEV;
+    if (a[3] & ~(uint64_t)(MOUNT_IGNORED | (fuse ? MS_RDONLY : 0))) {
         log_line("mount: flags %lx are not supported", a[3]);
         return -EPERM;
     }
-    if (strcmp(walk_second.path, "tmpfs") && strcmp(walk_second.path, "ramfs")) return -ENODEV;
+    struct filesystem wanted = {.type = "tmpfs", .read_only = a[3] & MS_RDONLY};
+    if (fuse) exo_strcpy(wanted.type, type, sizeof(wanted.type));
     r = path_from(&walk_first, thread, (uint64_t)AT_FDCWD, a[1], WALK_FOLLOW);
     if (r < 0) return r;
     struct inode *covered = walk_first.inode;
@@ -100,17 +145,23 @@ long call_mount(struct thread *thread, const uint64_t a[6])
     if (covered->fs->fixed || !covered->nlink) return -EPERM;
     struct filesystem *fs = names_take(&root_fs, sizeof(*fs));
     if (!fs) return -ENOMEM;
-    *fs = (struct filesystem){.type = "tmpfs"};
+    *fs = wanted;
     char *path = path_of(covered, NULL, root_fs.root, walk_second.link, LX_PATH_MAX);
     exo_strcpy(fs->path, path ? path : "?", sizeof(fs->path));
-    if (a[4] != ~0ul && (r = window_path(thread, a[4], walk_second.path)) == 0)
-        r = options_read(walk_second.path, fs, &mode);
+    walk_second.path[0] = 0;
+    if (a[4] != ~0ul) r = window_path(thread, a[4], walk_second.path);
+    if (r == 0)
+        r = fuse ? options_fuse(thread, walk_second.path, fs, &mode)
+                 : options_read(walk_second.path, fs, &mode);
     if (r == 0 && a[0] != ~0ul) r = window_path(thread, a[0], walk_second.path);
     if (r == 0) {
         exo_strcpy(fs->source, a[0] == ~0ul ? "none" : walk_second.path, sizeof(fs->source));
         r = fs_mount(fs, covered, mode);
     }
     if (r < 0) names_give(&root_fs, fs, sizeof(*fs));
+    if (r < 0 || !fuse) return r;
+    r = fuse_mounted(fs);
+    if (r < 0) fs_detach(fs);
     return r;
 }
 
@@ -140,6 +191,7 @@ void fs_end(struct filesystem *fs)
     tree_empty(root);
     root->nlink = 0;
     inode_put(root);
+    if (fs->ops) fs->ops->end(fs);
     names_give(&root_fs, fs, sizeof(*fs));
 }
 
@@ -151,23 +203,15 @@ long call_umount2(struct thread *thread, const uint64_t a[6])
     if (r < 0) return r;
     struct inode *root = walk_first.inode;
     if (!root || root != root->fs->root) return -EINVAL;
-    struct filesystem *fs = root->fs, **link;
+    struct filesystem *fs = root->fs;
     if (fs->detached) return -EINVAL;
     if (fs->permanent) return -EBUSY;
     for (struct filesystem *other = &root_fs; other; other = other->next)
         if (other->covered && other->covered->fs == fs) return -EBUSY;
     if (!(flags & MNT_DETACH) && (fs->held > 1 || root->references > 1))
         return -EBUSY; /* one is ours */
-    for (link = &root_fs.next; *link && *link != fs; link = &(*link)->next)
-        ;
-    *link = fs->next;
-    fs->covered->mounted = NULL;
-    names_changed++;
-    lx_shared->names++;
-    lx_shared->changes++;
-    inode_put(fs->covered);
-    fs->covered = NULL;
-    fs->detached = true;
-    inode_put(root);
+    r = fs->ops && !(flags & (MNT_DETACH | MNT_FORCE)) ? fs->ops->unmount(fs) : 0;
+    if (r < 0) return r;
+    fs_detach(fs);
     return 0;
 }

@@ -21,10 +21,14 @@ static long walk_new(struct thread *thread, uint64_t dirfd, uint64_t path, bool 
     return name_free(&walk_first);
 }
 
-/* The new name, of an inode of that mode, is made; NULL: no memory. */
-static struct inode *make_new(uint32_t mode)
+/* The new name, of an inode of that mode, is made: 0, -ENOSPC. */
+static long make_new(uint32_t mode, uint64_t rdev)
 {
-    return inode_make(walk_first.directory, &walk_first.last, mode);
+    const struct fs_ops *ops = walk_first.directory->fs->ops;
+    if (ops) return ops->make(&walk_first, mode, rdev, NULL, true);
+    struct inode *inode = inode_make(walk_first.directory, &walk_first.last, mode);
+    if (inode) inode->rdev = rdev;
+    return inode ? 0 : -ENOSPC;
 }
 
 static long make_directory(struct thread *thread, uint64_t dirfd, uint64_t path, uint64_t mode)
@@ -32,7 +36,7 @@ static long make_directory(struct thread *thread, uint64_t dirfd, uint64_t path,
     long r = walk_new(thread, dirfd, path, true);
     if (r < 0) return r;
     uint32_t permissions = (uint32_t)mode & 01777 & ~thread->process->umask;
-    return make_new(S_IFDIR | permissions) ? 0 : -ENOSPC;
+    return make_new(S_IFDIR | permissions, 0);
 }
 
 long call_mkdir(struct thread *thread, const uint64_t a[6])
@@ -56,10 +60,9 @@ static long make_node(struct thread *thread, uint64_t dirfd, uint64_t path, uint
         return -EINVAL;
     long r = walk_new(thread, dirfd, path, false);
     if (r < 0) return r;
-    struct inode *inode = make_new(type | ((uint32_t)mode & 07777 & ~thread->process->umask));
-    if (!inode) return -ENOSPC;
-    if (type == S_IFCHR || type == S_IFBLK) inode->rdev = (uint32_t)device;
-    return 0;
+    bool numbered = type == S_IFCHR || type == S_IFBLK;
+    return make_new(type | ((uint32_t)mode & 07777 & ~thread->process->umask),
+                    numbered ? (uint32_t)device : 0);
 }
 
 long call_mknod(struct thread *thread, const uint64_t a[6])
@@ -79,6 +82,8 @@ static long make_symlink(struct thread *thread, uint64_t target, uint64_t dirfd,
     if (!walk_second.path[0]) return -ENOENT;
     r = walk_new(thread, dirfd, path, false);
     if (r < 0) return r;
+    const struct fs_ops *ops = walk_first.directory->fs->ops;
+    if (ops) return ops->make(&walk_first, S_IFLNK | 0777, 0, walk_second.path, true);
     return symlink_make(walk_first.directory, &walk_first.last, walk_second.path);
 }
 
@@ -110,6 +115,8 @@ static long make_link(struct thread *thread, uint64_t from_dirfd, uint64_t from,
         r = -EXDEV;
     else if (inode_is(inode, S_IFDIR))
         r = -EPERM;
+    else if (inode->fs->ops)
+        r = inode->fs->ops->link(&walk_first, inode);
     else
         r = entry_add(walk_first.directory, &walk_first.last, inode);
     if (inode) inode_put(inode);
@@ -128,6 +135,14 @@ long call_linkat(struct thread *thread, const uint64_t a[6])
 
 /* ---- removing ---- */
 
+static long remove_found(void)
+{
+    const struct fs_ops *ops = walk_first.directory->fs->ops;
+    if (ops) return ops->remove(&walk_first);
+    entry_remove(walk_first.entry);
+    return 0;
+}
+
 static long remove_directory(struct thread *thread, uint64_t dirfd, uint64_t path)
 {
     long r = path_from(&walk_first, thread, dirfd, path, WALK_PARENT);
@@ -140,8 +155,7 @@ static long remove_directory(struct thread *thread, uint64_t dirfd, uint64_t pat
     if (!inode_is(inode, S_IFDIR)) return -ENOTDIR;
     if (inode != walk_first.entry->inode) return -EBUSY;
     if (inode->dir.first) return -ENOTEMPTY;
-    entry_remove(walk_first.entry);
-    return 0;
+    return remove_found();
 }
 
 static long remove_file(struct thread *thread, uint64_t dirfd, uint64_t path)
@@ -154,8 +168,7 @@ static long remove_file(struct thread *thread, uint64_t dirfd, uint64_t path)
     if (inode_is(inode, S_IFDIR)) return -EISDIR;
     if (walk_first.slash) return -ENOTDIR;
     if (inode->fs->fixed) return -EPERM;
-    entry_remove(walk_first.entry);
-    return 0;
+    return remove_found();
 }
 
 long call_rmdir(struct thread *thread, const uint64_t a[6])
@@ -177,8 +190,7 @@ long call_unlinkat(struct thread *thread, const uint64_t a[6])
 
 /* ---- renaming ---- */
 
-/* Whether `inner` lies in `outer` or is it. */
-static bool directory_within(const struct inode *inner, const struct inode *outer)
+bool directory_within(const struct inode *inner, const struct inode *outer)
 {
     for (; inner != outer; inner = inner->dir.parent)
         if (inner == inner->fs->root || inner == inner->dir.parent) return false;
@@ -223,6 +235,8 @@ static long rename_paths(struct thread *thread, uint64_t from_dirfd, uint64_t fr
     if (r == 0) r = path_from(&walk_second, thread, dirfd, path, WALK_PARENT | WALK_LONG);
     if (r == 0) r = rename_check(&walk_first, &walk_second, flags);
     if (r < 0 || walk_first.inode == walk_second.inode) return r;
+    const struct fs_ops *ops = walk_first.inode->fs->ops;
+    if (ops) return ops->rename(&walk_first, &walk_second, flags);
     if (!(flags & RENAME_EXCHANGE))
         return entry_move(walk_first.entry, walk_second.directory, &walk_second.last,
                           walk_second.entry);
@@ -256,6 +270,7 @@ static long link_read(struct thread *thread, uint64_t dirfd, uint64_t path,
     if (r < 0) return r;
     const struct inode *inode = walk_first.inode;
     if (!inode || !inode_is(inode, S_IFLNK)) return walk_first.path[0] ? -EINVAL : -ENOENT;
+    if (inode->fs->ops && (r = inode->fs->ops->target(walk_first.inode)) < 0) return r;
     const char *text = inode->target;
     size_t length = inode->size;
     if (inode->proc.node) {

@@ -6,6 +6,7 @@
 #include "../devices/dev.h"
 #include "dir.h"
 #include "files.h"
+#include "fuse.h"
 #include "../waiting/pipe.h"
 #include "../proc/proc.h"
 #include "../../../../lib/exo/exo.h"
@@ -36,6 +37,7 @@ static long open_inode(struct inode *inode, uint32_t flags, struct file **file)
     switch (inode->mode & S_IFMT) {
     case S_IFREG:
         if (inode->proc.node) return proc_open(inode, kept, file);
+        if (inode->fs->ops) return inode->fs->ops->open(inode, kept | (flags & O_TRUNC), file);
         return open_plain(&data_ops, inode, kept, file);
     case S_IFDIR:
         return open_plain(&directory_ops, inode, kept, file);
@@ -43,6 +45,7 @@ static long open_inode(struct inode *inode, uint32_t flags, struct file **file)
         r = fifo_open(&inode->pipe, kept, file);
         break;
     case S_IFCHR:
+    case S_IFBLK:
         r = dev_open(inode, kept | (flags & O_NOCTTY), file);
         break;
     default:
@@ -102,18 +105,20 @@ static long open_found(const struct walk *walk, uint32_t flags, uint32_t mode, s
     if ((flags & O_TMPFILE) == O_TMPFILE) {
         if (!inode_is(inode, S_IFDIR)) return -ENOTDIR;
         if ((flags & O_ACCMODE) == O_RDONLY) return -EINVAL;
-        if (inode->fs->fixed) return -EOPNOTSUPP;
+        if (inode->fs->fixed || inode->fs->ops) return -EOPNOTSUPP;
         return open_unnamed(inode->fs, flags & ~(uint32_t)O_TMPFILE, mode, file);
     }
     if (flags & O_CREAT) {
         if (walk->slash && !walk->special) return -EISDIR;
-        if (inode && flags & O_EXCL) return -EEXIST;
+        if (inode && flags & O_EXCL && !fuse_made(inode)) return -EEXIST;
         if (inode && inode_is(inode, S_IFDIR)) return -EISDIR;
         if (walk->last.length > LX_NAME_MAX) return -ENAMETOOLONG;
     }
     if (inode) return open_existing(inode, flags, file);
     long r = name_free(walk);
     if (r < 0) return r == -EPERM ? -EACCES : r;
+    const struct fs_ops *ops = walk->directory->fs->ops;
+    if (ops) return ops->make(walk, S_IFREG | mode, 0, NULL, false);
     inode = inode_make(walk->directory, &walk->last, S_IFREG | mode);
     return inode ? open_inode(inode, flags, file) : -ENOSPC;
 }
@@ -147,7 +152,9 @@ long inode_open_exec(struct thread *thread, const char *path, struct file **file
 {
     long r = file_open(thread->process, path, O_RDONLY, 0, file);
     if (r < 0) return r == -EISDIR ? -EACCES : r;
-    if ((*file)->ops == &data_ops && (*file)->inode->mode & 0111) return 0;
+    if ((*file)->inode && inode_is((*file)->inode, S_IFREG) && (*file)->inode->mode & 0111 &&
+        !(*file)->inode->proc.node)
+        return 0;
     file_put(*file);
     return -EACCES;
 }

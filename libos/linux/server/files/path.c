@@ -41,6 +41,8 @@ static long walk_link(struct walk *walk, struct process *process, struct inode *
     if (*rest) walk->rest[walk->depth++] = rest;
     walk->links++;
     if (!link->proc.node) {
+        long r = link->fs->ops ? link->fs->ops->target(link) : 0;
+        if (r < 0) return r;
         *at = link->target;
     } else if (proc_jump(link, &jump, &walk->magic)) {
         *inode = jump;
@@ -272,6 +274,10 @@ static long walk_names(struct walk *walk, struct process *process, struct inode 
         if (name.length > LX_NAME_MAX) return walk_long(walk, inode, end, flags);
         struct inode *found = walk_find(inode, &name, &entry);
         walk->absent = !found && plain && inode->fs == &root_fs;
+        if (!found && inode->fs->ops) {
+            long error = inode->fs->ops->load(inode);
+            if (error < 0) return error;
+        }
         if (!found || (end && flags & WALK_PARENT && (slash || !(flags & WALK_FOLLOW))))
             return end ? walk_last(walk, inode, entry, found, flags) : -ENOENT;
         if (inode_is(found, S_IFLNK) && (!end || slash || flags & WALK_FOLLOW)) {

@@ -4,6 +4,7 @@
  * process's own memory, checked (iobuf): one copy. */
 #include "files.h"
 #include "data.h"
+#include "fuse.h"
 #include "dir.h"
 #include "open.h"
 #include "../waiting/pipe.h"
@@ -36,7 +37,7 @@ static inline long file_read(struct thread *thread, const uint64_t a[6], uint64_
 {
     struct file *file = fd_file(thread, a[0]);
     struct iobuf io;
-    if (!pos && a[3] == LX_AGAIN && thread->handed) { /* done while it was waking up */
+    if (!pos && thread->again && thread->handed) { /* done while it was waking up */
         long done = (long)thread->handed - 1;
         thread->handed = 0;
         return done;
@@ -177,7 +178,7 @@ long call_sendfile(struct thread *thread, const uint64_t a[6])
     struct place place;
     if (!to || !from || !file_writable(to) || !file_readable(from)) return -EBADF;
     if (from->ops != &data_ops || !to->ops->write || to->flags & O_APPEND ||
-        to->inode == from->inode)
+        to->inode == from->inode || (to->inode && to->inode->fs->ops))
         return -EINVAL; /* programs then read and write */
     long r = place_get(&place, thread, from, a[2]);
     if (r < 0) return r;
@@ -211,12 +212,15 @@ long call_copy_file_range(struct thread *thread, const uint64_t a[6])
     return put < 0 ? put : r;
 }
 
-/* ---- sizes, and what is on the disk: nothing ---- */
+/* ---- sizes, and what is on the disk: nothing, but where a process serves it ---- */
 
 long call_fsync(struct thread *thread, const uint64_t a[6])
 {
     struct file *file = fd_file(thread, a[0]);
     if (!file || file->flags & O_PATH) return -EBADF;
+    if (file->ops == &fuse_ops || (file->ops == &directory_ops && file->inode->fs->ops))
+        return file->inode->fs->ops->sync(file);
+    if (file->inode && inode_is(file->inode, S_IFBLK)) return 0;
     return file->ops == &data_ops || file->ops == &directory_ops ? 0 : -EINVAL;
 }
 
@@ -236,6 +240,8 @@ long call_sync(struct thread *thread, const uint64_t a[6])
 
 static long inode_resize(struct inode *inode, uint64_t size)
 {
+    const struct fs_change change = {.valid = FATTR_SIZE, .size = size};
+    if (inode->fs->ops) return inode->fs->ops->change(inode, &change, true);
     long r = data_truncate(inode, size);
     if (r == 0) inode_modified(inode);
     return r;
@@ -246,7 +252,9 @@ long call_ftruncate(struct thread *thread, const uint64_t a[6])
     struct file *file = fd_file(thread, a[0]);
     if ((int64_t)a[1] < 0) return -EINVAL;
     if (!file || file->flags & O_PATH) return -EBADF;
-    if (file->ops != &data_ops || !file_writable(file)) return -EINVAL;
+    if (!file_writable(file) || !file->inode || !inode_is(file->inode, S_IFREG) ||
+        file->inode->proc.node)
+        return -EINVAL;
     return inode_resize(file->inode, a[1]);
 }
 
@@ -273,6 +281,7 @@ long call_fallocate(struct thread *thread, const uint64_t a[6])
         mode != (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE))
         return -EOPNOTSUPP;
     if (!file_writable(file)) return -EBADF;
+    if (file->inode && file->inode->fs->ops) return -EOPNOTSUPP;
     if (file->ops != &data_ops)
         return file->ops == &directory_ops ? -EISDIR : file_is_pipe(file) ? -ESPIPE : -ENODEV;
     if (__builtin_add_overflow((int64_t)offset, (int64_t)n, (int64_t *)&end)) return -EFBIG;

@@ -4,6 +4,7 @@
 #include "files.h"
 #include "data.h"
 #include "../process/memory.h"
+#include "fuse.h"
 #include "../waiting/pipe.h"
 #include "../../../../lib/exo/exo.h"
 #include <asm/statfs.h>
@@ -31,16 +32,18 @@ static void stat_anonymous(const struct file *file, struct inode *inode)
 /* What stat says of pages and sizes that are not contents. */
 static uint64_t stat_size(const struct inode *inode)
 {
-    return inode_is(inode, S_IFDIR) && !inode->proc.node ? BLOCK : inode->size;
+    return inode_is(inode, S_IFDIR) && !inode->proc.node && !inode->node ? BLOCK : inode->size;
 }
 
 static uint64_t stat_blocks(const struct inode *inode)
 {
+    if (inode->node) return inode->node->blocks;
     return inode_is(inode, S_IFREG) ? data_pages(inode) * (BLOCK / 512) : 0;
 }
 
 static uint32_t stat_links(const struct inode *inode)
 {
+    if (inode->node) return inode->nlink + inode->node->links;
     return inode->proc.node && !inode->nlink ? 1 : inode->nlink;
 }
 
@@ -67,8 +70,10 @@ static void stat_fill(struct stat *stat, const struct inode *inode)
     stat->__unused[0] = stat->__unused[1] = stat->__unused[2] = 0;
 }
 
-static long stat_put(struct thread *thread, const struct inode *inode)
+static long stat_put(struct thread *thread, struct inode *inode)
 {
+    long r = inode->node ? inode->fs->ops->attributes(inode) : 0;
+    if (r < 0) return r;
     stat_fill((struct stat *)thread->window->bytes, inode); /* aligned */
     return 0;
 }
@@ -161,7 +166,9 @@ long call_statx(struct thread *thread, const uint64_t a[6])
     if (a[3] & STATX__RESERVED || (a[2] & AT_STATX_SYNC_TYPE) == AT_STATX_SYNC_TYPE) return -EINVAL;
     r = path_from(&walk_first, thread, a[0], a[1], how);
     if (r < 0) return r;
-    const struct inode *inode = walk_inode(&walk_first);
+    struct inode *inode = walk_inode(&walk_first);
+    r = inode->node ? inode->fs->ops->attributes(inode) : 0;
+    if (r < 0) return r;
     struct statx statx = {
         .stx_mask = STATX_BASIC_STATS,
         .stx_blksize = BLOCK,
@@ -182,7 +189,7 @@ long call_statx(struct thread *thread, const uint64_t a[6])
     return window_put(thread, 0, &statx, sizeof(statx));
 }
 
-static long statfs_put(struct thread *thread, const struct filesystem *fs)
+static long statfs_put(struct thread *thread, struct filesystem *fs)
 {
     uint64_t all, unused;
     page_count(&all, &unused);
@@ -192,12 +199,13 @@ static long statfs_put(struct thread *thread, const struct filesystem *fs)
                             .f_frsize = BLOCK,
                             .f_namelen = LX_NAME_MAX,
                             .f_fsid = {.val = {(int)fs->device, 0}}};
-    if (!fs->fixed) {
+    if (!fs->fixed && !fs->ops) {
         statfs.f_blocks = (long)(unused + fs->pages);
         statfs.f_bfree = statfs.f_bavail = (long)unused;
         statfs.f_files = statfs.f_ffree = (long)unused;
     }
-    return window_put(thread, 0, &statfs, sizeof(statfs));
+    long r = fs->ops ? fs->ops->usage(fs, &statfs) : 0;
+    return r < 0 ? r : window_put(thread, 0, &statfs, sizeof(statfs));
 }
 
 long call_statfs(struct thread *thread, const uint64_t a[6])
@@ -265,6 +273,9 @@ static long inode_chmod(struct inode *inode, uint64_t mode, long error)
     if (!inode) return error;
     if (inode_is(inode, S_IFLNK)) return -EOPNOTSUPP;
     if (inode->proc.node) return -EPERM;
+    if (inode->fs->ops)
+        return inode->fs->ops->change(
+            inode, &(struct fs_change){.valid = FATTR_MODE, .mode = (uint32_t)mode & 07777}, true);
     inode->mode = (inode->mode & S_IFMT) | ((uint32_t)mode & 07777);
     inode_changed(inode);
     return 0;
@@ -291,11 +302,24 @@ long call_fchmodat(struct thread *thread, const uint64_t a[6])
     return inode_chmod(inode, a[2], error);
 }
 
+/* Of a file system that does it itself. */
+static long chown_ask(struct inode *inode, uint32_t uid, uint32_t gid)
+{
+    struct fs_change change = {.uid = uid, .gid = gid};
+    if (uid != UINT32_MAX) change.valid |= FATTR_UID;
+    if (gid != UINT32_MAX) change.valid |= FATTR_GID;
+    change.mode = inode->mode & ~(uint32_t)S_ISUID;
+    if (inode->mode & S_IXGRP) change.mode &= ~(uint32_t)S_ISGID;
+    if (!inode_is(inode, S_IFDIR) && change.mode != inode->mode) change.valid |= FATTR_MODE;
+    return inode->fs->ops->change(inode, &change, true);
+}
+
 /* -1: stays. What others execute as its owner they no longer do. */
 static long inode_chown(struct inode *inode, uint64_t uid, uint64_t gid, long error)
 {
     if (!inode) return error;
     if (inode->proc.node) return -EPERM;
+    if (inode->fs->ops) return chown_ask(inode, (uint32_t)uid, (uint32_t)gid);
     if ((uint32_t)uid != UINT32_MAX) inode->uid = (uint32_t)uid;
     if ((uint32_t)gid != UINT32_MAX) inode->gid = (uint32_t)gid;
     if (!inode_is(inode, S_IFDIR)) {
@@ -357,6 +381,14 @@ static long inode_utimes(struct inode *inode, const struct lx_timespec times[2],
 {
     if (!inode) return error;
     if (inode->proc.node) return -EPERM;
+    if (inode->fs->ops) {
+        struct fs_change change = {.atime = inode->atime, .mtime = inode->mtime};
+        time_set(&change.atime, &times[0]);
+        time_set(&change.mtime, &times[1]);
+        change.valid = (times[0].tv_nsec == OMIT ? 0 : FATTR_ATIME) |
+                       (times[1].tv_nsec == OMIT ? 0 : FATTR_MTIME);
+        return inode->fs->ops->change(inode, &change, true);
+    }
     time_set(&inode->atime, &times[0]);
     time_set(&inode->mtime, &times[1]);
     inode_changed(inode);

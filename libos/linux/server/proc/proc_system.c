@@ -123,7 +123,7 @@ void proc_mounts(struct text *text)
     for (const struct filesystem *fs = &root_fs; fs; fs = fs->next) {
         mount_field(text, fs->source);
         mount_field(text, fs->path);
-        text_add(text, "%s %s,relatime 0 0\n", fs->type, fs->fixed ? "ro" : "rw");
+        text_add(text, "%s %s,relatime 0 0\n", fs->type, fs->fixed || fs->read_only ? "ro" : "rw");
     }
 }
 
@@ -144,7 +144,7 @@ static void cpuinfo_text(struct text *text)
 
 static void filesystems_text(struct text *text)
 {
-    text_add(text, "nodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\n");
+    text_add(text, "nodev\ttmpfs\nnodev\tfuse\n\text4\nnodev\tproc\nnodev\tdevtmpfs\n");
 }
 
 static void cmdline_text(struct text *text) { text_add(text, "%s\n", exo.start.args); }

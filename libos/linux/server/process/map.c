@@ -85,6 +85,11 @@ long op_map(struct thread *thread, const uint64_t a[6])
         long r = window_path(thread, a[0], path);
         if (r == 0) r = inode_open_exec(thread, path, &file);
         if (r < 0) return r;
+        r = file_load(file);
+        if (r < 0) {
+            file_put(file);
+            return r;
+        }
         seen_begin(thread->process, file, path);
         uint32_t frame = 0;
         if (file_pages(file, 0, 1, &frame, false) == 1 && frame)
@@ -93,7 +98,9 @@ long op_map(struct thread *thread, const uint64_t a[6])
         file = fd_file(thread, a[0]);
         if (!file) return -EBADF;
         uint32_t frame;
-        long r = file_pages(file, 0, 1, &frame, a[2] != 0);
+        long r = file_load(file);
+        if (r < 0) return r;
+        r = file_pages(file, 0, 1, &frame, a[2] != 0);
         if (r < 0) return r;
         file_get(file);
     }

@@ -4,7 +4,7 @@
  * our frames, and all of it comes back when its env is destroyed, whatever the process did
  * with it. A thread's badge is its place in the table and how often that was used. */
 #include "../../signals.h"
-#include "../files/files.h"
+#include "../files/fuse.h"
 #include "../waiting/futex.h"
 #include "husk.h"
 #include "process.h"
@@ -98,6 +98,7 @@ static void thread_leave(struct thread *t)
     futex_leave(t);
     wait_end(t);
     fifo_end(t);
+    fuse_drop(t);
     t->tid = 0;
     t->process->threads[t->index] = NULL;
     t->process->thread_count--;
