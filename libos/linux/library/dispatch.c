@@ -136,7 +136,7 @@ long call_server(struct thread_state *t, struct regs *r)
         if (result != -WAIT_MOVED) break;
         pins_move(t);
         memcpy(a, u, sizeof(a));
-        if (r->number == __NR_read || r->number == __NR_readv) a[3] = LX_AGAIN;
+        t->waited = true;
     }
     if (result < 0) return result == -EINTR ? -RESTART_SYS : result;
     if (spec->kind[1] == ARG_WIOV || (spec->kind[1] == ARG_WBUF && (uint64_t)result < u[2]))
