@@ -32,6 +32,11 @@
 #define LEAF_CALLS 512
 #define LEAF_FULL -4096 /* library.h */
 
+/* In struct sigcontext_64: r8 to r15, rdi, rsi, rbp, rbx, rdx, rax, rcx; then these. */
+#define C_REGS 0
+#define C_RSP 120
+#define C_RIP 128
+
 /* struct regs below its rip; rcx and r11 as given. */
     .macro PUSH_REGS rcx=%rcx, r11=%r11
     pushq %rdi
@@ -212,6 +217,7 @@ leave_here:
     popq T_USER_RIP
     pushq 8(%rsp)
     popq T_USER_RSP
+leave_flags:
     movq $LX_EVENTS, EVENT_MASK
     .globl exit_flags
 exit_flags:
@@ -228,12 +234,40 @@ exit_event:
     .globl exit_end
 exit_end:
     pushq T_USER_RIP
-    subq $120, %rsp
+    PUSH_REGS
 event_here:
     movq %rsp, %rdi
     cld
     call event_look
     jmp leave_here
+
+/* leave_context(context, flags): with the registers of a signal handler's frame. */
+    .globl leave_context
+leave_context:
+    movq T_STACK, %rsp
+    pushq $-1
+    pushq C_RSP(%rdi)
+    pushq %rsi
+    movq C_RSP(%rdi), %rax
+    movq %rax, T_USER_RSP
+    movq C_RIP(%rdi), %rax
+    movq %rax, T_USER_RIP
+    movq C_REGS(%rdi), %r8
+    movq C_REGS+8(%rdi), %r9
+    movq C_REGS+16(%rdi), %r10
+    movq C_REGS+24(%rdi), %r11
+    movq C_REGS+32(%rdi), %r12
+    movq C_REGS+40(%rdi), %r13
+    movq C_REGS+48(%rdi), %r14
+    movq C_REGS+56(%rdi), %r15
+    movq C_REGS+72(%rdi), %rsi
+    movq C_REGS+80(%rdi), %rbp
+    movq C_REGS+88(%rdi), %rbx
+    movq C_REGS+96(%rdi), %rdx
+    movq C_REGS+104(%rdi), %rax
+    movq C_REGS+112(%rdi), %rcx
+    movq C_REGS+64(%rdi), %rdi
+    jmp leave_flags
 
 /* long server6(op, a0, a1, a2, a3, a4, a5) */
     .globl server6

@@ -133,6 +133,14 @@ static void context_save(struct sigcontext_64 *c, const struct regs *r, uint64_t
     c->cr2 = address;
 }
 
+/* entry.S: leaves for the program with these registers and flags. */
+_Noreturn void leave_context(const struct sigcontext_64 *context, uint64_t flags);
+_Static_assert(offsetof(struct sigcontext_64, r8) == 0 &&
+                   offsetof(struct sigcontext_64, di) == 64 &&
+                   offsetof(struct sigcontext_64, ax) == 104 &&
+                   offsetof(struct sigcontext_64, ip) == 128,
+               "as leave_context has it");
+
 static void context_load(struct regs *r, const struct sigcontext_64 *c)
 {
     r->r8 = c->r8;
@@ -201,24 +209,24 @@ long sigframe_push(struct thread_state *t, struct regs *r, int signal,
     return 0;
 }
 
-/* The program's registers become those of the handler's frame. A frame that is none ends the
- * process: the fault is the library's (upcall.c). */
-static inline __attribute__((always_inline)) void sigframe_pop(struct thread_state *t,
-                                                               struct regs *r, uint64_t rsp)
+/* What the handler's frame says but for the registers. A frame that is none ends the process: the
+ * fault is the library's (upcall.c). */
+static inline __attribute__((always_inline)) const struct sigcontext_64 *
+sigframe_pop(struct thread_state *t, uint64_t rsp)
 {
     const struct sigframe *frame = (const struct sigframe *)(rsp - sizeof(uint64_t));
     const struct sigcontext_64 *context = (const struct sigcontext_64 *)&frame->uc.uc_mcontext;
-    context_load(r, context);
-    r->number = NO_CALL;
     stack_t stack = frame->uc.uc_stack;
     sigstack_set(t, &stack);
     signals_mask(t, frame->uc.uc_sigmask);
     if (context->fpstate) fpu_load(context->fpstate);
+    return context;
 }
 
 long sys_rt_sigreturn(struct thread_state *t, struct regs *r)
 {
-    sigframe_pop(t, r, r->rsp);
+    context_load(r, sigframe_pop(t, r->rsp));
+    r->number = NO_CALL;
     return (long)r->rax;
 }
 
@@ -226,10 +234,8 @@ long sys_rt_sigreturn(struct thread_state *t, struct regs *r)
 long leaf_rt_sigreturn(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
 {
     struct thread_state *t = this_thread();
-    struct regs r;
     (void)a, (void)b, (void)c, (void)d, (void)e, (void)f;
-    r.rflags = FLAGS_BASE;
-    sigframe_pop(t, &r, t->user_rsp);
+    const struct sigcontext_64 *context = sigframe_pop(t, t->user_rsp);
     if (t->window->signals || process_window()->start.signals) event_keep(t);
-    leave(&r);
+    leave_context(context, FLAGS_BASE | (context->flags & FLAGS_USER));
 }
