@@ -5,21 +5,46 @@
  * are a process's own array. */
 #include "files.h"
 #include "lock.h"
+#include "../process/memory.h"
 #include "../waiting/ring.h"
 #include "../waiting/poll.h"
 #include "../../../../lib/exo/exo.h"
 #include <linux/close_range.h>
 
 #define FILES_MAX 8192
+#define FILES_SURE 16 /* of a process, which others cannot take from it */
+#define FILES_SHARED (FILES_MAX - FILES_SURE * LX_PROCESSES) /* for those that have more */
 
 static struct file *free_files;
 static uint64_t file_count;
 
 /* ---- open files ---- */
 
+/* Open files that the process has: descriptors, and mapped files. */
+static unsigned files_held(const struct process *p)
+{
+    unsigned held = 0;
+    for (unsigned i = 0; i < p->fds_top; i++)
+        held += p->fds[i].file != NULL;
+    for (unsigned i = 0; p->memory && i < LX_HANDLES; i++)
+        held += p->memory->handle[i] != NULL;
+    return held;
+}
+
+/* Whether the one who calls may have one more. When half of all are open, nobody gets more than a
+ * part of what is left, and all can have a few. */
+static bool file_fair(void)
+{
+    if (file_count < FILES_MAX / 2 || !thread_current) return true;
+    unsigned held = files_held(thread_current->process);
+    return held < FILES_SURE ||
+           (file_count < FILES_SHARED && held < (FILES_SHARED - file_count) / 4);
+}
+
 struct file *file_new(const struct file_ops *ops, uint32_t flags)
 {
     struct file *file = free_files;
+    if (!file_fair()) return NULL;
     if (file)
         free_files = file->data;
     else if (file_count >= FILES_MAX || !(file = malloc(sizeof(*file))))

@@ -9,7 +9,9 @@
 #include "../../../../lib/exo/exo.h"
 #include <linux/fs.h>
 
-#define LOCKS_MAX 1024
+#define LOCKS_MAX 2048
+#define LOCKS_SURE 4 /* of a process, which others cannot take from it */
+#define LOCKS_SHARED (LOCKS_MAX - LOCKS_SURE * LX_PROCESSES) /* for those that have more */
 #define FOREVER INT64_MAX
 #define LOCK_SH 1 /* flock(2); not in Linux' exported headers */
 #define LOCK_EX 2
@@ -22,16 +24,30 @@ struct lock {
     bool whole; /* of flock */
     bool write;
     int pid; /* for F_GETLK; -1: an open file's */
+    unsigned place; /* in the process table, of who made it */
     int64_t start, last; /* both inclusive */
 };
 
 static struct waitq waiting;
 uint64_t lock_count;
 
-static struct lock *lock_new(void)
+/* Made by the processes of each place, and still there: nobody gets more than is left to all, and
+ * all can have a few. What an open file keeps beyond its maker's end is counted on. */
+static uint32_t made[LX_PROCESSES];
+
+static bool lock_fair(unsigned place)
+{
+    return made[place] < LOCKS_SURE ||
+           (lock_count < LOCKS_SHARED && made[place] < LOCKS_SHARED - lock_count);
+}
+
+static struct lock *lock_new(unsigned place)
 {
     struct lock *lock = lock_count < LOCKS_MAX ? malloc(sizeof(*lock)) : NULL;
-    if (lock) lock_count++;
+    if (!lock) return NULL;
+    lock_count++;
+    made[place]++;
+    lock->place = place;
     return lock;
 }
 
@@ -39,6 +55,7 @@ static void lock_free(struct lock *lock)
 {
     if (!lock) return;
     lock_count--;
+    made[lock->place]--;
     free(lock);
 }
 
@@ -70,7 +87,9 @@ static void lock_carve(struct inode *inode, const struct lock *wanted, struct lo
         if (before && after) {
             struct lock *rest = *spare;
             *spare = NULL;
+            unsigned place = rest->place;
             *rest = *lock;
+            rest->place = place;
             rest->start = wanted->last + 1;
             lock->next = rest;
             lock->last = wanted->start - 1;
@@ -94,7 +113,8 @@ static long lock_set(struct inode *inode, const struct lock *wanted, bool unlock
 {
     if (!unlock && lock_conflict(inode, wanted)) return -EAGAIN;
     if (unlock && !inode->locks) return 0;
-    struct lock *lock = unlock ? NULL : lock_new(), *spare = lock_new();
+    if (!unlock && !lock_fair(wanted->place)) return -ENOLCK;
+    struct lock *lock = unlock ? NULL : lock_new(wanted->place), *spare = lock_new(wanted->place);
     if (!spare || (!lock && !unlock)) {
         lock_free(lock);
         lock_free(spare);
@@ -162,7 +182,8 @@ long lock_fcntl(struct thread *thread, struct file *file, unsigned command, uint
         return -EINVAL;
     wanted = (struct lock){.owner = own ? (void *)file : (void *)thread->process,
                            .write = flock.l_type == F_WRLCK,
-                           .pid = own ? -1 : thread->process->pid};
+                           .pid = own ? -1 : thread->process->pid,
+                           .place = (unsigned)(thread->process - processes)};
     long r = lock_range(file, &flock, &wanted);
     if (r < 0) return r;
     if (command == F_GETLK || command == F_OFD_GETLK)
@@ -181,7 +202,11 @@ long lock_flock(struct thread *thread, struct file *file, unsigned operation)
     unsigned kind = operation & ~(unsigned)LOCK_NB;
     if (kind != LOCK_SH && kind != LOCK_EX && kind != LOCK_UN) return -EINVAL;
     if (!file->inode) return -EBADF;
-    struct lock wanted = {.owner = file, .whole = true, .write = kind == LOCK_EX, .last = FOREVER};
+    struct lock wanted = {.owner = file,
+                          .whole = true,
+                          .write = kind == LOCK_EX,
+                          .place = (unsigned)(thread->process - processes),
+                          .last = FOREVER};
     long r = lock_set(file->inode, &wanted, kind == LOCK_UN);
     return r == -EAGAIN && !(operation & LOCK_NB) ? wait_on(&waiting, thread) : r;
 }
