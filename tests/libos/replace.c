@@ -124,6 +124,79 @@ static void test_hot(void)
     CHECK("hot", !replaces || (clock >= 0 && 2 * clock < fifo));
 }
 
+/* ---- what a program says of an area (madvise) ---- */
+
+static size_t there(const void *at, size_t pages)
+{
+    unsigned char state[PAGES];
+    size_t n = 0;
+    if (mincore((void *)at, pages * PAGE, state) < 0) return PAGES + 1;
+    for (size_t i = 0; i < pages; i++)
+        n += state[i] & 1;
+    return n;
+}
+
+/* Pages that are there when the first four of an area were written one after the other. */
+static size_t written_there(int advice)
+{
+    char *at = (char *)map(64);
+    bool said = madvise(at, 64 * PAGE, advice) == 0;
+    for (size_t i = 0; i < 4; i++)
+        at[i * PAGE] = 1;
+    size_t n = there(at, 64);
+    munmap(at, 64 * PAGE);
+    return said ? n : PAGES + 1;
+}
+
+/* Pages of a file that are there when one was read. */
+static size_t read_there(int fd, int advice, bool *right)
+{
+    volatile char *at = mmap(NULL, 16 * PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
+    madvise((void *)at, 16 * PAGE, advice);
+    *right &= at[5 * PAGE] == 'f';
+    size_t n = there((const void *)at, 16);
+    munmap((void *)at, 16 * PAGE);
+    return n;
+}
+
+static void test_advice(void)
+{
+    long fifo = hot_faults(FIFO);
+    CHECK("sequential", madvise(memory, PAGES * PAGE, MADV_SEQUENTIAL) == 0);
+    long behind = hot_faults(FIFO);
+    CHECK("sequential_right", filled(memory, PAGES, 1));
+    CHECK("normal", madvise(memory, PAGES * PAGE, MADV_NORMAL) == 0);
+    long again = hot_faults(FIFO);
+    dprintf(1, "hot pages beside: normal %ld faults, sequential %ld, normal %ld\n", fifo, behind,
+            again);
+    madvise(memory, PAGES * PAGE, MADV_RANDOM);
+    fill(memory, PAGES, 2);
+    CHECK("random_right", filled(memory, PAGES, 2));
+    madvise(memory, PAGES * PAGE, MADV_NORMAL);
+    CHECK("drop_behind", !replaces || (behind >= 0 && 4 * behind < fifo && 4 * behind < again));
+}
+
+/* Where there is room, more comes than what is touched, unless the program said that it jumps. */
+static void test_random(void)
+{
+    size_t normal = written_there(MADV_NORMAL), few = written_there(MADV_RANDOM);
+    CHECK("random_written", normal >= 4 && few == 4 && (!replaces || normal > 4));
+    char page[PAGE];
+    bool right = true;
+    int fd = open("advice", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    memset(page, 'f', sizeof page);
+    for (int i = 0; i < 16; i++)
+        right &= write(fd, page, sizeof page) == (ssize_t)sizeof page;
+    normal = read_there(fd, MADV_NORMAL, &right);
+    few = read_there(fd, MADV_RANDOM, &right);
+    CHECK("random_read", right && (!replaces || (normal == 4 && few == 1)));
+    close(fd);
+    uint64_t *hole = map(16);
+    CHECK("hole", munmap(hole + 8 * 512, PAGE) == 0 &&
+                      madvise(hole, 16 * PAGE, MADV_SEQUENTIAL) < 0 && errno == ENOMEM);
+    munmap(hole, 16 * PAGE);
+}
+
 /* ---- what may come between ---- */
 
 static void test_buffers(void)
@@ -356,8 +429,10 @@ int main(int argc, char **argv)
     test_begin("replace");
     test_directory();
     memory = map(PAGES);
+    test_random();
     test_policies();
     test_hot();
+    test_advice();
     test_buffers();
     test_fork();
     test_threads();

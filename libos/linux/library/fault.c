@@ -35,7 +35,7 @@ static unsigned rights_of(const struct vma *vma, bool write)
 static uint32_t run_room(const struct vma *vma, uint64_t va, const uint32_t *entry, uint32_t flags)
 {
     unsigned i = va >> 12 & 511;
-    if (i < 2 || !(entry[-1] & flags) || !(entry[-2] & flags)) return 1;
+    if (i < 2 || !(entry[-1] & flags) || !(entry[-2] & flags) || vma->flags & VMA_RANDOM) return 1;
     uint64_t room = (vma->end - va) / PAGE;
     if (room > 512 - i) room = 512 - i;
     return room < AHEAD ? (uint32_t)room : AHEAD;
@@ -97,7 +97,8 @@ static bool learning(const struct vma *vma)
 /* The neighbours of va that are bound with it: within its area and 2 MiB. */
 static uint64_t around(const struct vma *vma, uint64_t va, uint64_t *first)
 {
-    uint64_t size = (learning(vma) ? 1 : AROUND) * PAGE, end = (va & -size) + size;
+    uint64_t size = (learning(vma) || vma->flags & VMA_RANDOM ? 1 : AROUND) * PAGE,
+             end = (va & -size) + size;
     *first = va & -size;
     if (*first < vma->start) *first = vma->start;
     return end > vma->end ? vma->end : end;

@@ -97,6 +97,8 @@ struct vma {
     uint64_t offset; /* in the file, in pages */
 };
 #define VMA_BACK 0x08000000u /* mapped by a child of vfork */
+#define VMA_RANDOM 0x04000000u /* madvise: only what is touched comes */
+#define VMA_SEQUENTIAL 0x02000000u /* madvise: what was gone through goes first */
 #define VMA_STACK 0x80000000u /* grows downward to LX_STACK_MAX */
 #define VMA_HEAP 0x40000000u
 #define VMA_LOCKED 0x10000000u /* mlock: its pages stay */

@@ -296,6 +296,27 @@ static void forget(uint64_t va, uint64_t end)
     }
 }
 
+/* Flags of the areas of [va, va + length) are set and cleared. -ENOMEM: it has holes. */
+static long flags_range(uint64_t va, uint64_t length, uint32_t set, uint32_t clear)
+{
+    uint64_t end = page_up(va + length), at = va &= -PAGE;
+    if (!range_good(va, end - va)) return -ENOMEM;
+    lock();
+    long r = vma_cut(va);
+    if (r == 0) r = vma_cut(end);
+    bool cut = r == 0;
+    while (cut && at < end) {
+        struct vma *vma = vma_after(at);
+        if (!vma || vma->start > at) r = -ENOMEM;
+        if (!vma || vma->start >= end) break;
+        vma->flags = (vma->flags & ~clear) | set;
+        at = vma->end;
+    }
+    if (cut) vma_join(va, end);
+    unlock();
+    return r;
+}
+
 long sys_madvise(struct thread_state *t, struct regs *r)
 {
     (void)t;
@@ -313,10 +334,13 @@ long sys_madvise(struct thread_state *t, struct regs *r)
         replace_range(r->rdi, end);
         unlock();
         return 0;
-    case MADV_COLD:
     case MADV_NORMAL:
+        return flags_range(r->rdi, r->rsi, 0, VMA_RANDOM | VMA_SEQUENTIAL);
     case MADV_RANDOM:
+        return flags_range(r->rdi, r->rsi, VMA_RANDOM, VMA_SEQUENTIAL);
     case MADV_SEQUENTIAL:
+        return flags_range(r->rdi, r->rsi, VMA_SEQUENTIAL, VMA_RANDOM);
+    case MADV_COLD:
     case MADV_WILLNEED:
     case MADV_HUGEPAGE:
     case MADV_NOHUGEPAGE:
@@ -351,32 +375,10 @@ long sys_msync(struct thread_state *t, struct regs *r)
     return vma_find(r->rdi) ? 0 : -ENOMEM;
 }
 
-/* The areas of [va, end) are locked from now on, or not. */
-static long lock_range(uint64_t va, uint64_t length, bool on)
-{
-    uint64_t end = page_up(va + length), at = va &= -PAGE;
-    if (!range_good(va, end - va)) return -ENOMEM;
-    lock();
-    long r = vma_cut(va);
-    if (r == 0) r = vma_cut(end);
-    while (r == 0 && at < end) {
-        struct vma *vma = vma_find(at);
-        if (!vma) {
-            r = -ENOMEM;
-            break;
-        }
-        vma->flags = on ? vma->flags | VMA_LOCKED : vma->flags & ~VMA_LOCKED;
-        at = vma->end;
-    }
-    if (r == 0) vma_join(va, end);
-    unlock();
-    return r;
-}
-
 long sys_mlock(struct thread_state *t, struct regs *r)
 {
     (void)t;
-    long error = lock_range(r->rdi, r->rsi, true);
+    long error = flags_range(r->rdi, r->rsi, VMA_LOCKED, 0);
     if (error < 0) return error;
     return user_touch(r->rdi, r->rsi, false) < 0 ? -ENOMEM : 0;
 }
@@ -384,5 +386,5 @@ long sys_mlock(struct thread_state *t, struct regs *r)
 long sys_munlock(struct thread_state *t, struct regs *r)
 {
     (void)t;
-    return lock_range(r->rdi, r->rsi, false);
+    return flags_range(r->rdi, r->rsi, 0, VMA_LOCKED);
 }

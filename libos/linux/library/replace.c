@@ -20,6 +20,7 @@
 #define KEEP 8u /* pages that came last stay: one instruction may need several */
 #define SLICE 64 /* pages that make room at once */
 #define ITEM_UNIT 16
+#define BEHIND 64 /* pages behind a fault that are looked at */
 
 static inline struct pages *item_pages(uint32_t item)
 {
@@ -179,13 +180,28 @@ static bool page_out(struct pages *p, unsigned i)
     return true;
 }
 
+/* A program that faults where it said that it goes through its memory once (MADV_SEQUENTIAL): the
+ * page behind it, but one, which an instruction may lie across. */
+static bool behind_choose(struct pages **pages, unsigned *index)
+{
+    uint64_t at = lx.replace.faulting;
+    const struct vma *vma = at ? vma_find(at) : NULL;
+    if (!vma || !(vma->flags & VMA_SEQUENTIAL)) return false;
+    for (uint64_t k = 2; k < BEHIND && at - vma->start >= k * PAGE; k++) {
+        *pages = pages_at(at - k * PAGE, false);
+        *index = (at - k * PAGE) / PAGE % BLOCK_PAGES;
+        if (*pages && page_state(*pages, *index) == PAGE_GOES) return true;
+    }
+    return false;
+}
+
 uint64_t replace_evict(uint64_t n)
 {
     struct pages *p;
     unsigned i;
     uint64_t done = 0;
     if (lx.vfork_child || !ring_make()) return 0;
-    while (done < n && ring_choose(&p, &i)) {
+    while (done < n && (behind_choose(&p, &i) || ring_choose(&p, &i))) {
         if (!page_out(p, i)) {
             replace_came(p, i);
             break;
