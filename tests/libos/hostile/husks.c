@@ -11,6 +11,7 @@
 #define FILES 1 /* LX_SEL_* */
 #define FAULT 4
 #define OBJECTS 5
+#define RING 6 /* 6..9 */
 #define DATA 16
 #define GATE 32
 #define EXTENT 128
@@ -169,6 +170,29 @@ static void events(void)
     if (!other) UPCALL->events |= ~0ul;
 }
 
+/* The other side of a ring (docs/linux.md) goes on. */
+static void copy_ring(void)
+{
+    int ends[2];
+    char byte = 0;
+    if (pipe(ends) < 0) return;
+    pid_t pid = fork();
+    close(ends[pid == 0]);
+    if (pid == 0) {
+        while (read(ends[0], &byte, 1) == 1)
+            ;
+        test_sleep_ms(50);
+        _exit(0);
+    }
+    for (unsigned i = 0; i < 64; i++, test_sleep_ms(1))
+        if (write(ends[1], &byte, 1) != 1) return;
+    unsigned sel = RING;
+    while (sel < RING + 3 && (exo_cap_info(sel) & 0xff) != EXO_FRAMES)
+        sel++;
+    must(exo_cap_copy(sel, FREE, EXO_R | EXO_W, first_of(sel), 1));
+    must(exo_page_bind(0, HOLE, 1, FREE, first_of(FREE), EXO_R | EXO_W));
+}
+
 static void signal_dies(void)
 {
     copy_files();
@@ -205,8 +229,8 @@ static const struct {
              TRAP(env_with_gate),  TRAP(thread),       TRAP(thread_runs),
              TRAP(upcall),         TRAP(fault),        TRAP(receive),
              TRAP(revoker),        TRAP(slice),        TRAP(timer),
-             TRAP(events),         TRAP(signal_dies),  TRAP(crash),
-             TRAP(killed)};
+             TRAP(events),         TRAP(copy_ring),    TRAP(signal_dies),
+             TRAP(crash),          TRAP(killed)};
 
 /* What the next process sees, and whether it works. */
 static bool looks_like(const struct seen *usual)

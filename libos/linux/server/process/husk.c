@@ -168,7 +168,7 @@ bool husk_keep(struct process *p)
     struct process_memory *m = p->memory;
     struct thread *t = p->threads[0];
     uint32_t used;
-    if (!exo.words || kept == HUSKS || p->thread_count != 1 || !t || m->more_count || m->threaded)
+    if (!exo.words || kept == HUSKS || p->thread_count != 1 || !t || m->more_count || m->odd)
         return false;
     if (exo_thread_stop(t->sel) < 0 || !data_leave(p) || !extents_leave(p)) return false;
     int tables = tables_more(p, &used);

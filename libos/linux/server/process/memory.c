@@ -261,6 +261,7 @@ long ring_bind(struct process *process, uint32_t slot, uint16_t number)
     uint32_t env = process->memory->env;
     long r = exo_cap_derive(EXO_REF(store, number), EXO_REF(env, LX_SEL_RING + slot), EXO_R | EXO_W,
                             e->first, 1);
+    process->memory->odd = true; /* a copy of it would outlive this side of the ring */
     if (r < 0) return r;
     do
         r = exo_page_bind(env, LX_RING_VA + slot * EXO_PAGE, 1, LX_SEL_RING + slot, e->first,
@@ -472,7 +473,7 @@ void memory_end(struct process *process)
         exo_frames_free(&exo.pool, m->more[i].first, m->more[i].count);
     for (uint32_t i = 0; i < m->data_count && !m->husk; i++)
         extent_put(process, m->data[i]);
-    for (uint32_t i = 0; i < LX_THREADS && m->threaded; i++) {
+    for (uint32_t i = 0; i < LX_THREADS && m->odd; i++) {
         if (m->thread[i].extent) extent_put(process, m->thread[i].extent);
         if (m->thread[i].frames) exo_frames_free(&exo.pool, m->thread[i].frames, 2);
         m->thread[i].extent = 0;
@@ -485,7 +486,7 @@ void memory_end(struct process *process)
     m->handles = 0;
     m->extents = m->more_count = 0;
     m->data_count = m->husk ? 1 : 0;
-    m->threaded = false;
+    m->odd = false;
 }
 
 /* ---- the user's buffers ---------------------------------------------------------------------- */

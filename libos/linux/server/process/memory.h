@@ -20,7 +20,7 @@ struct process_memory {
     uint64_t env_frame, objects; /* first frames */
     uint32_t objects_used; /* from there on they are the library's to use */
     struct thread *husk; /* the env has no process, and this thread: husk.h */
-    bool threaded; /* there is or was a second thread */
+    bool odd; /* it has or had a second thread, or a ring: no husk */
     uint16_t extent[LX_EXTENTS]; /* number of the extent at LX_SEL_EXTENT + i, 0 none */
     uint32_t extents; /* highest in use + 1 */
     uint64_t inherited[LX_EXTENTS / 64]; /* those that came from its parent, a bit each */

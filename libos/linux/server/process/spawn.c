@@ -427,7 +427,7 @@ static long thread_build(struct process *p, struct thread *t)
 {
     struct process_memory *m = p->memory;
     uint32_t i = t->index, sel = LX_SEL_THREAD + 4 * i;
-    m->threaded = true;
+    m->odd = true;
     long frame = m->thread[i].frames ? m->thread[i].frames : husk_frames(2);
     if (frame < 0) return -ENOMEM;
     m->thread[i].frames = (uint32_t)frame;
