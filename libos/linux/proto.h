@@ -259,12 +259,13 @@ struct lx_window {
     uint64_t near_changes; /* lx_shared.changes when these were so: */
     uint64_t nears; /* newfstatat was told (a4) how many entries behind the one that it asks for
                        are wanted, LX_NEAR at most: so many are here. Else as it was */
-    struct lx_near near[LX_NEAR];
     uint8_t direct[LX_DIRECT_FDS]; /* in thread 0's window, the server keeps it: LX_DIRECT_* */
     struct { /* in thread 0's window, the server keeps it: slots of rings */
         uint32_t number; /* the descriptor + 1; true while that has LX_DIRECT_RING */
         uint32_t end; /* how far this side had come when the server took the ring back */
     } ring[LX_RINGS];
+    /* From here on it begins with what was there before. */
+    struct lx_near near[LX_NEAR];
     struct lx_run run[LX_RUN_MAX];
     uint8_t bytes[LX_WINDOW_BYTES];
 };

@@ -457,9 +457,9 @@ static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
     signals_reset(t);
     memset(r, 0, sizeof(*r));
     *r = (struct regs){.rip = x->entry, .rsp = x->sp, .rflags = 0x202, .number = NO_CALL};
-    memset(lx.fork_fpu, 0, XSAVE_FIRST);
-    memcpy(lx.fork_fpu + FXSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
-    __asm__ volatile(FPU_CLAIM "xrstor %0" : : "m"(lx.fork_fpu), "a"(~0u), "d"(~0u));
+    memset(fork_fpu(), 0, XSAVE_FIRST);
+    memcpy(fork_fpu() + FXSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
+    __asm__ volatile(FPU_CLAIM "xrstor %0" : : "m"(*fork_fpu()), "a"(~0u), "d"(~0u) : "memory");
     __asm__ volatile("wrfsbase %0" : : "r"(fs));
     return true;
 }

@@ -14,17 +14,21 @@ static void lent_inherit(void)
         if (lx.extent[i].own == EXTENT_LENT) lx.extent[i].own = EXTENT_INHERITED;
 }
 
-/* What the child needs not of our data (LX_OP_FORK): the unused entries of two tables. */
+/* What the child needs not of our data (LX_OP_FORK): the unused entries of two tables, and of what
+ * is behind the second one. */
 static uint64_t data_unused(void)
 {
     const char *const at[4] = {(char *)&lx.vma[lx.vmas], (char *)&lx.vma[VMAS],
-                               (char *)&lx.extent[lx.extents], (char *)&lx.extent[LX_EXTENTS]};
+                               (char *)&lx.extent[lx.extents], (char *)fork_fpu()};
     uint64_t packed = 0;
     for (unsigned i = 4; i--;)
         packed = packed << 16 | ((uint64_t)at[i] - LX_DATA_VA) / 8;
     return packed;
 }
 _Static_assert(offsetof(__typeof__(lx), vma) < offsetof(__typeof__(lx), extent), "data_unused");
+_Static_assert(offsetof(__typeof__(lx), extent) + sizeof(lx.extent) + 64 >
+                   offsetof(__typeof__(lx), fork_fpu),
+               "data_unused");
 _Static_assert(sizeof(lx) <= LX_DATA_CHUNK * PAGE, "in the first chunk");
 
 static long fork_common(struct thread_state *t, struct regs *r, bool vfork, uint64_t stack,
@@ -39,7 +43,7 @@ static long fork_common(struct thread_state *t, struct regs *r, bool vfork, uint
     lx.fork_altstack = t->altstack;
     lx.fork_brk = lx.brk;
     __asm__ volatile("rdfsbase %0" : "=r"(lx.fork_fs));
-    __asm__ volatile(FPU_CLAIM "xsave %0" : "+m"(lx.fork_fpu) : "a"(~0u), "d"(~0u));
+    __asm__ volatile(FPU_CLAIM "xsave %0" : "+m"(*fork_fpu()) : "a"(~0u), "d"(~0u) : "memory");
     if (!vfork) pages_protect();
     if (!vfork && lent) lent_inherit();
     lx.vfork_child = vfork;

@@ -160,7 +160,10 @@ struct lx {
     uint32_t vma_hint; /* the place that was looked for last: the next is it, or the one behind */
     uint32_t extents; /* highest index in use + 1 */
     struct extent extent[LX_EXTENTS]; /* forks copy of these, and of vma[], what is in use */
+    uint8_t fork_fpu[2816]
+        __attribute__((aligned(64))); /* right behind it: XSAVE's area, at its end */
     uint32_t extent_hint; /* the last one with a free frame */
+    uint32_t extent_found; /* the last one that a frame was looked for in */
     uint64_t owned; /* frames of EXTENT_OWN */
     uint32_t object_next; /* of the first objects, handed out so far */
     uint32_t object_end;
@@ -178,7 +181,6 @@ struct lx {
     uint64_t fork_fs, fork_mask, fork_brk;
     uint64_t fork_tid, fork_clear_tid; /* user addresses, or 0 */
     struct sigstack fork_altstack;
-    uint8_t fork_fpu[2816] __attribute__((aligned(64))); /* XSAVE's area */
     bool vfork_child; /* we run in our parent's memory */
 
     /* signals: signal.c */
@@ -209,6 +211,12 @@ struct lx {
 };
 #define lx (*(struct lx *)LX_DATA_VA)
 #define shared ((const volatile struct lx_shared *)LX_SHARED_VA)
+
+uint32_t xsave_size(void); /* bytes of the FPU's state (sigframe.c) */
+static inline uint8_t *fork_fpu(void)
+{
+    return lx.fork_fpu + sizeof(lx.fork_fpu) - ((xsave_size() + 63) & -64u);
+}
 
 /* The one lock of the process's structures; nothing when there is one thread. A holder
  * must not touch the program's memory. */

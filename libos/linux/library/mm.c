@@ -14,11 +14,13 @@
 
 struct extent *extent_of(uint32_t frame)
 {
-    struct extent *last = &lx.extent[lx.extent_hint];
+    struct extent *last = &lx.extent[lx.extent_found];
     if (last->own && frame - last->first < last->count) return last;
     for (uint32_t i = 0; i < lx.extents; i++) {
         struct extent *e = &lx.extent[i];
-        if (e->own && frame - e->first < e->count) return e;
+        if (!e->own || frame - e->first >= e->count) continue;
+        lx.extent_found = i;
+        return e;
     }
     return NULL;
 }
@@ -280,7 +282,8 @@ static void unbind(struct pages *p, unsigned first, unsigned n)
     }
     for (unsigned w = first / 64; w <= (first + n - 1) / 64; w++) {
         if (!p->bound[w]) continue;
-        uint64_t mask = p->bound[w] & word_mask(w, first, n);
+        uint64_t mask = p->bound[w];
+        if (n < BLOCK_PAGES) mask &= word_mask(w, first, n);
         if (!mask) continue;
         p->bound[w] &= ~mask;
         if (low == BLOCK_PAGES) low = w * 64 + (unsigned)__builtin_ctzl(mask);

@@ -69,7 +69,7 @@ void siginfo_fill(siginfo_t *to, int signal, const struct lx_siginfo *info, uint
 }
 
 /* Bytes of the FPU's state, and which parts it has: SDM vol. 2, CPUID leaf 0DH, XGETBV. */
-static inline uint32_t xsave_size(void)
+uint32_t xsave_size(void)
 {
     uint32_t eax = 13, ebx, ecx = 0, edx;
     if (lx.xsave_size) return lx.xsave_size;

@@ -45,7 +45,7 @@ static void extents_inherit(void)
         if (e->own == EXTENT_OWN) e->own = lx.vfork_child ? EXTENT_LENT : EXTENT_INHERITED;
     }
     lx.owned = 0;
-    lx.extent_hint = 0; /* only entries below lx.extents are copied */
+    lx.extent_hint = lx.extent_found = 0; /* only entries below lx.extents are copied */
 }
 
 static void start_fork(struct thread_state *t)
@@ -61,7 +61,7 @@ static void start_fork(struct thread_state *t)
     t->altstack = lx.fork_altstack;
     threads_forked();
     __asm__ volatile("wrfsbase %0" : : "r"(lx.fork_fs));
-    __asm__ volatile(FPU_CLAIM "xrstor %0" : : "m"(lx.fork_fpu), "a"(~0u), "d"(~0u));
+    __asm__ volatile(FPU_CLAIM "xrstor %0" : : "m"(*fork_fpu()), "a"(~0u), "d"(~0u) : "memory");
     t->clear_tid = lx.fork_clear_tid;
     if (lx.fork_tid) user_put(lx.fork_tid, &t->tid, sizeof(t->tid));
     struct regs r = lx.fork_regs;

@@ -187,7 +187,7 @@ static long space_make(struct process *p, uint32_t first)
 static void window_init(struct process *p, struct thread *t, uint32_t first)
 {
     t->window = frame_data(first);
-    memset(t->window, 0, offsetof(struct lx_window, run));
+    memset(t->window, 0, offsetof(struct lx_window, near));
     t->window->started = t->started = exo_tsc();
     t->window->start.objects = p->memory->objects + p->memory->objects_used;
     t->window->start.objects_end = p->memory->objects + LX_OBJECT_FRAMES;
@@ -435,7 +435,7 @@ static long thread_build(struct process *p, struct thread *t)
     if (number < 0) return number;
     m->thread[i].extent = (uint16_t)number;
     t->window = frame_data(extent_first((uint16_t)number));
-    memset(t->window, 0, offsetof(struct lx_window, run));
+    memset(t->window, 0, offsetof(struct lx_window, near));
     t->window->started = t->started = exo_tsc();
     long r = exo_cap_derive(exo.pool.sel, EXO_REF(m->env, sel + 2), EXO_R | EXO_W | EXO_OBJECT,
                             (uint64_t)frame, 2);
