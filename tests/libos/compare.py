@@ -189,7 +189,7 @@ def main(argv):
     if argv == ["--document"]:
         document()
         return 0
-    timeout, verdicts, sides, wanted = 600, False, list(linux.SIDES), []
+    timeout, verdicts, sides, wanted = 3600, False, list(linux.SIDES), []
     while argv:
         word = argv.pop(0)
         if word == "--timeout":
