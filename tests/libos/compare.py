@@ -25,12 +25,14 @@ import linux  # noqa: E402
 import check  # noqa: E402
 
 MEMORY = "1G"  # of the machine
+TIMEOUT = 600  # seconds
+TIMEOUTS = {"busybox": 1200, "ash": 1200, "dash": 3600}
 SUITES = ["tests", "busybox", "ash", "dash", "mksh", "lua"]
 DOCUMENT = "docs/linux-suites.md"
 ABOUT = {
     "busybox": "busybox's testsuite, with Debian's busybox-static",
     "ash": "busybox's shell/ash_test, with Debian's busybox-static",
-    "dash": "the same, with dash (musl)",
+    "dash": "the same, with dash (musl), which has less of bash, and words errors in its own way",
     "mksh": "mksh's check.t, with mksh (musl)",
     "lua": "tests of Lua of our own, with lua5.4 (musl)",
 }
@@ -189,7 +191,7 @@ def main(argv):
     if argv == ["--document"]:
         document()
         return 0
-    timeout, verdicts, sides, wanted = 3600, False, list(linux.SIDES), []
+    timeout, verdicts, sides, wanted = None, False, list(linux.SIDES), []
     while argv:
         word = argv.pop(0)
         if word == "--timeout":
@@ -209,7 +211,8 @@ def main(argv):
     wanted = wanted or [("tests", [])]
     roots, behind = make([suite for suite, _ in wanted]), 0
     for suite, arguments in wanted:
-        results = run_suite(suite, roots[suite], arguments, sides, timeout)
+        results = run_suite(suite, roots[suite], arguments, sides,
+                            timeout or TIMEOUTS.get(suite, TIMEOUT))
         if len(sides) == 1:
             behind += show_one(suite, sides[0], results[sides[0]])
         else:
