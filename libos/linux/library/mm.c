@@ -8,6 +8,7 @@
 #include "../../../lib/exo/text.h"
 
 #define FIRST_EXTENT LX_EXTENT_FEW /* frames */
+#define GAP 6
 #define EVICTED 8 /* pages that go when no memory is to be had */
 
 /* ---- extents and frames ---------------------------------------------------------------- */
@@ -272,10 +273,11 @@ static void range_unbind(uint64_t va, unsigned n)
     }
 }
 
-/* Unbinds those pages of [first, first + n) that are bound, from the first of them to the last. */
+/* Unbinds those pages of [first, first + n) that are bound, in pieces with no gap of more than
+ * GAP pages: to pass over so many costs as much as another call. */
 static void unbind(struct pages *p, unsigned first, unsigned n)
 {
-    unsigned low = BLOCK_PAGES, high = 0;
+    unsigned low = 0, high = 0;
     if (n == 1) {
         unbind_one(p, first);
         return;
@@ -284,10 +286,18 @@ static void unbind(struct pages *p, unsigned first, unsigned n)
         if (!p->bound[w]) continue;
         uint64_t mask = p->bound[w];
         if (n < BLOCK_PAGES) mask &= word_mask(w, first, n);
-        if (!mask) continue;
         p->bound[w] &= ~mask;
-        if (low == BLOCK_PAGES) low = w * 64 + (unsigned)__builtin_ctzl(mask);
-        high = w * 64 + 64 - (unsigned)__builtin_clzl(mask);
+        while (mask) {
+            unsigned bit = (unsigned)__builtin_ctzl(mask), i = w * 64 + bit;
+            uint64_t above = mask + (1ul << bit); /* behind its run of ones */
+            if (low == high) low = high = i;
+            if (i - high > GAP) {
+                range_unbind(p->va + low * PAGE, high - low);
+                low = i;
+            }
+            high = above > mask ? w * 64 + (unsigned)__builtin_ctzl(above) : w * 64 + 64;
+            mask &= above > mask ? above : 0;
+        }
     }
     if (low < high) range_unbind(p->va + low * PAGE, high - low);
 }
