@@ -228,7 +228,7 @@ struct lx_near {
     struct stat stat;
 };
 #define LX_WINDOW_BYTES                                                                            \
-    (LX_WINDOW_PAGES * 4096 - 160 - LX_RINGS * 8 - LX_DIRECT_FDS - LX_RUN_MAX * 16 -               \
+    (LX_WINDOW_PAGES * 4096 - 168 - LX_RINGS * 8 - LX_DIRECT_FDS - LX_RUN_MAX * 16 -               \
      LX_NEAR * (LX_NEAR_NAME + 144))
 struct lx_window {
     uint64_t signals; /* pending for this thread (bit signal - 1); the server sets, the
@@ -249,6 +249,7 @@ struct lx_window {
         uint64_t no_zombies; /* in thread 0's window, not 0: children that end are forgotten */
     } start;
     uint64_t started; /* time-stamp counter when the thread began; the server sets it */
+    uint64_t robust; /* of set_robust_list(2), 0: none; the library keeps it */
     uint64_t waited; /* ticks that it waited; the library keeps these two ... */
     uint64_t since; /* ... and since when it waits, 0: it does not */
     uint64_t result; /* of a read that waits: 1 + bytes that the server has put into its buffer

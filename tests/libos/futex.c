@@ -237,6 +237,82 @@ static void test_robust(void)
     CHECK("robust_end", all_end(&pid, 1));
 }
 
+/* Is killed while it owns the mutex, and another one waits for that. */
+static void own_for_ever(void)
+{
+    if (pthread_mutex_lock(&shared->robust) != 0) _exit(1);
+    __atomic_store_n(&shared->flag, 1, __ATOMIC_SEQ_CST);
+    for (;;)
+        pause();
+}
+
+static void wait_for_owner(void)
+{
+    if (pthread_mutex_lock(&shared->robust) != EOWNERDEAD) _exit(1);
+    _exit(pthread_mutex_consistent(&shared->robust) == 0 &&
+                  pthread_mutex_unlock(&shared->robust) == 0
+              ? 0
+              : 2);
+}
+
+static bool killed(pid_t pid)
+{
+    int status;
+    return kill(pid, SIGKILL) == 0 && waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) &&
+           WTERMSIG(status) == SIGKILL;
+}
+
+static void test_robust_killed(void)
+{
+    for (int waits = 0; waits < 2; waits++) {
+        shared->flag = 0;
+        pid_t owner = start(own_for_ever), other = -1;
+        while (!__atomic_load_n(&shared->flag, __ATOMIC_SEQ_CST))
+            test_sleep_ms(1);
+        if (waits) other = start(wait_for_owner);
+        test_sleep_ms(30);
+        CHECK(waits ? "robust_killed_waited" : "robust_killed", killed(owner));
+        if (!waits) other = start(wait_for_owner);
+        CHECK(waits ? "robust_told" : "robust_seen", all_end(&other, 1));
+    }
+    CHECK("robust_free", pthread_mutex_trylock(&shared->robust) == 0 &&
+                             pthread_mutex_unlock(&shared->robust) == 0);
+}
+
+/* Lists that are none: the process that has one is killed, and nobody else's word changes. */
+static struct {
+    void *next;
+    long offset;
+    void *pending;
+} bad_list;
+static unsigned bad_number;
+
+static void list_badly(void)
+{
+    static void *circle[2] = {&circle[1], &circle[0]};
+    void *const nexts[] = {circle,        (void *)8,         (void *)-8l, (void *)0x7ffff8200000,
+                           &shared->flag, (char *)circle + 3};
+    bad_list.next = nexts[bad_number];
+    bad_list.offset = bad_number % 2 ? 0 : (char *)&shared->flag - (char *)nexts[bad_number];
+    bad_list.pending = bad_number % 2 ? (void *)&shared->flag : NULL;
+    if (bad_number == 3) bad_list.pending = (void *)(~0ul << 12);
+    syscall(SYS_set_robust_list, &bad_list, sizeof bad_list);
+    for (;;)
+        pause();
+}
+
+static void test_bad_lists(void)
+{
+    bool good = true;
+    shared->flag = (unsigned)getpid();
+    for (bad_number = 0; bad_number < 6; bad_number++) {
+        pid_t pid = start(list_badly);
+        test_sleep_ms(10);
+        good &= killed(pid);
+    }
+    CHECK("bad_lists", good && shared->flag == (unsigned)getpid());
+}
+
 static void at_barrier(void)
 {
     for (int i = 0; i < 5; i++) {
@@ -334,6 +410,8 @@ int main(void)
     shared_make();
     test_mutex();
     test_robust();
+    test_robust_killed();
+    test_bad_lists();
     test_barrier();
     test_semaphore();
     test_hostile();

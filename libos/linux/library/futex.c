@@ -257,7 +257,7 @@ long sys_futex(struct thread_state *t, struct regs *r)
 long sys_set_robust_list(struct thread_state *t, struct regs *r)
 {
     if (r->rsi != sizeof(struct robust_list_head)) return -EINVAL;
-    t->robust_list = r->rdi;
+    t->robust_list = t->window->robust = r->rdi;
     return 0;
 }
 
@@ -292,7 +292,7 @@ static void robust_end(struct thread_state *t)
         }
         if (pending) robust_release(t, (pending & ~1ul) + offset);
     }
-    t->robust_list = 0;
+    t->robust_list = t->window->robust = 0;
 }
 
 void futex_thread_end(struct thread_state *t)
@@ -306,8 +306,13 @@ void futex_thread_end(struct thread_state *t)
 
 void futex_process_end(void)
 {
-    for (uint32_t map = lx.shares ? lx.live : 0; map; map &= map - 1)
-        robust_end(thread_at((uint32_t)__builtin_ctz(map)));
+    for (uint32_t map = lx.live; map; map &= map - 1) {
+        struct thread_state *t = thread_at((uint32_t)__builtin_ctz(map));
+        if (lx.shares)
+            robust_end(t);
+        else
+            t->window->robust = 0;
+    }
 }
 
 /* Those that other processes may wait for are told first. */

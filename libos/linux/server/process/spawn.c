@@ -249,6 +249,7 @@ static long env_build(struct process *p)
 void spawn_end(struct process *p, bool willing)
 {
     struct process_memory *m = p->memory;
+    robust_end(p);
     rings_end(p);
     if (willing && husk_keep(p)) {
         thread_leave(m->husk);

@@ -49,18 +49,23 @@ static struct thread *waiter_first(uint64_t place, uint32_t bits)
     return best;
 }
 
-long op_futex_wake(struct thread *thread, const uint64_t a[6])
+uint32_t futex_wake(uint64_t place, uint32_t most, uint32_t bits)
 {
     struct thread *t;
     uint32_t done = 0;
-    if (!word_allowed(thread, a[0])) return -EFAULT;
-    while (done < (uint32_t)a[1] && (t = waiter_first(a[0], (uint32_t)a[2]))) {
+    while (done < most && (t = waiter_first(place, bits))) {
         futex_leave(t);
         __atomic_store_n(&t->window->result, 1, __ATOMIC_RELEASE);
         thread_wake(t);
         done++;
     }
     return done;
+}
+
+long op_futex_wake(struct thread *thread, const uint64_t a[6])
+{
+    if (!word_allowed(thread, a[0])) return -EFAULT;
+    return futex_wake(a[0], (uint32_t)a[1], (uint32_t)a[2]);
 }
 
 long op_futex_end(struct thread *t, const uint64_t a[6])
