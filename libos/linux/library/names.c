@@ -94,10 +94,10 @@ static bool absent(const struct thread_state *t, uint64_t n)
     uint64_t word;
     if (t->absent.names != shared->names) return false;
     for (uint64_t i = 0; i < n / 8; i++) {
-        memcpy(&word, t->window->bytes + i * 8, 8);
+        __builtin_memcpy(&word, t->window->bytes + i * 8, 8);
         if (word != t->absent.text[i]) return false;
     }
-    memcpy(&word, t->window->bytes + (n & -8ul), 8);
+    __builtin_memcpy(&word, t->window->bytes + (n & -8ul), 8);
     return (word & ((1ul << n % 8 * 8) - 1)) == t->absent.text[n / 8];
 }
 

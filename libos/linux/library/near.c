@@ -7,7 +7,7 @@
 static inline uint64_t word_of(const uint8_t *at)
 {
     uint64_t word;
-    memcpy(&word, at, 8); /* may be more than the text, but it is in the window */
+    __builtin_memcpy(&word, at, 8); /* may be more than the text, but it is in the window */
     return word;
 }
 

@@ -3,7 +3,8 @@
  * Files that processes have mapped, by handle; and which pages of a program are touched when it
  * is executed. Of those a bit each is kept, for each file and the name it was executed by (one
  * file can be many programs): then the next process has them bound at once, instead of by a fault
- * each. It is a hint: what it says of a file that has changed costs time, nothing else. All RUNS
+ * each. It is a hint: what it says of a file that has changed, or was told by a process that
+ * touched all there is, costs time, nothing else. All RUNS
  * executions it is learned anew, by a run that binds each page where it is touched. Whoever began
  * before that is not listened to any more. */
 #include "memory.h"
