@@ -10,7 +10,7 @@ SUITE is `tests` (tests/libos, the default), `busybox`, `ash`, `dash`, `mksh`, `
 (tools/linux-suites.sh), or `all`. Written: build/linux/SUITE.tsv, with a line for each test:
 its name, Debian's verdict, exovisor's. --verdicts prints lines "PASS NAME" and "FAIL NAME":
 FAIL is what passes on Debian and not on exovisor. With --debian or --exovisor only that side
-runs, and all that does not pass is listed. --document writes docs/linux-suites.md out of the
+runs, and all that does not pass is listed; the other side's verdicts in the list stay. --document writes docs/linux-suites.md out of the
 lists of all suites that ran last. Fails if exovisor fails where Debian passes."""
 import glob
 import os
@@ -116,7 +116,24 @@ def run_suite(suite, root, arguments, sides, timeout):
     return results
 
 
+def write_list(suite, theirs, ours):
+    """The names, in Debian's order, then those that only exovisor has."""
+    names = list(theirs) + [name for name in ours if name not in theirs]
+    with open(f"build/linux/{suite}.tsv", "w", encoding="utf-8") as file:
+        file.write("test\tDebian\texovisor\n")
+        for name in names:
+            file.write(f"{name}\t{theirs.get(name, 'missing')}\t{ours.get(name, 'missing')}\n")
+    return names
+
+
 def show_one(suite, side, verdicts):
+    """Prints what does not pass: how many; the list gets them beside the other side's last ones."""
+    if os.path.exists(f"build/linux/{suite}.tsv"):
+        last = read_list(suite)
+        debian = side == "debian"
+        other = {line[0]: line[2 if debian else 1] for line in last
+                 if line[2 if debian else 1] != "missing"}
+        write_list(suite, *((verdicts, other) if debian else (other, verdicts)))
     bad = {name: verdict for name, verdict in verdicts.items() if verdict != "pass"}
     for name, verdict in bad.items():
         print(f"{side} {suite} {name}: {verdict}")
@@ -127,13 +144,9 @@ def show_one(suite, side, verdicts):
 def show_both(suite, results, verdicts):
     """Prints, and writes the list; how many pass on Debian and not on exovisor."""
     theirs, ours = results["debian"], results["exovisor"]
-    names = list(theirs) + [name for name in ours if name not in theirs]
+    names = write_list(suite, theirs, ours)
     worse = [name for name in names
              if theirs.get(name) == "pass" and ours.get(name) != "pass"]
-    with open(f"build/linux/{suite}.tsv", "w", encoding="utf-8") as file:
-        file.write("test\tDebian\texovisor\n")
-        for name in names:
-            file.write(f"{name}\t{theirs.get(name, 'missing')}\t{ours.get(name, 'missing')}\n")
     for name in names if verdicts else worse:
         good = name not in worse
         if verdicts and theirs.get(name) == "pass" or not good:
