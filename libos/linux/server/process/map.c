@@ -85,7 +85,7 @@ long op_map(struct thread *thread, const uint64_t a[6])
         char path[LX_PATH_MAX];
         long r = window_path(thread, a[0], path);
         if (r == 0) r = inode_open_exec(thread, path, &file);
-        if (r < 0) return r;
+        if (r < 0 || !file) return r;
         r = file_load(file);
         if (r < 0) {
             file_put(file);
