@@ -36,7 +36,7 @@ linux_calls := build/gen/lx_calls.h
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(VARIANTS:%=build/%/kernel.elf) images size
+all: $(VARIANTS:%=build/%/kernel.elf) images build/user/linux-library size
 
 help:
 	@echo 'exovisor: an exokernel for x86-64'
