@@ -44,9 +44,10 @@ STATUS = {"0": "pass", "124": "too long", "137": "too long", "143": "too long"}
 
 
 def modules():
-    """Debian's loop device, for a root file system."""
-    found = glob.glob("build/guest/linux-image-*/lib/modules/*/kernel/drivers/block/loop.ko")
-    return [f"lib/loop.ko={found[0]}"] if found else []
+    """What Debian's kernel needs for some tests, for a root file system."""
+    kernel = "build/guest/linux-image-*/lib/modules/*/kernel/"
+    found = glob.glob(kernel + "drivers/block/loop.ko") + glob.glob(kernel + "fs/fuse/fuse.ko")
+    return [f"lib/{os.path.basename(path)}={path}" for path in found]
 
 
 def make(suites):

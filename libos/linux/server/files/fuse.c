@@ -445,7 +445,7 @@ static long init_done(struct fuse_request *request, long error, const void *repl
 {
     struct fuse *fuse = request->fuse;
     struct fuse_init_out out = {0};
-    memcpy(&out, reply, EXO_MIN(n, sizeof(out)));
+    if (n) memcpy(&out, reply, EXO_MIN(n, sizeof(out)));
     if (error || out.major != FUSE_KERNEL_VERSION || out.minor < MINOR_LEAST ||
         !(out.flags & FUSE_DO_READDIRPLUS) || out.max_write < 4096) {
         if (!fuse->gone) {

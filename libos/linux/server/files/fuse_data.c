@@ -62,7 +62,7 @@ static long fuse_read(struct file *file, struct iobuf *io, uint64_t *pos)
         bool more = n == in->size;
         done = EXO_MIN(request->before, io->left);
         iobuf_skip(io, done);
-        done += iobuf_put(io, request->reply, EXO_MIN(n, io->left));
+        if (n) done += iobuf_put(io, request->reply, EXO_MIN(n, io->left));
         fuse_drop(thread_current);
         if (error && !done) return error;
         if (!more || error) goto end;
