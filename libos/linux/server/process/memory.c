@@ -479,10 +479,11 @@ void memory_end(struct process *process)
         m->thread[i].extent = 0;
         m->thread[i].frames = 0;
     }
-    for (uint32_t i = 0; i < m->handles; i++)
+    for (uint32_t i = 0; i < m->handles; i++) {
         if (m->handle[i]) file_put(m->handle[i]);
+        m->handle[i] = NULL;
+    }
     memset(m->extent, 0, m->extents * sizeof(m->extent[0]));
-    memset(m->handle, 0, m->handles * sizeof(m->handle[0]));
     m->handles = 0;
     m->extents = m->more_count = 0;
     m->data_count = m->husk ? 1 : 0;
