@@ -271,6 +271,7 @@ struct lx_window {
     uint8_t bytes[LX_WINDOW_BYTES];
 };
 _Static_assert(sizeof(struct lx_window) == LX_WINDOW_PAGES * 4096, "window");
+_Static_assert(LX_BACK_MAX * sizeof(struct lx_back) <= LX_WINDOW_BYTES, "LX_OP_VFORK_WAIT");
 _Static_assert(LX_SEEN_PAGES * sizeof(struct lx_seen) <= LX_WINDOW_BYTES, "LX_OP_SEEN");
 
 /* A pipe's bytes on their way between two processes: one page, which both can write. */

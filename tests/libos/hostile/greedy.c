@@ -2,15 +2,19 @@
  *
  * Programs that open, or lock, as much as they can and stay: many of them together leave their
  * neighbours what these need. */
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include "hostile.h"
 
 #define GREEDY 14 /* processes; each may have 1,024 files: more than there are */
 #define FILES 12 /* that a neighbour needs */
 #define LOCKS 3
-#define MANY 4000 /* locks that each wants */
+#define PAGES_OUT 32
+#define PR_EXO_REPLACE 0x45584f01 /* libos/linux/library/replace.h */
+#define MANY 200 /* locks that each wants */
 
 static int lock_file;
+static bool exovisor; /* the system gives up pages */
 
 static void open_all(void)
 {
@@ -49,6 +53,37 @@ static bool locks_well(void)
     return fcntl(lock_file, F_SETLK, &all) == 0 && good;
 }
 
+/* Pages that are given up: of zeroes, which take no memory, one after the other, until one stays. */
+static void page_out_all(void)
+{
+    size_t size = 64ul << 20;
+    char *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (size_t i = 0; at != MAP_FAILED && i < size; i += 4096) {
+        at[i] = 0;
+        unsigned char there = 1;
+        madvise(at + i, 4096, MADV_PAGEOUT);
+        if (mincore(at + i, 4096, &there) < 0 || there & 1) break;
+    }
+}
+
+/* Whether pages that are given up go somewhere (Linux without swap keeps them), and come back. */
+static bool page_out_well(void)
+{
+    unsigned char there[PAGES_OUT];
+    static char memory[PAGES_OUT][4096] __attribute__((aligned(4096)));
+    bool good = true;
+    unsigned stay = 0;
+    for (unsigned i = 0; i < PAGES_OUT; i++)
+        memory[i][i] = (char)(i + 1);
+    madvise(memory, sizeof memory, MADV_PAGEOUT);
+    good &= mincore(memory, sizeof memory, there) == 0;
+    for (unsigned i = 0; i < PAGES_OUT; i++)
+        stay += there[i] & 1;
+    for (unsigned i = 0; i < PAGES_OUT; i++)
+        good &= memory[i][i] == (char)(i + 1);
+    return good && (stay == 0 || !exovisor);
+}
+
 /* Whether a process that begins when all of the greedy ones have what they could get has enough. */
 static bool beside(void (*greedy)(void), bool (*well)(void))
 {
@@ -85,6 +120,10 @@ int main(void)
     CHECK("locks", locks_well());
     CHECK("open_all", beside(open_all, opens_well));
     CHECK("lock_all", beside(lock_all, locks_well));
+    exovisor = prctl(PR_EXO_REPLACE, 0) >= 0;
+    CHECK("page_out", page_out_well());
+    CHECK("page_out_all", beside(page_out_all, page_out_well));
+    CHECK("page_out_again", page_out_well());
     CHECK("opens_again", opens_well());
     CHECK("locks_again", locks_well());
     return test_end();

@@ -14,6 +14,7 @@
 #include "process.h"
 
 #define SLOTS 16384 /* 64 MiB */
+#define SLOTS_SURE 64 /* of a process */
 #define ASK_LEAST 128 /* frames: asked for at once */
 
 struct slot {
@@ -24,6 +25,7 @@ struct slot {
 static struct slot slots[SLOTS]; /* number 0 is none */
 static uint32_t slot_free;
 static uint64_t pages_max, pages_used;
+static uint32_t slots_free; /* how many */
 
 static struct {
     const struct process *process; /* NULL: nobody */
@@ -41,6 +43,7 @@ void swap_init(void)
     for (uint32_t i = SLOTS - 1; i; i--) {
         slots[i].next = slot_free;
         slot_free = i;
+        slots_free++;
     }
 }
 
@@ -86,6 +89,7 @@ static void slot_drop(struct slot *slot, struct process *p)
         pages_used--;
     }
     slot->frame = 0;
+    slots_free++;
     slot->next = slot_free;
     slot_free = (uint32_t)(slot - slots);
 }
@@ -97,13 +101,20 @@ static bool all_zero(const uint64_t *words)
     return true;
 }
 
+/* Nobody gets more than a part of what he leaves; all can have a few. */
+static bool slot_fair(const struct process *p)
+{
+    uint64_t left = EXO_MIN(slots_free, pages_max - pages_used);
+    return p->memory->swapped < SLOTS_SURE || p->memory->swapped < 4 * left;
+}
+
 /* The page's contents, as process `for_whom` is to find them: the slot. */
 static long slot_fill(const struct process *p, uint64_t page, struct process *for_whom)
 {
     if (!frames_allowed(p, page, page, false)) return -EFAULT;
     const void *from = frame_data((uint32_t)page);
     uint32_t i = slot_free, frame = 0;
-    if (!i) return -ENOMEM;
+    if (!i || !slot_fair(for_whom)) return -ENOMEM;
     if (!all_zero(from)) {
         frame = pages_used < pages_max ? page_new() : 0;
         if (!frame) return -ENOMEM;
@@ -111,6 +122,7 @@ static long slot_fill(const struct process *p, uint64_t page, struct process *fo
         memcpy(page_data(frame), from, EXO_PAGE);
     }
     slot_free = slots[i].next;
+    slots_free--;
     slots[i].frame = frame;
     slot_hold(&slots[i], for_whom);
     return i;

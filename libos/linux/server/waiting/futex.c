@@ -44,6 +44,10 @@ static struct thread *waiter_first(uint64_t place, uint32_t bits)
     for (unsigned i = 0; waiters && i < LX_ALL_THREADS; i++) {
         struct thread *t = &threads[i];
         if (!t->process || t->futex != place || !(t->futex_bits & bits)) continue;
+        if (!word_allowed(t, place)) { /* it gave the memory back: the frame is others' now */
+            futex_leave(t);
+            continue;
+        }
         if (!best || t->futex_ticket < best->futex_ticket) best = t;
     }
     return best;
