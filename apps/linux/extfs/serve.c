@@ -129,7 +129,8 @@ void serve(int device, int ready)
         int error = request_serve(header, &r);
         reply(device, header->unique, error, &r);
         if (ready >= 0 && header->opcode != FUSE_INIT) {
-            n = write(ready, "", 1);
+            ssize_t told = write(ready, "", 1);
+            (void)told; /* who started us may have gone */
             close(ready);
             ready = -1;
         }

@@ -106,8 +106,8 @@ static struct inode *inode_learn(struct filesystem *fs, const struct fuse_entry_
     return NULL;
 }
 
-long fuse_learn(struct inode *directory, const struct name *name, const struct fuse_entry_out *out,
-                struct inode **made)
+static long learn(struct inode *directory, const struct name *name,
+                  const struct fuse_entry_out *out, struct inode **made)
 {
     uint32_t type = out->attr.mode & S_IFMT;
     if (!directory->nlink || out->nodeid == FUSE_ROOT_ID || !type_known(type)) return -EIO;
@@ -131,6 +131,58 @@ long fuse_learn(struct inode *directory, const struct name *name, const struct f
     }
     inode_put(inode);
     return r == 0 ? 0 : -ENOMEM;
+}
+
+/* Whether nobody would miss the names of a directory that is known as a whole. */
+static bool directory_idle(const struct inode *directory)
+{
+    if (!inode_is(directory, S_IFDIR) || !fuse_node(directory)->loaded || directory->dir.cursors)
+        return false;
+    for (const struct entry *entry = directory->dir.first; entry; entry = entry->next)
+        if (entry->inode->references ||
+            (inode_is(entry->inode, S_IFDIR) && (entry->inode->mounted || entry->inode->dir.first)))
+            return false;
+    return directory->dir.first;
+}
+
+/* Its names are forgotten here, and asked for again when one is looked for. What the inodes say
+ * stays as it was. */
+static void directory_forget(struct inode *directory)
+{
+    struct lx_timespec modified = directory->mtime, changed = directory->ctime;
+    uint32_t links = directory->nlink;
+    while (directory->dir.first) {
+        struct entry *entry = directory->dir.first;
+        if (!inode_is(entry->inode, S_IFDIR)) fuse_node(entry->inode)->links++;
+        entry_remove(entry);
+    }
+    directory->mtime = modified;
+    directory->ctime = changed;
+    fuse_node(directory)->links += links - directory->nlink;
+    fuse_node(directory)->loaded = false;
+}
+
+/* Makes room for names, but not out of `wanted`: false: there is no more. */
+static bool names_shrink(struct fuse *fuse, const struct inode *wanted)
+{
+    static unsigned turn;
+    for (unsigned i = 0; i < FUSE_BUCKETS; i++)
+        for (struct fuse_node *node = fuse->nodes[turn++ % FUSE_BUCKETS]; node; node = node->next)
+            if (node->inode != wanted && directory_idle(node->inode)) {
+                directory_forget(node->inode);
+                return true;
+            }
+    return false;
+}
+
+long fuse_learn(struct inode *directory, const struct name *name, const struct fuse_entry_out *out,
+                struct inode **made)
+{
+    long r;
+    do
+        r = learn(directory, name, out, made);
+    while (r == -ENOMEM && names_shrink(fuse_of(directory), directory));
+    return r;
 }
 
 /* ---- names that are made ---- */

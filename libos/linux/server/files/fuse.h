@@ -105,7 +105,8 @@ bool fuse_made(const struct inode *inode);
 struct fuse *fuse_device(struct thread *thread, uint64_t fd, long *error);
 void fuse_get(struct fuse *fuse);
 void fuse_put(struct fuse *fuse);
-/* Nothing is asked any more: who waits gets -ENOTCONN, the server -ENODEV. */
+/* Nothing is asked any more: who waits gets -ENOTCONN, the server -ENODEV. The caller has a
+ * reference. */
 void fuse_abort(struct fuse *fuse);
 long fuse_dev_start(void); /* makes /dev/fuse: 0 or -ENOMEM */
 

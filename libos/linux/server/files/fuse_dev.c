@@ -12,7 +12,7 @@
 #define ERROR_MAX 512 /* errors that a program can see are less */
 #define REPLY_MAX (FUSE_DATA_MAX + 4096)
 
-static struct budget messages = {.most = 3u << 20, .each = 3u << 19};
+static struct budget messages = {.most = 1u << 20, .each = 1u << 19};
 
 /* ---- requests ---- */
 
@@ -90,14 +90,19 @@ static void list_remove(struct fuse_request *request)
 }
 
 /* The request's reply has come (its bytes are request->reply's), or an error instead. */
-static void request_end(struct fuse_request *request, long error)
+static void request_finish(struct fuse_request *request, long error)
 {
-    list_remove(request);
     request->answered = true;
     request->result =
         request->done ? request->done(request, error, request->reply, request->reply_size) : error;
     wake(&request->wait);
     if (!request->thread) request_free(request);
+}
+
+static void request_end(struct fuse_request *request, long error)
+{
+    list_remove(request);
+    request_finish(request, error);
 }
 
 void fuse_tell(struct fuse_request *request)
@@ -208,12 +213,13 @@ void fuse_put(struct fuse *fuse)
 
 void fuse_abort(struct fuse *fuse)
 {
-    fuse_get(fuse);
+    struct fuse_request *request;
     fuse->gone = true;
-    while (fuse->first)
-        request_end(fuse->first, -ENOTCONN);
+    while ((request = fuse->first)) {
+        fuse->first = request->next;
+        request_finish(request, -ENOTCONN);
+    }
     wake(&fuse->readable);
-    fuse_put(fuse);
 }
 
 /* ---- the device ---- */

@@ -19,9 +19,12 @@ uint64_t inode_count, entry_count, names_changed;
 static struct budget names = {.most = 8u << 20, .each = 8u << 20};
 static struct budget fixed_names = {.most = 1u << 20, .each = 1u << 20};
 
+static struct budget served_names = {.most = 2u << 20,
+                                     .each = 2u << 20}; /* of what processes serve */
+
 static struct budget *names_of(const struct filesystem *fs)
 {
-    return fs->fixed ? &fixed_names : &names;
+    return fs->fixed ? &fixed_names : fs->ops ? &served_names : &names;
 }
 
 void *names_take(const struct filesystem *fs, size_t n) { return budget_take(names_of(fs), 0, n); }
