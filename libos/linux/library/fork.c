@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * fork, vfork, and clone where it makes a process. docs/linux.md says how memory is shared. */
+ * fork, vfork, and clone where it makes a process. docs/linux.md says how memory is shared.
+ * A vfork's child runs in memory lent by its parent, but in an env of its own: what is new in it
+ * (pages, areas, the heap's end) it tells the server before it executes or ends (vfork_back,
+ * LX_OP_VFORK_BACK); the parent takes it over when it goes on (back_take, struct lx_back). */
 #include "library.h"
 #include <asm/signal.h>
 #include <linux/mman.h>

@@ -286,7 +286,7 @@ void ring_unbind(struct process *process, uint32_t slot, uint16_t number)
 static bool may_lend(const struct process *p, const struct extent *e)
 {
     return e->owner == process_index(p) + 1 ||
-           (p->vfork && p->parent && e->owner == process_index(p->parent) + 1);
+           (p->lender && e->owner == process_index(p->lender) + 1);
 }
 
 static uint64_t hold_ref(const struct process *p, uint32_t i)

@@ -8,7 +8,10 @@
  * Memory that is asked back: when there is none for a process, the one that has most for itself
  * is told how much it is to give (lx_window.start.asked); which pages and which extents, is its
  * library's choice. One is asked at a time. After LX_ASK_US what is missing is taken by force,
- * and it is told what went. Nobody is asked for more than the store has room for. */
+ * and it is told what went. Nobody is asked for more than the store has room for.
+ *
+ * What a vfork's child leaves to its parent goes this way too (LX_OP_VFORK_BACK, struct lx_back):
+ * its new pages into slots of the parent's, LX_BACK_MAX of them with areas at most. */
 #include "swap.h"
 #include "memory.h"
 #include "process.h"
