@@ -122,9 +122,22 @@ static void asked_end(void)
     }
 }
 
+/* Those that root took: what it is still about to take (true) is looked at again. */
+static bool lost_look(void)
+{
+    bool dying = false;
+    for (uint32_t i = 0; i < EXO_LOAN_PIECES; i++) {
+        long info = state[i] == PIECE_GONE ? 1 : exo_cap_info(selector(i));
+        if (info <= 0) piece_lost(i);
+        dying |= info > 0 && info & DYING;
+    }
+    return dying;
+}
+
 static void look(struct timer *unused)
 {
     (void)unused;
+    bool dying = lost_look();
     bool force = exo_tsc() > asked.force;
     for (uint32_t i = EXO_LOAN_PIECES; i-- && asked.frames;) {
         if (state[i] != PIECE_LEAVING) continue;
@@ -135,10 +148,9 @@ static void look(struct timer *unused)
         if (used) piece_empty(i, force);
         if (!piece_used(i)) piece_go(i);
     }
-    if (asked.frames && exo_tsc() < asked.deadline)
-        timer_set(&timer, time_boot() + LOOK_NS);
-    else
-        asked_end();
+    bool over = !asked.frames || exo_tsc() >= asked.deadline;
+    if (over) asked_end();
+    if (!over || dying) timer_set(&timer, time_boot() + LOOK_NS);
 }
 
 /* Pieces for all that is asked for are closed, the last ones first: frames that lie in them. */
@@ -195,10 +207,9 @@ void loan_events(uint64_t events)
 {
     if (!exo.start.loan.count || !piece_units()) return;
     exo_vector_read(record_read);
-    for (uint32_t i = 0; i < EXO_LOAN_PIECES; i++)
-        if (state[i] != PIECE_GONE && !is_there(i)) piece_lost(i);
     if (asked_new) asked_begin();
     asked_new = false;
+    if (events & EXO_EVENT_REVOKE) look(NULL);
     for (uint32_t i = 0; i < EXO_LOAN_PIECES && events & EXO_EV_LOAN; i++)
         piece_come(i);
 }

@@ -653,7 +653,7 @@ static long extent_grant(struct process *p, uint32_t frames, unsigned purpose)
     for (;;) {
         long number = -ENOMEM;
         if (lx_shared->memory_free >= frames + lx_shared->memory_frames / RESERVE)
-            number = extent_new(p, frames, purpose, purpose == LX_FOR_MEMORY);
+            number = extent_new(p, frames, purpose, purpose == LX_FOR_MEMORY && p != processes);
         if (number >= 0 || frames > LX_EXTENT_FEW) return number;
         long r = memory_ask(p, frames);
         if (r < 0) return r;
