@@ -36,10 +36,12 @@
 #define LX_STACK_MAX (8ul << 20)
 #define LX_MMAP_TOP (LX_STACK_TOP - LX_STACK_MAX - (1ul << 20)) /* downward from here */
 #define LX_USER_END LX_STACK_TOP /* what a program may map ends here */
-/* A new program's stack while it is made: where the old one is not that deep (no page table
- * more), or elsewhere. */
-#define LX_STAGE_NEAR 0x7ffff8000000ul
-#define LX_STAGE_NEAR_PAGES 64
+/* A new program's stack is made at one of two places, where the old one is not (no page table more),
+ * and stays there; or elsewhere, and is moved to LX_STACK_TOP. */
+#define LX_STAGE_NEAR 0x7ffff8020000ul
+#define LX_STAGE_STEP 0x40000ul
+#define LX_STAGE_NEAR_PAGES 32
+#define LX_STACK_BELOW 32 /* pages below a new stack that it may use without growing */
 #define LX_STAGE_FAR 0x7ffff8400000ul
 #define LX_STAGE_FAR_PAGES 512
 /* The library's image: text, read-only data (library.ld); one large page, the same in all. */

@@ -57,20 +57,23 @@ static long array_count(const struct exec *x, uint64_t array, uint64_t *count)
 
 /* ---- the stage ------------------------------------------------------------------------- */
 
-static void stage_choose(struct exec *x, bool far)
-{
-    x->stage = far ? LX_STAGE_FAR : LX_STAGE_NEAR;
-    x->stage_end = x->stage + (far ? LX_STAGE_FAR_PAGES : LX_STAGE_NEAR_PAGES) * PAGE;
-}
-
-/* The near one is free unless the old stack has grown there. */
-static bool stage_free(void)
+/* No area lies where a new stack would be. */
+static bool stage_free(uint64_t start, uint64_t end)
 {
     for (uint32_t i = 0; i < lx.vmas; i++)
-        if (lx.vma[i].end > LX_STAGE_NEAR &&
-            lx.vma[i].start < LX_STAGE_NEAR + LX_STAGE_NEAR_PAGES * PAGE)
-            return false;
+        if (lx.vma[i].end > start && lx.vma[i].start < end) return false;
     return true;
+}
+
+static void stage_choose(struct exec *x, bool far)
+{
+    for (unsigned i = 0; i < 2 && !far; i++) {
+        x->stage = LX_STAGE_NEAR + i * LX_STAGE_STEP;
+        x->stage_end = x->stage + LX_STAGE_NEAR_PAGES * PAGE;
+        if (stage_free(x->stage - LX_STACK_BELOW * PAGE, x->stage_end)) return;
+    }
+    x->stage = LX_STAGE_FAR;
+    x->stage_end = x->stage + LX_STAGE_FAR_PAGES * PAGE;
 }
 
 static long stage_room(struct exec *x, uint64_t end)
@@ -271,7 +274,7 @@ static bool program_load(struct exec *x)
 
 static uint64_t final_va(const struct exec *x, uint64_t stage)
 {
-    return stage - x->stage + LX_STACK_TOP - x->pages * PAGE;
+    return x->stage == LX_STAGE_FAR ? stage - x->stage + LX_STACK_TOP - x->pages * PAGE : stage;
 }
 
 static void random_bytes(uint64_t *to, unsigned n)
@@ -405,13 +408,13 @@ static void extents_return(void)
 
 static bool stack_place(struct exec *x)
 {
-    uint64_t base = LX_STACK_TOP - x->pages * PAGE;
-    struct vma vma = {.start = base - 32 * PAGE,
-                      .end = LX_STACK_TOP,
+    uint64_t base = final_va(x, x->stage);
+    struct vma vma = {.start = base - LX_STACK_BELOW * PAGE,
+                      .end = base + x->pages * PAGE,
                       .prot = PROT_READ | PROT_WRITE,
                       .flags = MAP_PRIVATE | MAP_ANONYMOUS | VMA_STACK,
                       .handle = -1};
-    for (uint64_t i = 0; i < x->pages; i++) {
+    for (uint64_t i = 0; i < x->pages && base != x->stage; i++) {
         uint64_t va = x->stage + i * PAGE;
         uint32_t entry = *page_entry(va, false);
         page_unmap(va);
@@ -467,12 +470,12 @@ static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
 static long exec(struct exec *x, struct thread_state *t, struct regs *r)
 {
     x->handle = -1;
-    stage_choose(x, !stage_free());
+    stage_choose(x, false);
     long error = file_open(x, x->path);
     if (error == 0 && x->size > 2 && !memcmp(x->head, "#!", 2)) error = script_open(x);
     if (error == 0) error = elf_check(x);
     if (error == 0) error = stack_make(x);
-    if (error == -E2BIG && x->stage == LX_STAGE_NEAR) {
+    if (error == -E2BIG && x->stage != LX_STAGE_FAR) {
         stage_drop(x);
         stage_choose(x, true);
         error = stack_make(x);
