@@ -74,7 +74,8 @@ static void config_is_sane(const struct root_config *config)
 static const char good[] =
     "# a comment\n\n"
     "program one\n"
-    "program two file=f cpu=31 memory=3M block=512M slots=64 slots-other=0 selectors=1024 "
+    "program two file=f cpu=31 memory=3M block=512M loan=64M borrow=yes slots=64 slots-other=0 "
+    "selectors=1024 "
     "console=yes "
     "tables=no irqs=yes wait=yes ports=60-64,70,3f8-0x3ff args=a b=c  memory=9Z\r\n"
     "\tprogram  three\tmemory=262144   # a comment\n"
@@ -94,6 +95,7 @@ static void test_config_good(void)
     EXPECT(p[0].memory == MEMORY_DEFAULT && !p[0].console && !p[0].wait && !p[0].nports);
     EXPECT(!strcmp(p[1].file, "f") && p[1].cpu == 31 && p[1].memory == 3 << 20);
     EXPECT(p[1].block == 512 << 20 && p[0].block == 0);
+    EXPECT(p[1].loan == 64 << 20 && p[1].borrow && p[0].loan == 0 && !p[0].borrow);
     EXPECT(p[1].slots == 64 && p[1].selectors == 1024 && p[1].console && !p[1].tables);
     EXPECT(p[1].irqs && p[1].wait && p[1].nports == 3);
     EXPECT(p[1].ports[0].first == 0x60 && p[1].ports[0].last == 0x64);
@@ -143,6 +145,9 @@ static const char *const bad[] = {
     "program x block=3M",
     "program x block=128G",
     "program x block=",
+    "program x loan=32M",
+    "program x loan=96M",
+    "program x borrow=1",
     "program x slots=65",
     "program x selectors=63",
     "program x selectors=1025",
