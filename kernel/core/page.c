@@ -194,54 +194,9 @@ HOT bool cap_covers(const struct cap *c, uint64_t first, uint64_t n)
     return n == 1 || n <= c->count - (first - c->base);
 }
 
-/* What the capabilities name depends on the frames' types and owners, not on their counts. */
-/*@ predicate types_kept{A,B} = \at(nframes, A) == \at(nframes, B) &&
-      \forall integer x; 0 <= x < \at(nframes, B) ==>
-      w_type(\at(words[x], A)) == w_type(\at(words[x], B)) &&
-      w_owner(\at(words[x], A)) == w_owner(\at(words[x], B));
-    predicate names_kept{A,B} = \at(the_cpu.cur, A) == \at(the_cpu.cur, B) &&
-      (\forall integer c; 0 <= c < 0x100000000 ==>
-       \at(caps[c].kind, A) == \at(caps[c].kind, B) && \at(caps[c].env, A) == \at(caps[c].env, B) &&
-       \at(caps[c].base, A) == \at(caps[c].base, B) && \at(caps[c].count, A) == \at(caps[c].count, B) &&
-       \at(caps[c].badge, A) == \at(caps[c].badge, B)) &&
-      (\forall integer e; 0 <= e < PROOF_FRAMES ==>
-       \at(envs[e].root, A) == \at(envs[e].root, B) && \at(envs[e].nsel, A) == \at(envs[e].nsel, B) &&
-       \at(envs[e].tables, A) == \at(envs[e].tables, B)) &&
-      (\forall integer t; 0 <= t < PROOF_FRAMES ==>
-       \at(threads[t].env, A) == \at(threads[t].env, B) &&
-       \at(threads[t].upcall, A) == \at(threads[t].upcall, B));
-    lemma envs_kept{A,B}: types_kept{A,B} && names_kept{A,B} && 0 < \at(nframes, A) <= PROOF_FRAMES ==>
-      \forall integer e; 0 <= e && \at(env_ok(e), A) ==> \at(env_ok(e), B);
-    lemma threads_kept{A,B}: types_kept{A,B} && names_kept{A,B} && 0 < \at(nframes, A) <= PROOF_FRAMES ==>
-      \forall integer t; \at(thread_ok(t), A) ==> \at(thread_ok(t), B);
-    predicate hung{A,B}(integer f) = \at(nframes, A) == \at(nframes, B) &&
-      w_type(\at(words[f], A)) == EXO_FT_PLAIN &&
-      (\forall integer k; 0 <= k < 512 ==> !p_present(\at(tables[f].e[k], B))) &&
-      (\forall integer x; 0 <= x < \at(nframes, B) && x != f ==> \at(words[x], A) == \at(words[x], B)) &&
-      (\forall integer x, k; 0 <= x < \at(nframes, B) && 0 <= k < 512 && x != f ==>
-       \at(tables[x].e[k], A) == \at(tables[x].e[k], B));
-    lemma tree_hung{A,B}: \forall integer f; hung{A,B}(f) && \at(tree, A) ==> \at(tree, B);
-    predicate leads{L}(integer t, integer i) =
-      EXO_FT_PT2 <= w_type(words[t]) <= EXO_FT_PT4 && p_present(tables[t].e[i]) &&
-      (w_type(words[t]) == EXO_FT_PT4 || !p_large(tables[t].e[i])) ==>
-      0 < p_frame(tables[t].e[i]) < nframes &&
-      w_type(words[p_frame(tables[t].e[i])]) == w_type(words[t]) - 1 &&
-      w_owner(words[p_frame(tables[t].e[i])]) == w_owner(words[t]);
-    predicate wrote{A,B}(integer t, integer i) = types_kept{A,B} && leads{B}(t, i) &&
-      (\forall integer x, k; 0 <= x < \at(nframes, B) && 0 <= k < 512 && (x != t || k != i) ==>
-       \at(tables[x].e[k], A) == \at(tables[x].e[k], B));
-    lemma tree_wrote{A,B}: \forall integer t, i; wrote{A,B}(t, i) && \at(tree, A) ==> \at(tree, B);
-    lemma envs_hung{A,B}: \forall integer f; hung{A,B}(f) && names_kept{A,B} &&
-      0 < \at(nframes, A) <= PROOF_FRAMES ==>
-      \forall integer e; 0 <= e && \at(env_ok(e), A) ==> \at(env_ok(e), B);
-    lemma objects_hung{A,B}: \forall integer f; hung{A,B}(f) && names_kept{A,B} &&
-      0 < \at(nframes, A) <= PROOF_FRAMES && \at(objects, A) ==> \at(objects, B);
-    lemma objects_kept{A,B}: types_kept{A,B} && names_kept{A,B} && 0 < \at(nframes, A) <= PROOF_FRAMES &&
-      \at(objects, A) ==> \at(objects, B); */
-
 /* One leaf entry of table t. Env lock held, frame inside the capability. */
 /*@ requires invariants && \valid_read(s) && apart(s) && span_ok(s) && is_table(t, level, s->env) && i < 512;
-    requires level == s->level;
+    requires level == s->level && s->env < PROOF_FRAMES;
     requires s->level > 1 ==> f % (s->level == 2 ? 512 : 262144) == 0;
     assigns tables[t].e[i], words[f], blocks2m[f >> 9], blocks1g[f >> 18];
     ensures -EXO_E_NOVM <= \result <= 0;
@@ -257,7 +212,9 @@ HOT bool cap_covers(const struct cap *c, uint64_t first, uint64_t n)
     ensures exact: s->level == 1 && \old(counted(f)) ==>
             words[f] == \old(words[f]) + (\result == 0 ? 1 : 0);
     ensures type: f < nframes ==> w_type(words[f]) == w_type(\old(words[f])) &&
-            w_owner(words[f]) == w_owner(\old(words[f])); */
+            w_owner(words[f]) == w_owner(\old(words[f]));
+    ensures number: \forall integer e, sel; through(e, sel) == \old(through(e, sel)) +
+            (\result == 0 && e == s->env && sel == s->sel ? 1 : 0); */
 HOT long bind_one(const struct span *s, unsigned level, frame_t t, unsigned i, frame_t f)
 {
     uint64_t *entry = &tables[t].e[i];
@@ -274,6 +231,16 @@ HOT long bind_one(const struct span *s, unsigned level, frame_t t, unsigned i, f
     /*@ assert others: \forall integer x, k; 0 <= x < nframes && 0 <= k < 512 &&
         (x != t || k != i) ==> tables[x].e[k] == \at(tables[x].e[k], Pre); */
     /*@ assert large: r == 0 && level > 1 ==> p_large(tables[t].e[i]); */
+    /*@ assert wrote: wrote_one{Pre,Here}(t, i); */
+    /*@ assert only: renamed{Pre,Here}(t, i); */
+    /*@ assert empty: r == 0 ==> \forall integer e, sel; !names{Pre}(t, i, e, sel); */
+    /*@ assert named: r == 0 ==> p_present(tables[t].e[i]) &&
+        e_sel(s->env, tables[t].e[i]) == s->sel; */
+    /*@ assert made: r == 0 ==> names{Here}(t, i, s->env, s->sel); */
+    /*@ assert nothing_else: \forall integer e, sel; r == 0 && names{Here}(t, i, e, sel) ==>
+        e == s->env && sel == s->sel; */
+    /*@ assert none: r != 0 ==> \forall integer e, sel; names{Pre}(t, i, e, sel) <==>
+        names{Here}(t, i, e, sel); */
     return r;
 }
 
@@ -297,13 +264,18 @@ HOT uint64_t level_frames(unsigned level) { return 1ull << 9 * (level - 1); }
 
 /*@ requires invariants && \valid_read(s) && apart(s) && span_ok(s) && env_ok(s->env);
     requires caps[cref].kind == EXO_FRAMES && SUBSET(s->rights, caps[cref].rights);
+    requires caps[cref].env == s->env && cref == cap_at(s->env, s->sel);
     requires 1 <= n <= EXO_RANGE_MAX && level == s->level;
-    requires va_range(va, n * level_bytes(s->level));
-    requires f + n * v_pages(s->level) <= 0xffffffff && f % v_pages(s->level) == 0;
+    requires level == 1 ==> va_range(va, n * 0x1000) && f + n <= 0xffffffff;
+    requires level == 2 ==> va_range(va, n * 0x200000) && f + n * 512 <= 0xffffffff && f % 512 == 0;
+    requires level == 3 ==> va_range(va, n * 0x40000000) && f + n * 262144 <= 0xffffffff &&
+             f % 262144 == 0;
     assigns BINDS, caps[cref].bindings;
     ensures invariants;
     ensures exact: caps[cref].bindings == \old(caps[cref].bindings) + (\result > 0 ? \result : 0);
-    ensures -EXO_E_NOVM <= \result <= n; */
+    ensures -EXO_E_NOVM <= \result <= n;
+    ensures made: made{Pre,Here}(s->env, level, cref, s->sel, s->rights);
+    ensures owed: owed_kept{Pre,Here}; */
 HOT long bind_range(const struct span *s, unsigned level, cref_t cref, uint64_t va, uint64_t n,
                     frame_t f)
 {
@@ -314,13 +286,26 @@ HOT long bind_range(const struct span *s, unsigned level, cref_t cref, uint64_t 
     frame_t t = 0;
     uint64_t done = 0;
     long r = 0;
-    /*@ loop invariant 0 <= done <= n && -EXO_E_NOVM <= r <= 0 && invariants;
-        loop invariant r == 0;
+    /*@ assert sizes: (level == 1 ==> pages == 1) && (level == 2 ==> pages == 512) &&
+        (level == 3 ==> pages == 262144); */
+    /*@ assert products: (level == 1 ==> n * pages == n) && (level == 2 ==> n * pages == n * 512) &&
+        (level == 3 ==> n * pages == n * 262144); */
+    /*@ ghost uint64_t left = n * pages; */
+    /*@ assert all: left == n * pages && f + left <= 0xffffffff; */
+    /*@ loop invariant 0 <= done <= n && r == 0 && machine && tree;
         loop invariant t == 0 || is_table(t, level, s->env);
-        loop invariant done < n ==> va_range(va, (n - done) * level_bytes(s->level));
-        loop invariant f + (n - done) * pages <= 0xffffffff && f % pages == 0;
-        loop invariant done < n ==> covers(caps[cref].base, caps[cref].count, f, (n - done) * pages);
-        loop assigns done, r, t, va, f, BINDS;
+        loop invariant left: (level == 1 ==> left == n - done) &&
+            (level == 2 ==> left == (n - done) * 512) && (level == 3 ==> left == (n - done) * 262144);
+        loop invariant user: done < n ==> va_range(va, left * 4096);
+        loop invariant frames: f + left <= 0xffffffff;
+        loop invariant aligned: (level == 2 ==> f % 512 == 0) && (level == 3 ==> f % 262144 == 0);
+        loop invariant rest: done < n ==>
+            covers(caps[cref].base, caps[cref].count, f, left);
+        loop invariant kept: types_kept{Pre,Here} && names_kept{Pre,Here};
+        loop invariant made: made{Pre,Here}(s->env, level, cref, s->sel, s->rights);
+        loop invariant number: \forall integer e, sel; through(e, sel) ==
+            \at(through(e, sel), Pre) + (e == s->env && sel == s->sel ? done : 0);
+        loop assigns done, r, t, va, f, left, BINDS;
         loop variant n - done; */
     while (done < n) {
         if (t == 0 || va_index(va, level) == 0) {
@@ -328,25 +313,72 @@ HOT long bind_range(const struct span *s, unsigned level, cref_t cref, uint64_t 
             if (r != 0) break;
             lines_mark(t, va_index(va, level), n - done);
         }
-        /*@ assert enough: pages <= (n - done) * pages; */
+        /*@ assert unmoved: unmoved{LoopCurrent,Here}; */
+        /*@ assert through: through_kept{LoopCurrent,Here}; */
+        /*@ assert enough: pages <= left; */
+        /*@ assert same: types_kept{Pre,Here} && names_kept{Pre,Here}; */
+        /*@ assert envs: \forall integer e; 0 <= e && \at(env_ok(e), Pre) ==> env_ok(e); */
+        /*@ assert threads: \forall integer x; \at(thread_ok(x), Pre) ==> thread_ok(x); */
+        /*@ assert caps: \forall integer x; 0 <= x < 0x100000000 ==> \at(cap_ok(x), Pre) && cap_ok(x); */
+        /*@ assert objects: objects; */
+        /*@ assert env: env_ok(s->env); */
+        /*@ assert thread: thread_ok(the_cpu.cur); */
+        /*@ ghost One: ; */
         /*@ assert covered: covers(caps[cref].base, caps[cref].count, f, pages); */
         r = bind_one(s, level, t, va_index(va, level), f);
+        /*@ assert kinds: types_kept{Pre,Here}; */
+        /*@ assert names: names_kept{Pre,Here}; */
+        /*@ assert here: tables[t].e[v_index(va, level)] != \at(tables[t].e[v_index(va, level)], One) ==>
+            r == 0; */
+        /*@ assert others: \forall integer x, k; 0 <= x < nframes && 0 <= k < 512 &&
+            (x != t || k != v_index(va, level)) ==> tables[x].e[k] == \at(tables[x].e[k], One); */
+        /*@ assert writable: (s->rights & EXO_W) != 0 <==> s->rights == 3 || s->rights == 7; */
+        /*@ assert safe: r == 0 && level == 1 ==> may_bind(f, s->rights); */
+        /*@ assert right: made{Pre,Here}(s->env, level, cref, s->sel, s->rights); */
         if (r != 0) break;
+        /*@ assert goes_on: done + 1 < n ==> 2 * pages <= left && va_range(va + pages * 4096, (left - pages) * 4096); */
+        /*@ assert below: done + 1 < n ==> va + pages * 4096 < 0x10000000000000000; */
+        /*@ ghost left -= pages; */
         done++;
-        va += pages << 12;
+        va += pages * 4096;
         f += (frame_t)pages;
     }
+    /*@ assert total: \forall integer e, sel; through(e, sel) ==
+        \at(through(e, sel), Pre) + (e == s->env && sel == s->sel ? done : 0); */
+    /*@ ghost Done: ; */
     c->bindings += (uint32_t)done;
+    /*@ assert unmoved: unmoved{Done,Here} && through_kept{Done,Here}; */
+    /*@ assert names: names_kept{Pre,Here}; */
+    /*@ assert types: types_kept{Pre,Here}; */
+    /*@ assert counts: \forall integer x; 0 <= x < 0x100000000 && x != cref ==>
+        caps[x].bindings == \at(caps[x].bindings, Pre) && caps[x].env == \at(caps[x].env, Pre); */
+    /*@ assert tree: tree; */
+    /*@ assert envs: \forall integer e; 0 <= e && \at(env_ok(e), Pre) ==> env_ok(e); */
+    /*@ assert threads: \forall integer x; \at(thread_ok(x), Pre) ==> thread_ok(x); */
+    /*@ assert caps: \forall integer x; 0 <= x < 0x100000000 ==> \at(cap_ok(x), Pre) && cap_ok(x); */
+    /*@ assert objects: objects; */
+    /*@ assert thread: thread_ok(the_cpu.cur); */
+    /*@ assert mine: owed(cref) == \at(owed(cref), Pre); */
+    /*@ assert apart: \forall integer x; 0 <= x < 0x100000000 && x != cref ==>
+        caps[x].env != s->env || sel_at(x) != s->sel; */
+    /*@ assert others: \forall integer e, sel; e != s->env || sel != s->sel ==>
+        through(e, sel) == \at(through(e, sel), Pre); */
+    /*@ assert selectors: \forall integer x; 0 <= x < 0x100000000 ==> sel_at(x) == \at(sel_at(x), Pre); */
+    /*@ assert yours: \forall integer x; 0 <= x < 0x100000000 && x != cref ==>
+        owed(x) == \at(owed(x), Pre); */
     return done != 0 ? (long)done : r;
 }
 
 /* The call, for pages of one size; `level` is a constant where it is called from. */
+/*@ requires 1 <= level <= 3 && rights <= 7; BINDS_EXACTLY */
 HOT long bind_pages(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_t frame,
                     unsigned rights, unsigned level)
 {
     frame_t e;
     cref_t c;
     uint64_t bytes = 4096ull << 9 * (level - 1);
+    /*@ assert sizes: (level == 1 ==> bytes == 0x1000) && (level == 2 ==> bytes == 0x200000) &&
+        (level == 3 ==> bytes == 0x40000000); */
     if ((rights & EXO_R) == 0 || n == 0 || n > EXO_RANGE_MAX) return -EXO_E_ARG;
     if ((va & (bytes - 1)) != 0) return -EXO_E_VA;
     if ((frame & ((bytes >> 12) - 1)) != 0) return -EXO_E_ARG;
@@ -363,12 +395,14 @@ HOT long bind_pages(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_
 }
 
 /* By size and number, each compiled on its own. */
+/*@ requires rights <= 7; BINDS_EXACTLY */
 static FLATTEN NOINLINE long bind_small(uint64_t env, uint64_t va, uint64_t n, uint64_t sel,
                                         uint64_t frame, unsigned rights)
 {
     return bind_pages(env, va, n, sel, frame, rights, 1);
 }
 
+/*@ BINDS_EXACTLY */
 static NOINLINE long bind_large(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_t frame,
                                 uint64_t rights)
 {
@@ -378,6 +412,7 @@ static NOINLINE long bind_large(uint64_t env, uint64_t va, uint64_t n, uint64_t 
     return bind_pages(env, va, n, sel, frame, (unsigned)rights & RIGHTS_BITS, level);
 }
 
+/*@ BINDS_EXACTLY */
 FLATTEN long sys_page_bind(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_t frame,
                            uint64_t rights)
 {
@@ -470,6 +505,8 @@ long sys_page_bind_list(uint64_t env, uint64_t n, uint64_t sel, uint64_t rights)
     ensures types: \forall integer x; 0 <= x < nframes ==>
             w_type(words[x]) == w_type(\old(words[x])) &&
             w_owner(words[x]) == w_owner(\old(words[x]));
+    ensures round: level > 1 || (envs[env].flags & ENV_VM) != 0 ==>
+            the_cpu.pend_count == \old(the_cpu.pend_count) + 1;
     ensures recorded: the_cpu.pend_count == \old(the_cpu.pend_count) ||
             (the_cpu.pend_count == \old(the_cpu.pend_count) + 1 &&
              the_cpu.pend[\old(the_cpu.pend_count)].env == env &&
@@ -510,11 +547,7 @@ long leaf_any(frame_t env, uint64_t va, frame_t *out, unsigned *level)
     return 0;
 }
 
-/*@ requires invariants && env_ok(env) && 1 <= n <= EXO_RANGE_MAX && the_cpu.pend_count == 0;
-    assigns BINDS, caps[0 .. 0xffffffff].bindings, the_cpu.pend_count,
-            the_cpu.pend[0 .. PEND_MAX - 1];
-    ensures invariants;
-    ensures -EXO_E_NOVM <= \result <= n;
+/*@ requires env_ok(env) && 1 <= n <= EXO_RANGE_MAX; UNBINDS
     ensures bounded: the_cpu.pend_count <= n; */
 HOT long unbind_range(frame_t env, uint64_t va, uint64_t n)
 {
@@ -551,11 +584,7 @@ HOT long unbind_range(frame_t env, uint64_t va, uint64_t n)
     return done != 0 ? (long)done : r;
 }
 
-/*@ requires invariants && env_ok(env) && 1 <= n <= EXO_LIST_MAX && the_cpu.pend_count == 0;
-    assigns BINDS, caps[0 .. 0xffffffff].bindings, the_cpu.pend_count,
-            the_cpu.pend[0 .. PEND_MAX - 1];
-    ensures invariants;
-    ensures -EXO_E_NOVM <= \result <= n;
+/*@ requires env_ok(env) && 1 <= n <= EXO_LIST_MAX; UNBINDS
     ensures bounded: the_cpu.pend_count <= n; */
 static long unbind_list(frame_t env, uint64_t n)
 {
@@ -579,11 +608,7 @@ static long unbind_list(frame_t env, uint64_t n)
     return done != 0 ? (long)done : r;
 }
 
-/*@ requires invariants && the_cpu.pend_count == 0;
-    assigns BINDS, caps[0 .. 0xffffffff].bindings, the_cpu.pend_count,
-            the_cpu.pend[0 .. PEND_MAX - 1];
-    ensures invariants;
-    ensures -EXO_E_NOVM <= \result <= n; */
+/*@ UNBINDS */
 FLATTEN long sys_page_unbind(uint64_t env, uint64_t va, uint64_t n)
 {
     frame_t e;
@@ -597,11 +622,7 @@ FLATTEN long sys_page_unbind(uint64_t env, uint64_t va, uint64_t n)
     return r;
 }
 
-/*@ requires invariants && the_cpu.pend_count == 0;
-    assigns BINDS, caps[0 .. 0xffffffff].bindings, the_cpu.pend_count,
-            the_cpu.pend[0 .. PEND_MAX - 1];
-    ensures invariants;
-    ensures -EXO_E_NOVM <= \result <= n; */
+/*@ UNBINDS */
 long sys_page_unbind_list(uint64_t env, uint64_t n)
 {
     frame_t e;

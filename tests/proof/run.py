@@ -45,7 +45,8 @@ PAGE = ("va_user,table_find,line_next,table_next,leaf_find,leaf_any,pend_add,pen
         "cap_covers,bind_one,env_find")
 # Of these neither what they write is proved, nor, `ready`, that the counts that go are there.
 PAGE_REST = ("entry_release,unbind_range,unbind_list,table_make,table_unmake,sys_page_unbind,"
-             "sys_page_unbind_list,sys_page_bind_list,sys_pt_make,sys_pt_unmake")
+             "sys_page_unbind_list,bind_pages,bind_small,bind_large,sys_page_bind,sys_page_bind_list,"
+             "sys_pt_make,sys_pt_unmake")
 READY = "-wp-prop=-ready,-lined,-@assigns"
 CAP = ("cur_env,cap_find,cap_read,env_find_cap,thread_find,cap_has_children,link_between,"
        "cap_insert,cap_remove,cap_narrow,ref_find,derive_locked,derive,sys_cap_derive,"
@@ -88,7 +89,7 @@ REVOKE = ("vector_record,sel_of,is_range,bindings_drop,reap_enqueue,reap_dequeue
           "reap_table,owner_remove,reap_one,reap_step,children_ask,children_names,"
           "youngest_take,revoke_keep,sys_cap_revoke,is_own,delete_locked,sys_cap_delete")
 # Not those that look at a page or a group through a pointer of another type.
-VM_CHECK = ("xcr0_allowed,cr_check,pdpte_check,dr_check,segment_allowed,segs_check,pat_allowed,"
+VM_CHECK = ("cr_check,pdpte_check,dr_check,segment_allowed,segs_check,pat_allowed,"
             "msr_check,event_check_one,inject_check,fpu_check")
 VM = ("vm_init,vm_forget,vm_set,flags_now,inject_set,cr_loaded,exit_fill,vm_words,window_close,"
       "complete,vm_reply,hypercall,vm_exit,window_open,entry_reason,vm_enter_check")
@@ -101,7 +102,8 @@ JOBS = [  # file, definitions of bits.py open or closed, functions, options
     ("page", "open", BITS, ["-wp-split"]),
     ("page", "closed", PAGE, []),
     ("page", "closed", LEMMAS, ["-wp-prop=@lemma"]),
-    ("page", "closed", "bind_range,bind_list", ["-wp-prop=@assert"]),
+    ("page", "closed", "bind_range", ["-wp-prop=-@assigns"]),
+    ("page", "closed", "bind_list", ["-wp-prop=@assert"]),
     ("page", "closed", PAGE_REST, [READY]),
     ("protect", "open", FLIP, ["-wp-split"]),
     ("protect", "closed", PROTECT, []),
@@ -156,7 +158,7 @@ def prove(job, function, source, env):
     what Frama-C printed."""
     name, bits, _, options = job
     path = f"tests/proof/{name}.c" if name == "fields" else f"{source}/kernel/core/{name}.c"
-    header = "threads" if name in THREADS else "contracts"
+    header = "threads" if name in THREADS else "pages" if name == "page" else "contracts"
     contracts = "" if name == "fields" else CONTRACTS.format(source=source, header=header)
     command = ["frama-c", "-machdep", "gcc_x86_64", "-c11",
                "-cpp-extra-args=" + CPP.format(build=BUILD, bits=bits, contracts=contracts),
