@@ -256,11 +256,16 @@ HOT void lines_mark(frame_t t, uint64_t i, uint64_t n)
     lines[t] |= ((2ull << (last / TABLE_LINE - i / TABLE_LINE)) - 1) << i / TABLE_LINE;
 }
 
-/* The frames that one leaf of a level maps. */
-/*@ requires 1 <= level <= 3;
+/* The frames that n leaves of a level map. */
+/*@ requires 1 <= level <= 3 && n <= EXO_RANGE_MAX;
     assigns \nothing;
-    ensures \result == v_pages(level); */
-HOT uint64_t level_frames(unsigned level) { return 1ull << 9 * (level - 1); }
+    ensures level == 1 ==> \result == n;
+    ensures level == 2 ==> \result == n * 512;
+    ensures level == 3 ==> \result == n * 262144; */
+HOT uint64_t level_frames(uint64_t n, unsigned level)
+{
+    return level == 1 ? n : level == 2 ? n * 512 : n * 262144;
+}
 
 /*@ requires invariants && \valid_read(s) && apart(s) && span_ok(s) && env_ok(s->env);
     requires caps[cref].kind == EXO_FRAMES && SUBSET(s->rights, caps[cref].rights);
@@ -280,18 +285,16 @@ HOT long bind_range(const struct span *s, unsigned level, cref_t cref, uint64_t 
                     frame_t f)
 {
     struct cap *c = &caps[cref];
-    uint64_t pages = level_frames(level);
-    if (!cap_covers(c, f, n * pages)) return -EXO_E_RANGE;
+    uint64_t pages = level_frames(1, level), all = level_frames(n, level);
+    if (!cap_covers(c, f, all)) return -EXO_E_RANGE;
     if (c->bindings > UINT32_MAX - n) return -EXO_E_LIMIT;
     frame_t t = 0;
     uint64_t done = 0;
     long r = 0;
     /*@ assert sizes: (level == 1 ==> pages == 1) && (level == 2 ==> pages == 512) &&
         (level == 3 ==> pages == 262144); */
-    /*@ assert products: (level == 1 ==> n * pages == n) && (level == 2 ==> n * pages == n * 512) &&
-        (level == 3 ==> n * pages == n * 262144); */
-    /*@ ghost uint64_t left = n * pages; */
-    /*@ assert all: left == n * pages && f + left <= 0xffffffff; */
+    /*@ ghost uint64_t left = all; */
+    /*@ assert all: f + left <= 0xffffffff; */
     /*@ loop invariant 0 <= done <= n && r == 0 && machine && tree;
         loop invariant t == 0 || is_table(t, level, s->env);
         loop invariant left: (level == 1 ==> left == n - done) &&
@@ -376,16 +379,16 @@ HOT long bind_pages(uint64_t env, uint64_t va, uint64_t n, uint64_t sel, uint64_
 {
     frame_t e;
     cref_t c;
-    uint64_t bytes = 4096ull << 9 * (level - 1);
-    /*@ assert sizes: (level == 1 ==> bytes == 0x1000) && (level == 2 ==> bytes == 0x200000) &&
-        (level == 3 ==> bytes == 0x40000000); */
     if ((rights & EXO_R) == 0 || n == 0 || n > EXO_RANGE_MAX) return -EXO_E_ARG;
-    if ((va & (bytes - 1)) != 0) return -EXO_E_VA;
-    if ((frame & ((bytes >> 12) - 1)) != 0) return -EXO_E_ARG;
-    if (frame > UINT32_MAX - n * (bytes >> 12)) return -EXO_E_RANGE;
+    uint64_t one = level_frames(1, level), all = level_frames(n, level);
+    if (va % (one * 4096) != 0) return -EXO_E_VA;
+    if (frame % one != 0) return -EXO_E_ARG;
+    /*@ assert middle: level == 2 ==> frame % 512 == 0; */
+    /*@ assert large: level == 3 ==> frame % 262144 == 0; */
+    if (frame > UINT32_MAX - all) return -EXO_E_RANGE;
     long r = env_find(env, EXO_ENV_BIND, &e);
     if (r != 0) return r;
-    if (!va_user(e, va, n * bytes == 4096 ? 1 : n * bytes)) return -EXO_E_VA; /* it is aligned */
+    if (!va_user(e, va, all == 1 ? 1 : all * 4096)) return -EXO_E_VA; /* it is aligned */
     struct span s = {.env = e, .sel = sel, .rights = rights, .level = level};
     lock_env(e);
     r = bind_check(&s, &c);
