@@ -70,6 +70,42 @@
     lemma objects_kept{A,B}: types_kept{A,B} && names_kept{A,B} && 0 < \at(nframes, A) <= PROOF_FRAMES &&
       \at(objects, A) ==> \at(objects, B); */
 
+/* How many entries of e's tables, of all levels, are bound through selector sel: `through`.
+ * It is a number of elements; the axioms say no more than what holds of any such number:
+ * it is that of before where no other element came or went, but for the one at (t, i).
+ * `owed`: how many more bindings capability c counts. `held`: a capability's holder is the
+ * env whose table it is in. */
+/*@ predicate names{L}(integer t, integer i, integer e, integer sel) = 0 <= e < PROOF_FRAMES && 0 <= t < nframes &&
+      0 <= i < 512 && EXO_FT_PT1 <= w_type(words[t]) <= EXO_FT_PT4 && w_owner(words[t]) == e &&
+      (w_type(words[t]) == EXO_FT_PT4 ==> user_slot(i)) && p_present(tables[t].e[i]) &&
+      e_sel(e, tables[t].e[i]) == sel;
+    predicate renamed{A,B}(integer t, integer i) = \forall integer x, k, e, sel; x != t || k != i ==>
+      (names{A}(x, k, e, sel) <==> names{B}(x, k, e, sel));
+    predicate unmoved{A,B} = \forall integer x, k, e, sel;
+      names{A}(x, k, e, sel) <==> names{B}(x, k, e, sel);
+    axiomatic numbers {
+      logic integer through{L}(integer e, integer sel)
+        reads nframes, words[0 .. 0xffffffff], tables[0 .. PROOF_FRAMES - 1],
+              envs[0 .. PROOF_FRAMES - 1].flags;
+      predicate through_kept{A,B} = \forall integer e, sel; through{A}(e, sel) == through{B}(e, sel);
+      axiom through_none{L}: \forall integer e, sel; through(e, sel) >= 0 &&
+        (through(e, sel) == 0 <==> \forall integer t, i; !names(t, i, e, sel));
+      axiom through_same{A,B}: unmoved{A,B} ==> through_kept{A,B};
+      axiom through_step{A,B}: \forall integer t, i; renamed{A,B}(t, i) ==>
+        \forall integer e, sel;
+        ((names{A}(t, i, e, sel) <==> names{B}(t, i, e, sel)) ==>
+         through{B}(e, sel) == through{A}(e, sel)) &&
+        (!names{A}(t, i, e, sel) && names{B}(t, i, e, sel) ==>
+         through{B}(e, sel) == through{A}(e, sel) + 1) &&
+        (names{A}(t, i, e, sel) && !names{B}(t, i, e, sel) ==>
+         through{B}(e, sel) == through{A}(e, sel) - 1);
+    }
+    logic integer sel_at{L}(integer c) = c - (caps[c].env + 3) * 64;
+    logic integer owed{L}(integer c) = caps[c].bindings - through(caps[c].env, sel_at(c));
+    predicate held = \forall integer e, sel; env_ok(e) && 0 <= sel < envs[e].nsel &&
+      caps[cap_at(e, sel)].kind != EXO_NONE ==> caps[cap_at(e, sel)].env == e;
+    predicate owed_kept{A,B} = \forall integer c; 0 <= c < 0x100000000 ==> owed{A}(c) == owed{B}(c); */
+
 /* From A to B nothing but entries of e's tables of level l were made, each through selector
  * sel, of capability c, with rights r, for frames within it that may be bound so. */
 /*@ predicate may_bind(integer f, integer r) =
