@@ -166,8 +166,7 @@ static void ioapic_init(unsigned i)
     io->pins = (io->at[4] >> 16 & 0xff) + 1;
     for (uint32_t pin = 0; pin < io->pins; pin++) {
         uint32_t gsi = io->gsi + pin;
-        uint32_t vector = gsi < EXO_IRQ_COUNT ? VECTOR_IRQ + gsi : VECTOR_SPURIOUS;
-        uint32_t low = pin_mode(gsi) | vector;
+        uint32_t low = pin_mode(gsi) | (gsi < EXO_IRQ_COUNT ? VECTOR_IRQ + gsi : VECTOR_SPURIOUS);
         if (gsi < EXO_IRQ_COUNT) pin_low[gsi] = low;
         ioapic_write(io, IOAPIC_PINS + 2 * pin, PIN_MASKED | low);
         ioapic_write(io, IOAPIC_PINS + 2 * pin + 1, lapic_id() << 24);

@@ -71,11 +71,7 @@ void vcpu_fpu_flush(struct thread *t)
 
 /* The initial state: in the XSAVE header nothing; XRSTOR loads MXCSR even so (Intel SDM
  * vol. 1, 13.8.1). */
-void fpu_init(frame_t f)
-{
-    uint32_t *mxcsr = (uint32_t *)&threads[f].fpu[24];
-    *mxcsr = 0x1f80;
-}
+void fpu_init(frame_t f) { *(uint32_t *)&threads[f].fpu[24] = 0x1f80; }
 
 void fpu_forget(frame_t f)
 {
