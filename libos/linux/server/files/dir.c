@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * Open directories: reading their entries. The position is 0 before `.`, 1 before `..`,
- * and then an entry's number, which only grow along the list: what is removed or added
- * meanwhile spoils nothing. A cursor (file->data, made when it is first read) saves looking
- * for the place. Behind its entries a directory of /proc has those that proc_next tells,
- * at positions from PROC_POSITION on. */
+ * Open directories: reading their entries, those that came last first (as Linux' tmpfs has it).
+ * The position is 0 before `.`, 1 before `..`, 2 before the first entry, and then that entry's
+ * number, plus 1, behind which it is: numbers only grow along the list, so what is removed or
+ * added meanwhile spoils nothing, and what is added is not seen. A cursor (file->data, made when
+ * it is first read) saves looking for the place. Behind its entries a directory of /proc has
+ * those that proc_next tells, at positions from PROC_POSITION on. */
 #include "dir.h"
 #include "files.h"
 #include "../proc/proc.h"
@@ -19,48 +20,43 @@ struct dirent64 {
     int64_t next; /* position behind it */
     uint16_t length; /* of all, with the name and what follows */
     uint8_t type;
-    char name[LX_NAME_MAX + 9];
+    char name[];
 };
 struct dirent_old {
     uint64_t inode, next;
     uint16_t length;
-    char name[LX_NAME_MAX + 10]; /* the type is the record's last byte */
+    char name[]; /* the type is the record's last byte */
 };
+
+/* Entries lie here before they go, all at once, to who reads them. */
+#define LISTED 4096u
+static uint8_t listed[LISTED + 8] __attribute__((aligned(8))); /* names are stored in words */
 
 struct listing {
-    struct file *file;
-    struct iobuf *io;
     bool old;
-    size_t done;
+    uint8_t *at, *end;
+    uint64_t position; /* behind what is listed */
 };
 
-/* Stores one entry: false when it does not fit. */
-static bool list_put(struct listing *list, const char *name, size_t length, uint64_t number,
+/* Stores one entry, whose name has zeroes to the next multiple of 8 behind it: false when it does
+ * not fit. */
+static bool list_put(struct listing *list, const uint64_t *name, uint32_t length, uint64_t number,
                      uint32_t mode, uint64_t next)
 {
-    union {
-        struct dirent64 entry;
-        struct dirent_old old;
-        char bytes[sizeof(struct dirent64)];
-    } record;
     size_t head = list->old ? offsetof(struct dirent_old, name) : offsetof(struct dirent64, name);
     size_t size = (head + length + (list->old ? 2 : 1) + 7) & ~7ul;
+    any_word *words = (any_word *)list->at, *text = (any_word *)(list->at + head);
     uint8_t type = (uint8_t)(mode >> 12);
-    if (size > list->io->left) return false;
-    __builtin_memset(record.bytes + size - 8, 0, 8);
-    record.entry.inode = number;
-    record.entry.next = (int64_t)next;
-    record.entry.length = (uint16_t)size;
-    memcpy(record.bytes + head, name, length);
-    if (list->old) {
-        record.bytes[head + length] = 0;
-        record.bytes[size - 1] = (char)type;
-    } else {
-        record.entry.type = type;
-    }
-    iobuf_put(list->io, &record, size);
-    list->done += size;
-    list->file->position = next;
+    if (size > (size_t)(list->end - list->at)) return false;
+    words[size / 8 - 1] = 0;
+    words[0] = number;
+    words[1] = next;
+    words[2] = size | (uint64_t)type << 16;
+    for (uint32_t i = 0; i <= length / 8; i++)
+        text[i] = name[i];
+    if (list->old) list->at[size - 1] = type;
+    list->at += size;
+    list->position = next;
     return true;
 }
 
@@ -76,13 +72,9 @@ static struct cursor *cursor_get(struct file *file)
         cursor->link = &directory->dir.cursors;
         if (cursor->next) cursor->next->link = &cursor->next;
         directory->dir.cursors = cursor;
-        cursor->at = directory->dir.first;
-        while (cursor->at && cursor->at->number < file->position)
-            cursor->at = cursor->at->next;
-    } else if (!cursor->at) { /* entries that came since we were at the end */
-        struct entry *entry = directory->dir.last;
-        for (; entry && entry->number >= file->position; entry = entry->previous)
-            cursor->at = entry;
+        cursor->at = file->position < PROC_POSITION ? directory->dir.last : NULL;
+        while (cursor->at && file->position > 2 && cursor->at->number + 1 >= file->position)
+            cursor->at = cursor->at->previous;
     }
     return cursor;
 }
@@ -98,54 +90,56 @@ static void cursor_drop(struct file *file)
 }
 
 /* `.` and `..`: false when they do not fit. */
-static bool list_dots(struct listing *list)
+static bool list_dots(struct listing *list, struct inode *directory)
 {
-    struct file *file = list->file;
-    struct inode *directory = file->inode, *parent = directory;
-    if (file->position == 0 && !list_put(list, ".", 1, directory->number, S_IFDIR, 1)) return false;
-    if (file->position != 1) return true;
+    static const uint64_t one = '.', two = '.' | '.' << 8;
+    struct inode *parent = directory;
+    if (list->position == 0 && !list_put(list, &one, 1, directory->number, S_IFDIR, 1))
+        return false;
+    if (list->position != 1) return true;
     while (parent == parent->fs->root && parent->fs->covered)
         parent = parent->fs->covered;
-    return list_put(list, "..", 2, parent->dir.parent->number, S_IFDIR, 2);
+    return list_put(list, &two, 2, parent->dir.parent->number, S_IFDIR, 2);
 }
 
-static bool list_proc(struct listing *list)
+static bool list_proc(struct listing *list, struct inode *directory)
 {
-    struct inode *directory = list->file->inode;
-    uint64_t position = list->file->position, number;
+    uint64_t position = list->position, number, name[2] = {0};
     uint32_t mode;
-    char name[16];
     position = position < PROC_POSITION ? 0 : position - PROC_POSITION;
-    while (proc_next(directory, &position, name, &number, &mode))
-        if (!list_put(list, name, strlen(name), number, mode, position + PROC_POSITION))
+    while (proc_next(directory, &position, (char *)name, &number, &mode))
+        if (!list_put(list, name, (uint32_t)strlen((char *)name), number, mode,
+                      position + PROC_POSITION))
             return false;
     return true;
 }
 
-static bool list_all(struct listing *list, struct cursor *cursor)
+static bool list_all(struct listing *list, struct inode *directory, struct cursor *cursor)
 {
-    struct inode *directory = list->file->inode;
-    if (list->file->position < 2 && !list_dots(list)) return false;
-    for (; cursor->at; cursor->at = cursor->at->next) {
-        struct entry *entry = cursor->at;
-        struct inode *inode = entry->inode;
-        if (!list_put(list, (const char *)entry->name, entry->length, inode->number, inode->mode,
+    if (list->position < 2 && !list_dots(list, directory)) return false;
+    for (; cursor->at; cursor->at = cursor->at->previous) {
+        const struct entry *entry = cursor->at;
+        if (!list_put(list, entry->name, entry->length, entry->inode->number, entry->inode->mode,
                       entry->number + 1))
             return false;
     }
-    return !directory->proc.node || list_proc(list);
+    return !directory->proc.node || list_proc(list, directory);
 }
 
 static long directory_list(struct file *file, struct iobuf *io, bool old)
 {
-    struct listing list = {file, io, old, 0};
-    const struct fs_ops *ops = file->inode->fs->ops;
-    if (!file->inode->nlink && !file->inode->proc.node) return -ENOENT;
-    long r = ops ? ops->load(file->inode) : 0;
+    struct listing list = {old, listed, listed + EXO_MIN(io->left, LISTED), file->position};
+    struct inode *directory = file->inode;
+    const struct fs_ops *ops = directory->fs->ops;
+    if (!directory->nlink && !directory->proc.node) return -ENOENT;
+    long r = ops ? ops->load(directory) : 0;
     if (r < 0) return r;
     struct cursor *cursor = cursor_get(file);
     if (!cursor) return -ENOMEM;
-    return !list_all(&list, cursor) && !list.done ? -EINVAL : (long)list.done;
+    bool all = list_all(&list, directory, cursor);
+    file->position = list.position;
+    if (!all && list.at == listed) return -EINVAL;
+    return (long)iobuf_put(io, listed, (size_t)(list.at - listed));
 }
 
 static long directory_getdents(struct file *file, struct iobuf *io)

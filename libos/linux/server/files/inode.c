@@ -195,7 +195,7 @@ static void entry_free(struct entry *entry)
         link = &(*link)->hash_next;
     *link = entry->hash_next;
     for (struct cursor *cursor = directory->dir.cursors; cursor; cursor = cursor->next)
-        if (cursor->at == entry) cursor->at = entry->next;
+        if (cursor->at == entry) cursor->at = entry->previous;
     *(entry->previous ? &entry->previous->next : &directory->dir.first) = entry->next;
     *(entry->next ? &entry->next->previous : &directory->dir.last) = entry->previous;
     inode_modified(directory);

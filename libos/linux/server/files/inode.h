@@ -3,7 +3,7 @@
  * Inodes, directories, mounts, and the walk along a path.
  *
  * A directory's entries are a list in the order they were made, each with a number that
- * only grows (getdents' position); all entries of all directories are in one hash table by
+ * only grows (getdents' position, which goes from the last one to the first); all entries of all directories are in one hash table by
  * (directory, name). An inode lives while an entry (nlink) or somebody inside the server
  * (references: an open file, a process's directory, a mount) has it. A walk gives an inode
  * without a reference: it is good until the next walk or the end of the call. */
@@ -130,7 +130,7 @@ static inline struct inode *inode_top(struct inode *inode)
         inode = inode->mounted;
     return inode;
 }
-/* Where an open directory is: at `at`, or behind the last one when NULL. */
+/* Where an open directory is: before `at`, or behind all entries when NULL. */
 struct cursor {
     struct cursor *next, **link;
     struct entry *at;

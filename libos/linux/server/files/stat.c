@@ -84,7 +84,7 @@ static void near_put(struct lx_window *window, const struct entry *entry, uint64
 {
     uint64_t n = 0;
     if (wanted > LX_NEAR) wanted = LX_NEAR;
-    for (unsigned left = 2 * LX_NEAR; left && n < wanted && (entry = entry->next); left--) {
+    for (unsigned left = 2 * LX_NEAR; left && n < wanted && (entry = entry->previous); left--) {
         const struct inode *inode = entry->inode;
         struct lx_near *near = &window->near[n];
         bool plain = inode_is(inode, S_IFREG) || (inode_is(inode, S_IFDIR) && !inode->mounted);
