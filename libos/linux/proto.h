@@ -227,11 +227,12 @@ struct lx_run {
 #define LX_NEAR_NAME 32 /* bytes of a name, with a zero at its end */
 struct lx_near {
     uint64_t name[LX_NEAR_NAME / 8]; /* zeroes behind it */
+    uint64_t length; /* of the name */
     struct stat stat;
 };
 #define LX_WINDOW_BYTES                                                                            \
-    (LX_WINDOW_PAGES * 4096 - 168 - LX_RINGS * 8 - LX_DIRECT_FDS - LX_RUN_MAX * 16 -               \
-     LX_NEAR * (LX_NEAR_NAME + 144))
+    (LX_WINDOW_PAGES * 4096 - 176 - LX_RINGS * 8 - LX_DIRECT_FDS - LX_RUN_MAX * 16 -               \
+     LX_NEAR * (LX_NEAR_NAME + 8 + 144))
 struct lx_window {
     uint64_t signals; /* pending for this thread (bit signal - 1); the server sets, the
                          library clears when it takes one (atomically) */
@@ -261,7 +262,10 @@ struct lx_window {
                         there while that is the same. Else as it was */
     uint64_t near_changes; /* lx_shared.changes when these were so: */
     uint64_t nears; /* newfstatat was told (a4) how many entries behind the one that it asks for
-                       are wanted, LX_NEAR at most: so many are here. Else as it was */
+                       are wanted, LX_NEAR at most, or getdents64 (a3) 1 + how many of those that it
+                       lists: so many are here. openat, of a directory (O_DIRECTORY): 1, which is
+                       that directory, without a name. Else as it was */
+    uint64_t near_ended; /* getdents64, with a3: not 0: these were the directory's last entries */
     uint8_t direct[LX_DIRECT_FDS]; /* in thread 0's window, the server keeps it: LX_DIRECT_* */
     struct { /* in thread 0's window, the server keeps it: slots of rings */
         uint32_t number; /* the descriptor + 1; true while that has LX_DIRECT_RING */

@@ -3,6 +3,7 @@
  * What is found again after it was looked for in vain, or lately looked at: others, and the
  * program itself, change it in between. */
 #include <dirent.h>
+#include <pthread.h>
 #include <sys/mount.h>
 #include "test.h"
 
@@ -128,7 +129,7 @@ static int count_entries(void)
     return n;
 }
 
-/* Looks at all of them, in their order, right after the directory was read. */
+/* Looks at all of them, in their order (those that came last first), right after the directory was read. */
 static int look(bool changes)
 {
     struct stat state;
@@ -149,7 +150,7 @@ static void test_list(void)
     struct stat state;
     test_directory();
     mkdir("list", 0755);
-    for (int i = 0; i < FILES; i++)
+    for (int i = FILES; i-- > 0;)
         file_make(i, (size_t)i + 1);
     int wrong = 0;
     for (int i = 0; i < 10; i++)
@@ -168,6 +169,167 @@ static void test_list(void)
                             lstat("gone/f2", &state) == 0);
 }
 
+/* ---- a directory that is open ---- */
+
+static void sized(const char *path, off_t size)
+{
+    int fd = open(path, O_CREAT | O_WRONLY, 0644);
+    if (fd < 0 || ftruncate(fd, size) < 0) _exit(1);
+    close(fd);
+}
+
+static int directory_open(const char *path) { return open(path, O_RDONLY | O_DIRECTORY); }
+
+static long entries_read(int fd)
+{
+    char bytes[4096];
+    return syscall(SYS_getdents64, fd, bytes, sizeof bytes);
+}
+
+static bool size_is(const char *path, off_t size)
+{
+    struct stat state;
+    return lstat(path, &state) == 0 && state.st_size == size;
+}
+
+/* Whether the descriptor is of what the path leads to, and has as many links. */
+static bool same_file(int fd, const char *path)
+{
+    struct stat one, other;
+    return fstat(fd, &one) == 0 && lstat(path, &other) == 0 && one.st_ino == other.st_ino &&
+           one.st_nlink == other.st_nlink && one.st_mode == other.st_mode &&
+           one.st_mtim.tv_sec == other.st_mtim.tv_sec &&
+           one.st_mtim.tv_nsec == other.st_mtim.tv_nsec;
+}
+
+static void make_inner(void) { _exit(mkdir("one/inner", 0755)); }
+static void change_mode(void) { _exit(chmod("one", 0711)); }
+
+static void test_self(void)
+{
+    mkdir("one", 0755);
+    mkdir("two", 0755);
+    int one = directory_open("one");
+    CHECK("self", same_file(one, "one"));
+    int two = directory_open("two");
+    CHECK("self_replaced", dup2(one, two) == two && same_file(two, "one"));
+    close(two);
+    two = directory_open("two");
+    close(open("two/file", O_CREAT | O_WRONLY, 0644));
+    CHECK("self_times", same_file(two, "two"));
+    sized("two/file", 9);
+    CHECK("self_made", test_child(make_inner) == 0 && same_file(two, "two"));
+    close(one);
+    one = directory_open("one");
+    CHECK("self_mode", test_child(change_mode) == 0 && same_file(one, "one"));
+    close(one);
+    CHECK("self_closed", fcntl(one, F_GETFD) < 0 && !same_file(one, "one"));
+    one = directory_open("one");
+    CHECK("self_other_number", dup2(one, 40) == 40 && close(one) == 0 &&
+                                   directory_open("two") == one && same_file(one, "two") &&
+                                   same_file(40, "one"));
+    close(one);
+    close(two);
+    close(40);
+}
+
+static int shared_directory;
+static void seek_start(void) { _exit(lseek(shared_directory, 0, SEEK_SET) != 0); }
+static void make_more(void) { sized("one/more", 1), _exit(0); }
+
+static void test_last(void)
+{
+    int fd = shared_directory = directory_open("one");
+    sized("one/file", 7);
+    CHECK("end", entries_read(fd) > 0 && entries_read(fd) == 0 && entries_read(fd) == 0);
+    CHECK("end_seek", lseek(fd, 0, SEEK_SET) == 0 && entries_read(fd) > 0 && entries_read(fd) == 0);
+    CHECK("end_child_seeks", test_child(seek_start) == 0 && entries_read(fd) > 0);
+    close(fd);
+    fd = directory_open("one");
+    CHECK("end_made", entries_read(fd) > 0 && entries_read(fd) == 0 && test_child(make_more) == 0 &&
+                          entries_read(fd) >= 0 && lseek(fd, 0, SEEK_SET) == 0 &&
+                          entries_read(fd) > 0 && size_is("one/more", 1));
+    close(fd);
+    fd = directory_open("one");
+    int other = directory_open("one");
+    CHECK("end_other", entries_read(other) > 0 && entries_read(other) == 0 &&
+                           dup2(fd, other) == other && entries_read(other) > 0);
+    close(other);
+    other = directory_open("one");
+    CHECK("end_reopened", entries_read(other) > 0 && entries_read(other) == 0 &&
+                              close(other) == 0 && directory_open("one") == other &&
+                              entries_read(other) > 0);
+    close(other);
+    close(fd);
+}
+
+/* A path leads elsewhere after the directory was opened, or read. */
+static void test_leads(void)
+{
+    int fd = directory_open("one");
+    CHECK("leads_moved", rename("one", "away") == 0 && rename("two", "one") == 0 &&
+                             entries_read(fd) > 0 && size_is("one/file", 9) &&
+                             size_is("away/file", 7));
+    close(fd);
+    symlink("one", "link");
+    fd = directory_open("link");
+    CHECK("leads_link", entries_read(fd) > 0 && size_is("link/file", 9) && unlink("link") == 0 &&
+                            symlink("away", "link") == 0 && size_is("link/file", 7));
+    close(fd);
+    fd = directory_open("one");
+    CHECK("leads_other", size_is("away/file", 7) && entries_read(fd) > 0 &&
+                             size_is("away/file", 7) && size_is("one/file", 9));
+    close(fd);
+    CHECK("leads_bad_pointer",
+          syscall(SYS_newfstatat, AT_FDCWD, "one/file", (void *)8, 0) < 0 && errno == EFAULT &&
+              syscall(SYS_openat, AT_FDCWD, (void *)-64l, O_RDONLY) < 0 && errno == EFAULT);
+}
+
+/* Names of /proc lead elsewhere though no file has changed. */
+static void test_proc(void)
+{
+    int fd[2];
+    for (int i = 0; i < 2; i++) {
+        char name[2][16];
+        snprintf(name[0], sizeof name[0], "p%d", i);
+        fd[i] = mkdir(name[0], 0755) == 0 ? directory_open(name[0]) : -1;
+        for (int j = 0; j < 3; j++) {
+            snprintf(name[1], sizeof name[1], "p%d/f%d", i, j);
+            sized(name[1], i * 10 + j);
+        }
+    }
+    dup2(fd[0], 9);
+    int proc = directory_open("/proc/self/fd/9");
+    CHECK("proc_listed", entries_read(proc) > 0 && size_is("/proc/self/fd/9/f2", 2) &&
+                             size_is("/proc/self/fd/9/f1", 1) && dup2(fd[1], 9) == 9 &&
+                             size_is("/proc/self/fd/9/f0", 10));
+    close(proc);
+    proc = directory_open("/proc/self/fd/9");
+    CHECK("proc_opened", dup2(fd[0], 9) == 9 && entries_read(proc) > 0 &&
+                             size_is("/proc/self/fd/9/f2", 2) && same_file(proc, "p1"));
+    close(proc);
+    close(9);
+    close(fd[0]);
+    close(fd[1]);
+}
+
+static int replaced;
+static void *replace(void *with) { return dup2(*(int *)with, replaced) == replaced ? with : NULL; }
+
+/* Another thread makes it another file. */
+static void test_thread(void)
+{
+    pthread_t thread;
+    void *result = NULL;
+    int with = directory_open("away");
+    replaced = directory_open("one");
+    pthread_create(&thread, NULL, replace, &with);
+    pthread_join(thread, &result);
+    CHECK("thread", result && same_file(replaced, "away"));
+    close(replaced);
+    close(with);
+}
+
 int main(void)
 {
     test_begin("remembered");
@@ -175,5 +337,10 @@ int main(void)
     test_moved();
     test_root();
     test_list();
+    test_self();
+    test_last();
+    test_child(test_leads); /* processes that have not looked at much in vain */
+    test_child(test_proc);
+    test_thread();
     return test_end();
 }

@@ -27,6 +27,7 @@
 #include "../../libos/linux/server/files/lock.c"
 #include "../../libos/linux/server/files/mount.c"
 #include "../../libos/linux/server/files/names.c"
+#include "../../libos/linux/server/files/near.c"
 #include "../../libos/linux/server/files/open.c"
 #include "../../libos/linux/server/files/path.c"
 #include "../../libos/linux/server/proc/proc.c"

@@ -164,6 +164,7 @@ void call_dispatch(struct regs *r)
 {
     struct thread_state *t = this_thread();
     uint64_t number = r->number = (uint32_t)r->number; /* as Linux does */
+    t->near.descriptor = 0; /* near.h */
     if (number < LX_CALLS && specs[number].function)
         r->rax = (uint64_t)specs[number].function(t, r);
     else if (number < LX_OP_BASE)

@@ -347,6 +347,32 @@ user_copy_string:
     incq %rax
     jmp 1b
 4:  ret
+/* long user_same(from, to, n): 1 when the n bytes are the same, else 0; -EFAULT. Eight bytes at a
+ * time, the last ones first, where names of one directory differ. */
+    .globl user_same
+user_same:
+    xorl %eax, %eax
+    subq $8, %rdx
+    jb 3f
+1:  movq (%rdi,%rdx), %rcx
+    cmpq %rcx, (%rsi,%rdx)
+    jne 2f
+    subq $8, %rdx
+    jae 1b
+    cmpq $-8, %rdx
+    je 5f
+    xorl %edx, %edx
+    jmp 1b
+2:  ret
+3:  addq $8, %rdx
+4:  decq %rdx
+    js 5f
+    movb (%rdi,%rdx), %cl
+    cmpb %cl, (%rsi,%rdx)
+    je 4b
+    ret
+5:  incl %eax
+    ret
     .globl user_copy_string_end
 user_copy_string_end:
     .globl user_fault

@@ -58,16 +58,20 @@ struct thread_state {
     uint64_t used_before; /* ticks, by others that this one's exokernel thread was */
     struct {
         uint64_t names; /* lx_shared.names then; 0: there is none */
-        uint64_t length;
-        uint64_t text[PATH_WORDS]; /* zeroes behind it */
+        uint64_t size; /* with its end */
+        uint8_t text[PATH_WORDS * 8];
     } absent; /* names.c: a path that was not found */
     struct {
         uint64_t length; /* of the directory's text, its slash too */
-        uint64_t text[PATH_WORDS]; /* zeroes behind it */
-        uint32_t next; /* of window->near: those before it were asked for */
-        uint32_t wasted; /* times in a row that none of them was asked for */
+        uint8_t text[PATH_WORDS * 8 + LX_NEAR_NAME]; /* and room for an entry's name */
+        const struct lx_near *next, *end; /* of window->near: those before `next` were asked for */
+        uint32_t wasted; /* times in a row that few of them were asked for */
         bool active; /* the next stat is to look here */
         bool want; /* ... and if there is nothing, to ask for more */
+        bool self; /* window->near[0] is the state of `descriptor` */
+        bool ended; /* there is no more to be read from `descriptor` */
+        uint32_t descriptor; /* 1 + that of the directory, as long as that is sure; 0: it is not */
+        uint64_t changes; /* lx_shared.changes when it was opened: so long all of this holds */
     } near; /* near.c: entries of a directory whose state is known */
     uint64_t pin_start, pin_end; /* pages that the server is told of stay (user_runs) */
 };
@@ -266,6 +270,12 @@ long user_put(uint64_t to, const void *from, size_t n);
 /* Whether 1 to PAGE bytes can be stored there, which does not change them: 0 or -EFAULT. */
 long user_probe(uint64_t to, uint64_t n);
 long user_string(char *to, uint64_t from, size_t size); /* length, -EFAULT, -ENAMETOOLONG */
+long user_same(const void *from, const void *to, uint64_t n);
+/* Whether the n bytes there, a page at most, can be read and are those of `text`. */
+static inline bool user_is(uint64_t from, const void *text, uint64_t n)
+{
+    return from <= LX_USER_END - PAGE && user_same((const void *)from, text, n) == 1;
+}
 /* The bare copies (entry.S), which look at no range: 0 or -EFAULT; of a string its length, -EFAULT,
  * or n when it has no end there. */
 long user_copy(void *to, const void *from, size_t n);

@@ -4,57 +4,126 @@
 #include "near.h"
 #include "../../../lib/exo/text.h"
 
-static inline uint64_t word_of(const uint8_t *at)
+typedef uint64_t any_word __attribute__((aligned(1), may_alias));
+
+/* Whether only the path says which file is meant. */
+static inline bool path_decides(uint64_t fd, uint64_t flags, uint8_t first)
 {
-    uint64_t word;
-    __builtin_memcpy(&word, at, 8); /* may be more than the text, but it is in the window */
-    return word;
+    return !(flags & ~(uint64_t)AT_SYMLINK_NOFOLLOW) &&
+           ((uint32_t)fd == (uint32_t)AT_FDCWD || first == '/');
 }
 
-/* Whether the bytes are those words; of the last one as many as `mask` says, zeroes behind them. */
-static inline bool text_is(const uint8_t *at, uint64_t last, uint64_t mask, const uint64_t *words)
+/* Whether the path leads to that entry. */
+static inline bool path_is(struct thread_state *t, uint64_t path, const struct lx_near *near)
 {
-    if ((word_of(at + last * 8) & mask) != words[last]) return false; /* where names differ */
-    for (uint64_t i = 0; i < last; i++)
-        if (word_of(at + i * 8) != words[i]) return false;
-    return true;
+    any_word *name = (any_word *)(t->near.text + t->near.length);
+    uint64_t length = near->length % LX_NEAR_NAME;
+    for (uint64_t i = 0; i <= length; i += 8)
+        *name++ = near->name[i / 8];
+    return user_is(path, t->near.text, t->near.length + length + 1);
 }
 
-static inline uint64_t tail_mask(uint64_t n) { return (1ul << n % 8 * 8) - 1; }
-
-const struct stat *near_look(struct thread_state *t, uint64_t n)
+/* The next entry that the path leads to; NULL: none. */
+static __attribute__((noinline)) const struct lx_near *
+near_skip(struct thread_state *t, uint64_t path, const struct lx_near *near)
 {
-    const struct lx_window *window = t->window;
-    uint64_t length = t->near.length, count = window->nears;
-    const uint8_t *name = window->bytes + length;
-    if (window->near_changes != shared->changes || count > LX_NEAR || n <= length) return NULL;
-    if (!text_is(window->bytes, length / 8, tail_mask(length), t->near.text)) return NULL;
-    n -= length;
-    if (n >= LX_NEAR_NAME) return NULL;
-    for (uint32_t i = t->near.next; i < count; i++) {
-        if (!text_is(name, n / 8, tail_mask(n), window->near[i].name)) continue;
-        t->near.next = i + 1;
-        t->near.wasted = 0;
-        t->near.want = i + 1 == count && count == LX_NEAR;
-        return &window->near[i].stat;
-    }
+    if (!user_is(path, t->near.text, t->near.length)) return NULL;
+    while (++near < t->near.end)
+        if (path_is(t, path, near)) return near;
     return NULL;
 }
 
-uint64_t near_wanted(struct thread_state *t, uint64_t n)
+const struct stat *near_look(struct thread_state *t, uint64_t fd, uint64_t path, uint64_t flags)
+{
+    const struct lx_near *near = t->near.next;
+    if (near == t->near.end || t->window->near_changes != shared->changes ||
+        !path_decides(fd, flags, t->near.text[0]))
+        return NULL;
+    if (!path_is(t, path, near) && !(near = near_skip(t, path, near))) return NULL;
+    t->near.next = near + 1;
+    t->near.want = false;
+    return &near->stat;
+}
+
+void near_take(struct thread_state *t)
+{
+    uint64_t n = t->window->nears;
+    t->near.next = t->window->near;
+    t->near.end = t->near.next + (n < LX_NEAR ? n : LX_NEAR);
+}
+
+/* Nothing is. */
+static void near_none(struct thread_state *t)
+{
+    const struct lx_near *first = t->window->near;
+    if (t->near.next > first + 1) t->near.wasted = 0;
+    t->near.next = t->near.end = first;
+}
+
+/* The directory's text is what the window's first n bytes say: false when that is too long. */
+static bool text_set(struct thread_state *t, uint64_t n)
 {
     const uint8_t *bytes = t->window->bytes;
+    if (n >= PATH_WORDS * 8) return false;
+    if (n == t->near.length && !memcmp(t->near.text, bytes, n)) return true;
+    memcpy(t->near.text, bytes, n);
+    t->near.text[n] = 0;
+    t->near.length = n;
+    t->near.descriptor = 0;
+    return true;
+}
+
+uint64_t near_wanted(struct thread_state *t, uint64_t fd, uint64_t n, uint64_t flags)
+{
+    const uint8_t *bytes = t->window->bytes;
+    t->near.want |= t->near.next == t->window->near + LX_NEAR;
     t->near.active = t->near.want;
-    if (!t->near.want) return 0;
+    if (!t->near.want || !path_decides(fd, flags, bytes[0])) return 0;
     t->near.want = false;
     while (n && bytes[n - 1] != '/')
         n--;
-    if (n >= sizeof(t->near.text)) return 0;
-    memset(t->near.text, 0, sizeof(t->near.text));
-    memcpy(t->near.text, bytes, n);
-    t->near.length = n;
-    t->near.next = 0;
+    near_none(t);
+    if (!text_set(t, n)) return 0;
+    t->near.self = false;
     t->near.wasted++;
     t->window->nears = 0;
     return LX_NEAR;
+}
+
+void near_open(struct thread_state *t)
+{
+    t->near.descriptor = 0;
+    t->window->nears = 0;
+    near_none(t);
+}
+
+void near_opened(struct thread_state *t, uint64_t fd, uint64_t directory, uint64_t n)
+{
+    uint8_t *bytes = t->window->bytes;
+    if (!t->window->nears || lx.threads != 1 || !path_decides(fd, 0, bytes[0])) return;
+    if (bytes[n - 1] != '/') bytes[n++] = '/';
+    if (!text_set(t, n)) return;
+    t->near.changes = t->window->near_changes;
+    t->near.self = true;
+    t->near.ended = false;
+    t->near.descriptor = (uint32_t)directory + 1;
+}
+
+uint64_t near_list(struct thread_state *t, uint64_t fd)
+{
+    if (!near_is(t, fd)) return 0;
+    t->near.self = false;
+    t->window->nears = t->window->near_ended = 0;
+    near_none(t);
+    return 1 + (t->near.wasted < NEAR_WASTED ? LX_NEAR : 0);
+}
+
+void near_listed(struct thread_state *t, bool known)
+{
+    if (known && t->window->near_changes != t->near.changes) near_open(t);
+    if (known) t->near.ended = t->window->near_ended;
+    if (t->near.wasted >= NEAR_WASTED) return;
+    if (known) near_take(t);
+    if (known && t->window->nears) t->near.wasted++;
+    t->near.active = t->near.want = true;
 }

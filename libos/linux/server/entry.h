@@ -13,8 +13,9 @@
 #define HASH_MIX 0x9e3779b97f4a7c15ul /* 2^64 / golden ratio */
 
 extern struct entry *entry_buckets[LX_BUCKETS];
-/* Counts what can make a name lead elsewhere: removals, moves, mounts. */
-extern uint64_t names_changed;
+/* Counts what can make a name lead elsewhere: removals, moves, mounts; and those that concern
+ * directories. */
+extern uint64_t names_changed, directories_changed;
 
 static inline uint64_t word_at(const char *at)
 {

@@ -74,7 +74,7 @@ struct file_ops { /* NULL: no such thing. No seek: no position, -ESPIPE, for pre
     struct waitq *(*queue)(
         struct file *file); /* woken when poll may say more; NULL: always ready */
     void (*close)(struct file *file); /* the last descriptor is gone */
-    long (*getdents)(struct file *file, struct iobuf *io);
+    long (*getdents)(struct file *file, struct iobuf *io, uint64_t near); /* a3 of getdents64 */
     uint8_t direct; /* what the library does itself: LX_DIRECT_* */
 };
 struct file {

@@ -8,6 +8,7 @@
  * those that proc_next tells, at positions from PROC_POSITION on. */
 #include "dir.h"
 #include "files.h"
+#include "near.h"
 #include "../proc/proc.h"
 #include "../../../../lib/exo/exo.h"
 #include <linux/fs.h>
@@ -126,7 +127,7 @@ static bool list_all(struct listing *list, struct inode *directory, struct curso
     return !directory->proc.node || list_proc(list, directory);
 }
 
-static long directory_list(struct file *file, struct iobuf *io, bool old)
+static long directory_list(struct file *file, struct iobuf *io, bool old, uint64_t near)
 {
     struct listing list = {old, listed, listed + EXO_MIN(io->left, LISTED), file->position};
     struct inode *directory = file->inode;
@@ -136,20 +137,22 @@ static long directory_list(struct file *file, struct iobuf *io, bool old)
     if (r < 0) return r;
     struct cursor *cursor = cursor_get(file);
     if (!cursor) return -ENOMEM;
+    const struct entry *first = cursor->at;
     bool all = list_all(&list, directory, cursor);
     file->position = list.position;
     if (!all && list.at == listed) return -EINVAL;
+    if (near && directory->fs == &root_fs) near_list(thread_current, first, near - 1, all);
     return (long)iobuf_put(io, listed, (size_t)(list.at - listed));
 }
 
-static long directory_getdents(struct file *file, struct iobuf *io)
+static long directory_getdents(struct file *file, struct iobuf *io, uint64_t near)
 {
-    return directory_list(file, io, false);
+    return directory_list(file, io, false, near);
 }
 
 long directory_getdents_old(struct file *file, struct iobuf *io)
 {
-    return directory_list(file, io, true);
+    return directory_list(file, io, true, 0);
 }
 
 long position_seek(struct file *file, int64_t offset, int whence)

@@ -14,7 +14,7 @@
 
 struct entry *entry_buckets[LX_BUCKETS];
 static uint64_t next_inode = 1;
-uint64_t inode_count, entry_count, names_changed;
+uint64_t inode_count, entry_count, names_changed, directories_changed;
 
 static struct budget names = {.most = 8u << 20, .each = 8u << 20};
 static struct budget fixed_names = {.most = 1u << 20, .each = 1u << 20};
@@ -88,6 +88,7 @@ void inode_get(struct inode *inode)
 static struct inode *inode_free(struct inode *inode)
 {
     struct inode *parent = NULL;
+    if (inode_is(inode, S_IFDIR)) directories_changed++; /* it may be remembered (path.c) */
     if (inode->node) inode->fs->ops->forget(inode);
     if (inode_is(inode, S_IFREG))
         data_truncate(inode, 0);
@@ -214,6 +215,7 @@ long entry_add(struct inode *directory, const struct name *name, struct inode *i
 
 void entry_remove(struct entry *entry)
 {
+    if (inode_is(entry->inode, S_IFDIR)) directories_changed++;
     inode_unlink(entry->inode, entry);
     entry_free(entry);
 }
@@ -222,6 +224,7 @@ long entry_move(struct entry *entry, struct inode *directory, const struct name 
                 struct entry *over)
 {
     struct inode *inode = entry->inode;
+    if (inode_is(inode, S_IFDIR)) directories_changed++;
     if (over) {
         names_changed++;
         lx_shared->names++;
@@ -245,6 +248,7 @@ void entry_exchange(struct entry *a, struct entry *b)
 {
     struct inode *inode = a->inode;
     names_changed++;
+    directories_changed++;
     lx_shared->names++;
     a->inode = b->inode;
     b->inode = inode;

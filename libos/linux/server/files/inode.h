@@ -206,6 +206,7 @@ struct walk {
     unsigned dots; /* special: of how many dots its last name is, 0 to 2 */
     bool slash; /* the path ends with one: it must be a directory */
     bool absent; /* -ENOENT: and so it stays until a name is made (lx_shared.names) */
+    bool counted; /* it leads where it does until lx_shared.changes: not by what /proc makes up */
     struct file *magic; /* it led (WALK_EMPTY, /proc) to this open file: its inode if it has one */
     /* The walk's own. Texts lie where 8 bytes behind their end can be read. */
     unsigned links, depth, link_used;

@@ -42,6 +42,7 @@ long fs_mount(struct filesystem *fs, struct inode *covered, uint32_t mode)
         inode_get(covered);
         covered->mounted = fs->root;
         names_changed++;
+        directories_changed++;
         lx_shared->names++;
         lx_shared->changes++;
     }
@@ -114,6 +115,7 @@ static void fs_detach(struct filesystem *fs)
     *link = fs->next;
     fs->covered->mounted = NULL;
     names_changed++;
+    directories_changed++;
     lx_shared->names++;
     lx_shared->changes++;
     inode_put(fs->covered);

@@ -6,6 +6,7 @@
 #include "../devices/dev.h"
 #include "dir.h"
 #include "files.h"
+#include "near.h"
 #include "fuse.h"
 #include "../waiting/pipe.h"
 #include "../proc/proc.h"
@@ -164,7 +165,9 @@ static long open_call(struct thread *thread, int dirfd, uint64_t path, uint32_t 
 {
     struct file *file = NULL;
     long r = open_walk(thread->process, thread, path, dirfd, flags, mode, &file);
-    return r < 0 ? r : fd_install(thread->process, file, flags & O_CLOEXEC, 0);
+    if (r == 0) r = fd_install(thread->process, file, flags & O_CLOEXEC, 0);
+    if (r >= 0 && (flags & O_TMPFILE) == O_DIRECTORY) near_opened(thread, &walk_first);
+    return r;
 }
 
 long call_open(struct thread *thread, const uint64_t a[6])

@@ -37,6 +37,7 @@ static long walk_link(struct walk *walk, struct process *process, struct inode *
                       struct inode **inode, const char **at, const char *rest)
 {
     struct inode *jump;
+    if (link->proc.node) walk->counted = false;
     if (walk->links == LX_SYMLINKS) return -ELOOP;
     if (*rest) walk->rest[walk->depth++] = rest;
     walk->links++;
@@ -112,7 +113,7 @@ static long walk_long(struct walk *walk, struct inode *directory, bool end, uint
 }
 
 /* Directories that walks have lately come through: from an inode along a text that ends
- * with a slash, all of it names of directories, which holds until names_changed. */
+ * with a slash, all of it names of directories, which holds until directories_changed. */
 #define RECENT 2
 #define RECENT_WORDS 6
 static struct recent {
@@ -127,7 +128,7 @@ static struct recent {
 static inline const struct recent *recent_find(const struct inode *start, const char *path)
 {
     for (const struct recent *r = recent; r < recent + RECENT; r++) {
-        if (r->start != start || r->changed != names_changed) continue;
+        if (r->start != start || r->changed != directories_changed) continue;
         uint32_t i = 0, words = r->length / 8;
         while (i < words && r->text[i] == word_at(path + 8ul * i))
             i++;
@@ -140,7 +141,7 @@ static inline const struct recent *recent_find(const struct inode *start, const 
 }
 
 /* A path that a walk has lately gone to its end, by names of directories to what is no link:
- * holds until names_changed, too. */
+ * holds until names_changed. */
 static struct whole {
     const struct inode *start;
     uint64_t changed;
@@ -177,6 +178,7 @@ static inline bool whole_find(struct walk *walk, const struct thread *thread, in
         walk->last.length = w->entry->length;
         walk->magic = NULL;
         walk->special = walk->slash = false;
+        walk->counted = true;
         return true;
     }
     return false;
@@ -207,7 +209,7 @@ static void recent_add(const struct inode *start, struct inode *directory, const
     static unsigned turn;
     struct recent *r = &recent[turn++ % RECENT];
     if (length >= sizeof(r->text)) return;
-    *r = (struct recent){start, directory, names_changed, (uint32_t)length, {0}};
+    *r = (struct recent){start, directory, directories_changed, (uint32_t)length, {0}};
     memcpy(r->text, path, length);
 }
 
@@ -274,6 +276,8 @@ static long walk_names(struct walk *walk, struct process *process, struct inode 
         if (name.length > LX_NAME_MAX) return walk_long(walk, inode, end, flags);
         struct inode *found = walk_find(inode, &name, &entry);
         walk->absent = !found && plain && inode->fs == &root_fs;
+        if (end && plain && !slash && at > known)
+            recent_add(start, inode, path, (size_t)(at - path));
         if (!found && inode->fs->ops) {
             long error = inode->fs->ops->load(inode);
             if (error < 0) return error;
@@ -287,11 +291,8 @@ static long walk_names(struct walk *walk, struct process *process, struct inode 
             continue;
         }
         plain &= entry != NULL;
-        if (end) {
-            long error = walk_last(walk, inode, entry, found, flags);
-            if (plain && !slash && at > known) recent_add(start, inode, path, (size_t)(at - path));
-            return error;
-        }
+        walk->counted &= entry != NULL;
+        if (end) return walk_last(walk, inode, entry, found, flags);
         inode = found;
         at = rest;
     }
@@ -305,6 +306,7 @@ long path_walk(struct walk *walk, struct process *process, int dirfd, uint32_t f
     if (walk == &walk_first) proc_sweep();
     walk->magic = NULL;
     walk->special = walk->slash = walk->absent = false;
+    walk->counted = true;
     inode = walk->path[0] == '/' ? process->root : dirfd == AT_FDCWD ? process->cwd : NULL;
     if (inode) {
         r = recent_find(inode, walk->path);

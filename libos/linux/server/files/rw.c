@@ -112,7 +112,7 @@ static long getdents(struct thread *thread, const uint64_t a[6], bool old)
     if (!file->ops->getdents) return -ENOTDIR;
     long r = iobuf_from(&io, thread, a[1], (uint32_t)a[2], true);
     if (r < 0) return r;
-    return old ? directory_getdents_old(file, &io) : file->ops->getdents(file, &io);
+    return old ? directory_getdents_old(file, &io) : file->ops->getdents(file, &io, a[3]);
 }
 
 long call_getdents(struct thread *thread, const uint64_t a[6]) { return getdents(thread, a, true); }

@@ -3,6 +3,7 @@
  * System calls about what an inode is: stat in its forms, and what of it can be changed. */
 #include "files.h"
 #include "data.h"
+#include "near.h"
 #include "../process/memory.h"
 #include "fuse.h"
 #include "../waiting/pipe.h"
@@ -47,8 +48,7 @@ static uint32_t stat_links(const struct inode *inode)
     return inode->proc.node && !inode->nlink ? 1 : inode->nlink;
 }
 
-/* Straight into the window, which is not read here. */
-static void stat_fill(struct stat *stat, const struct inode *inode)
+void stat_fill(struct stat *stat, const struct inode *inode)
 {
     stat->st_dev = inode->fs->device;
     stat->st_ino = inode->number;
@@ -76,26 +76,6 @@ static long stat_put(struct thread *thread, struct inode *inode)
     if (r < 0) return r;
     stat_fill((struct stat *)thread->window->bytes, inode); /* aligned */
     return 0;
-}
-
-/* Who looks at one entry of a directory after the other gets those behind this one as well: plain
- * files and directories of the root's file system, which change in our calls alone. */
-static void near_put(struct lx_window *window, const struct entry *entry, uint64_t wanted)
-{
-    uint64_t n = 0;
-    if (wanted > LX_NEAR) wanted = LX_NEAR;
-    for (unsigned left = 2 * LX_NEAR; left && n < wanted && (entry = entry->previous); left--) {
-        const struct inode *inode = entry->inode;
-        struct lx_near *near = &window->near[n];
-        bool plain = inode_is(inode, S_IFREG) || (inode_is(inode, S_IFDIR) && !inode->mounted);
-        if (!plain || entry->length >= LX_NEAR_NAME) continue;
-        for (uint32_t i = 0; i < LX_NEAR_NAME / 8; i++)
-            near->name[i] = i <= entry->length / 8 ? entry->name[i] : 0;
-        stat_fill(&near->stat, inode);
-        n++;
-    }
-    window->nears = n;
-    window->near_changes = lx_shared->changes;
 }
 
 /* The inode that a walk led to; a made up one for an open file without. */
@@ -147,9 +127,7 @@ long call_newfstatat(struct thread *thread, const uint64_t a[6])
     uint32_t how;
     long r = walk_flags((uint32_t)a[3], AT_NO_AUTOMOUNT, &how);
     if (r == 0) r = stat_path(thread, a[0], a[1], how);
-    const struct entry *entry = walk_first.entry;
-    if (a[4] && r == 0 && !walk_first.special && entry && entry->parent->fs == &root_fs)
-        near_put(thread->window, entry, a[4]);
+    if (a[4] && r == 0 && !walk_first.special) near_walked(thread, &walk_first, a[4]);
     return r;
 }
 
