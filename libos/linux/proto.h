@@ -76,6 +76,7 @@
     0 /* the window's bytes: a path, then arguments, each ended by 0; an
                            empty one ends them */
 #define LX_START_FORK 1
+#define LX_START_HANDED 3 /* the window's bytes: what LX_OP_EXEC_AWAY was given */
 
 /* ---- selectors of a process -------------------------------------------------------- */
 #define LX_SEL_FILES 1 /* frames of all files' pages, the library's image, lx_shared: R, X */
@@ -109,13 +110,27 @@
 /* a0 LX_FORK_*, a1 bytes of library data to copy, a2 signal to the parent at the end,
  * a3, a4 the extents that the child gets, a bit each; a5 what is not copied of the first
  * LX_DATA_CHUNK pages, two stretches: in units of 8 bytes where one begins (bits 0..15) and ends,
- * where the next one begins and ends. Result: the child's pid */
+ * where the next one begins and ends. Result: the child's pid. LX_FORK_BORROW alone, by the only
+ * thread of a process: it is the child from now on, in the same env, until that executes
+ * (LX_OP_EXEC_AWAY) or ends; when that call returns it is the parent again. Of the arguments only
+ * a2 says something. -EINVAL: there are more threads, or the process runs in its parent's memory
+ * itself */
 #define LX_OP_FORK 0x1002
 /* a0 offset of a path, a1 offset of the arguments (each ended by 0), a2 their length, a3 offset
  * of the path whose last part is the process's name (a script's, while a0 is its interpreter):
  * the point of no return of exec. Descriptors marked so are closed, names are kept for
- * /proc, a parent in vfork goes on. */
+ * /proc, a parent in vfork goes on. -EINVAL in a borrowed env */
 #define LX_OP_EXEC 0x1003
+/* The same from a borrowed env: the child goes on in an env of its own, which is given the new
+ * program's stack, the mapping handle of its file as handle 0, and what the window's bytes begin
+ * with. a0 to a3 as above; a4 and the low half of a5: the stack, as a buffer; a5, from bit 32 on:
+ * bytes of the window, from bit 48 on: the handle. The thread is the parent's then, but on an error:
+ * -EINVAL, -EFAULT, -EBADF, -ENOMEM, -EAGAIN */
+#define LX_OP_EXEC_AWAY 0x1021
+struct lx_handed { /* what the bytes begin with in the new env: where the stack is */
+    uint64_t first, count; /* frames of the extent at selector index 0 */
+    uint64_t id; /* its number */
+};
 /* a0 descriptor, a1 0: mapping handle for it (a2 not 0: -EACCES unless it is open for reading
  * and writing); a0 offset of a path, a1 1: the same of a
  * file that may be executed. Handles are inherited. Result: the handle; bytes: its size, and of one to
@@ -197,6 +212,7 @@ struct lx_seen {
 #define LX_START_THREAD 2
 
 #define LX_FORK_VFORK 1
+#define LX_FORK_BORROW 2
 
 #define LX_FDS 1024 /* descriptors of a process */
 #define LX_DIRECT_FDS 256 /* of which so many, the first ones, can be in lx_window.direct */

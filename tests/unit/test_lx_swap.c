@@ -185,6 +185,7 @@ int main(void)
     for (unsigned i = 0; i < 3; i++) {
         processes[i].state = PROCESS_RUNNING;
         processes[i].memory = &memories[i];
+        memories[i].place = i;
         processes[i].threads[0] = &thread[i];
         thread[i].process = &processes[i];
         memories[i].data[0] = (uint16_t)(16 + 3 * i); /* window's first frame */

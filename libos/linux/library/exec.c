@@ -9,6 +9,8 @@
 #include <linux/auxvec.h>
 #include <linux/elf.h>
 #include <linux/mman.h>
+#include <linux/resource.h>
+#include "../signals.h"
 #include "../../../lib/exo/text.h"
 
 #define FXSAVE_MXCSR 24 /* Intel SDM vol. 1, table 10-2 */
@@ -426,37 +428,35 @@ static bool stack_place(struct exec *x)
     return vma_add(&vma) == 0;
 }
 
-/* The arguments as /proc shows them: from the new stack, into the window. */
-static void exec_tell(struct exec *x)
+/* What the server is told of the program (LX_OP_EXEC), from offset `at` of the window on: the path,
+ * the arguments as /proc shows them, the name. `moved`: the new stack is not where it will be, but
+ * so far above. */
+static void exec_tell(const struct exec *x, size_t at, uint64_t moved, uint64_t a[6])
 {
     uint8_t *bytes = this_thread()->window->bytes;
     size_t path = strlen(x->file) + 1, n = 0;
-    memcpy(bytes, x->file, path);
-    const uint64_t *words = (const uint64_t *)x->sp;
+    memcpy(bytes + at, x->file, path);
+    const uint64_t *words = (const uint64_t *)(x->sp + moved);
     for (uint64_t i = 1; words[i]; i++) {
-        size_t length = strlen((const char *)words[i]) + 1;
+        const char *argument = (const char *)words[i] + moved;
+        size_t length = strlen(argument) + 1;
         if (n + length > LX_CMDLINE) break;
-        memcpy(bytes + path + n, (const char *)words[i], length);
+        memcpy(bytes + at + path + n, argument, length);
         n += length;
     }
-    memcpy(bytes + path + n, x->path, strlen(x->path) + 1);
-    server6(LX_OP_EXEC, 0, path, n, path + n, 0, 0);
+    a[0] = a[3] = at;
+    a[1] = at + path;
+    a[2] = n;
+    if (x->file == x->path) return;
+    a[3] = at + path + n;
+    memcpy(bytes + a[3], x->path, strlen(x->path) + 1);
 }
 
-static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
+/* All that was the old program's is gone; but its signals that are ignored stay so. */
+static void program_begin(struct exec *x, struct thread_state *t, struct regs *r)
 {
     uint64_t fs = 0;
     const uint32_t mxcsr = 0x1f80; /* all exceptions masked: XRSTOR loads it always */
-    futex_process_end();
-    threads_end_others(t);
-    vfork_back(r->rsp, (uint32_t)x->pages);
-    mm_clear(x->stage, x->stage + x->pages * PAGE);
-    replace_clear(x->policy);
-    lx.shares = false;
-    extents_return();
-    if (!stack_place(x) || !program_load(x)) return false;
-    lx.brk_start = lx.brk = x->brk;
-    exec_tell(x);
     signals_reset(t);
     memset(r, 0, sizeof(*r));
     *r = (struct regs){.rip = x->entry, .rsp = x->sp, .rflags = 0x202, .number = NO_CALL};
@@ -464,8 +464,184 @@ static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
     memcpy(fork_fpu() + FXSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
     __asm__ volatile(FPU_CLAIM "xrstor %0" : : "m"(*fork_fpu()), "a"(~0u), "d"(~0u) : "memory");
     __asm__ volatile("wrfsbase %0" : : "r"(fs));
+}
+
+static bool program_place(struct exec *x)
+{
+    if (!stack_place(x) || !program_load(x)) return false;
+    lx.brk_start = lx.brk = x->brk;
     return true;
 }
+
+static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
+{
+    uint64_t a[6];
+    futex_process_end();
+    threads_end_others(t);
+    vfork_back(r->rsp, (uint32_t)x->pages);
+    mm_clear(x->stage, x->stage + x->pages * PAGE);
+    replace_clear(x->policy);
+    lx.shares = false;
+    extents_return();
+    if (!program_place(x)) return false;
+    exec_tell(x, 0, 0, a);
+    server6(LX_OP_EXEC, a[0], a[1], a[2], a[3], 0, 0);
+    program_begin(x, t, r);
+    return true;
+}
+
+/* ---- in another env ------------------------------------------------------------------------- */
+
+/* What a borrower's program begins with, at the start of the window's bytes: then the head of its
+ * file, and the limits if some were set. */
+struct handed {
+    struct lx_handed stack; /* the server's word */
+    uint64_t stage, pages, sp, entry, brk, bias, size, head;
+    uint64_t mask, ignored, alarm[2];
+    uint64_t xsave_parts;
+    uint32_t xsave_size, limits_set;
+    int32_t priority;
+    uint32_t policy;
+    char name[16];
+};
+
+/* All that exec_tell puts there too has room: a path, or a script's and its interpreter's. */
+_Static_assert(sizeof(struct handed) + LX_HEAD + sizeof(lx.limit) + LX_PATH_MAX +
+                       sizeof(((struct exec *)0)->script) + LX_CMDLINE <=
+                   LX_WINDOW_BYTES,
+               "window");
+
+/* As it is where we are. How many bytes it has. */
+static size_t handed_write(const struct exec *x, const struct thread_state *t)
+{
+    struct handed *h = (struct handed *)t->window->bytes;
+    const Elf64_Ehdr *elf = (const Elf64_Ehdr *)x->head;
+    size_t n = sizeof(*h) + elf->e_phoff + x->phnum * sizeof(Elf64_Phdr);
+    *h = (struct handed){.stage = x->stage,
+                         .pages = x->pages,
+                         .sp = x->sp,
+                         .entry = x->entry,
+                         .brk = x->brk,
+                         .bias = x->bias,
+                         .size = x->size,
+                         .head = n - sizeof(*h),
+                         .mask = t->mask,
+                         .xsave_parts = lx.xsave_parts,
+                         .xsave_size = lx.xsave_size,
+                         .limits_set = lx.limits_set,
+                         .priority = lx.priority,
+                         .policy = x->policy};
+    for (uint64_t set = lx.actions_set; set; set &= set - 1)
+        if (lx.action[__builtin_ctzl(set)].handler == LX_SIGNAL_IGNORE) h->ignored |= set & -set;
+    timers_alarm(h->alarm);
+    memcpy(h->name, lx.name, sizeof(h->name));
+    memcpy(h + 1, x->head, h->head);
+    if (!lx.limits_set) return n;
+    memcpy((uint8_t *)h + n, lx.limit, sizeof(lx.limit));
+    return n + sizeof(lx.limit);
+}
+
+/* The frames of the stage as one or more runs: where, for the server; 0: too many. */
+static uint64_t stage_where(const struct exec *x)
+{
+    struct lx_run *run = this_thread()->window->run;
+    unsigned runs = 0;
+    for (uint64_t i = 0; i < x->pages; i++) {
+        uint64_t physical = (*page_entry(x->stage + i * PAGE, false) & PG_FRAME) * PAGE;
+        if (runs && run[runs - 1].address + run[runs - 1].length == physical) {
+            run[runs - 1].length += PAGE;
+            continue;
+        }
+        if (runs == LX_RUN_MAX) return 0;
+        run[runs++] = (struct lx_run){physical, PAGE};
+    }
+    return user_where(runs);
+}
+
+/* From a borrowed env, when nothing can be wrong with the program any more: the error if it cannot
+ * be done all the same. */
+static long exec_away(struct exec *x, struct thread_state *t)
+{
+    uint64_t a[6];
+    size_t n = handed_write(x, t);
+    exec_tell(x, n, x->stage - final_va(x, x->stage), a);
+    a[4] = stage_where(x);
+    if (!a[4]) return -ENOMEM;
+    a[5] = x->pages * PAGE | n << 32 | (uint64_t)x->handle << 48;
+    long r = server6(LX_OP_EXEC_AWAY, a[0], a[1], a[2], a[3], a[4], a[5]);
+    if (r < 0) return r;
+    stage_drop(x);
+    borrow_end(t);
+}
+
+/* The stack's frames are bound where the stage was. */
+static bool stage_bind(const struct exec *x, const struct lx_handed *stack)
+{
+    struct extent *e = &lx.extent[0];
+    *e = (struct extent){.first = (uint32_t)stack->first,
+                         .count = (uint32_t)stack->count,
+                         .id = (uint16_t)stack->id,
+                         .own = EXTENT_OWN,
+                         .free = (uint32_t)(stack->count - x->pages)};
+    lx.extents = 1;
+    lx.owned = e->count;
+    for (uint64_t i = 0; i < x->pages; i++) {
+        e->used[i / 64] |= 1ul << i % 64;
+        page_note(x->stage + i * PAGE, (uint32_t)(e->first + i) | PG_W);
+    }
+    for (uint64_t i = 0; i < x->pages;) {
+        long bound = pages_map(x->stage + i * PAGE, (uint32_t)(e->first + i),
+                               (unsigned)(x->pages - i), EXO_R | EXO_W);
+        if (bound < 0) return false;
+        i += (uint64_t)bound;
+    }
+    return true;
+}
+
+static void handed_read(struct exec *x, struct thread_state *t, struct lx_handed *stack)
+{
+    const struct handed *h = (const struct handed *)t->window->bytes;
+    const uint8_t *head = (const uint8_t *)(h + 1);
+    *stack = h->stack;
+    x->handle = 0;
+    x->stage = h->stage;
+    x->pages = h->pages;
+    x->sp = h->sp;
+    x->entry = h->entry;
+    x->brk = h->brk;
+    x->bias = h->bias;
+    x->size = h->size;
+    memcpy(x->head, head, h->head);
+    x->phnum = ((const Elf64_Ehdr *)x->head)->e_phnum;
+    x->policy = h->policy;
+    t->mask = h->mask;
+    lx.actions_set = h->ignored;
+    for (uint64_t set = h->ignored; set; set &= set - 1)
+        lx.action[__builtin_ctzl(set)].handler = LX_SIGNAL_IGNORE;
+    lx.xsave_parts = h->xsave_parts;
+    lx.xsave_size = h->xsave_size;
+    lx.priority = h->priority;
+    lx.limits_set = h->limits_set;
+    memcpy(lx.name, h->name, sizeof(lx.name));
+    if (lx.limits_set) memcpy(lx.limit, head + h->head, sizeof(lx.limit));
+    timers_alarm_set(t, h->alarm);
+}
+
+void exec_handed(struct thread_state *t)
+{
+    struct lx_handed stack;
+    struct exec x;
+    struct regs r;
+    handed_read(&x, t, &stack);
+    replace_clear(x.policy);
+    if (lx.limits_set >> RLIMIT_RSS & 1) replace_allot(lx.limit[RLIMIT_RSS][0]);
+    if (!stage_bind(&x, &stack) || !program_place(&x)) server(LX_OP_CRASH, SIGKILL, 0, 0);
+    program_begin(&x, t, &r);
+    event_keep(t);
+    leave(&r);
+}
+
+/* ---- calls ------------------------------------------------------------------------------------ */
 
 static long exec(struct exec *x, struct thread_state *t, struct regs *r)
 {
@@ -480,6 +656,7 @@ static long exec(struct exec *x, struct thread_state *t, struct regs *r)
         stage_choose(x, true);
         error = stack_make(x);
     }
+    if (error == 0 && lx.borrowing) error = exec_away(x, t);
     if (error < 0) {
         stage_drop(x);
         file_close(x);

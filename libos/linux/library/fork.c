@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * fork, vfork, and clone where it makes a process. docs/linux.md says how memory is shared.
- * A vfork's child runs in memory lent by its parent, but in an env of its own: what is new in it
+ * A vfork's child that does not borrow its parent's env (borrow.c) runs in memory lent by its parent,
+ * but in an env of its own: what is new in it
  * (pages, areas, the heap's end) it tells the server before it executes or ends (vfork_back,
  * LX_OP_VFORK_BACK); the parent takes it over when it goes on (back_take, struct lx_back). */
 #include "library.h"
@@ -180,6 +181,7 @@ long sys_fork(struct thread_state *t, struct regs *r)
 
 long sys_vfork(struct thread_state *t, struct regs *r)
 {
+    if (borrow_may()) return borrow_begin(t, r, 0, SIGCHLD);
     lx.fork_tid = lx.fork_clear_tid = 0;
     return fork_locked(t, r, true, 0, SIGCHLD);
 }
@@ -193,6 +195,9 @@ long fork_clone(struct thread_state *t, const struct regs *r, struct regs *child
         log_line("clone with flags %lx is not supported", flags);
         return -EINVAL;
     }
+    if (flags & CLONE_VM && !(flags & ~(uint64_t)(CSIGNAL | CLONE_VM | CLONE_VFORK)) &&
+        borrow_may())
+        return borrow_begin(t, child, r->rsi, (int)(flags & CSIGNAL));
     lx.fork_tid = flags & CLONE_CHILD_SETTID ? r->r10 : 0;
     lx.fork_clear_tid = flags & CLONE_CHILD_CLEARTID ? r->r10 : 0;
     long pid = fork_locked(t, child, flags & CLONE_VM, r->rsi, (int)(flags & CSIGNAL));

@@ -318,9 +318,10 @@ void futex_process_end(void)
 /* Those that other processes may wait for are told first. */
 long sys_exit_group(struct thread_state *t, struct regs *r)
 {
-    (void)t;
     futex_process_end();
     vfork_back(r->rsp, 0);
     pages_leave();
-    return server(__NR_exit_group, r->rdi, 0, 0);
+    long over = server(__NR_exit_group, r->rdi, 0, 0);
+    if (lx.borrowing) borrow_end(t);
+    return over;
 }

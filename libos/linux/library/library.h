@@ -186,6 +186,8 @@ struct lx {
     uint64_t fork_tid, fork_clear_tid; /* user addresses, or 0 */
     struct sigstack fork_altstack;
     bool vfork_child; /* we run in our parent's memory */
+    bool borrowing; /* this is a child of vfork's, in its parent's env (borrow.c) */
+    struct borrow *borrow; /* what the parent goes on with; NULL: there was none yet */
 
     /* signals: signal.c */
     uint64_t actions_set; /* signals whose action may not be the default, a bit each */
@@ -311,7 +313,7 @@ void pages_map_list(unsigned n, unsigned rights);
 /* Takes the binding of a page away; what lies there stays. */
 void page_unmap(uint64_t va);
 /* The process ends: its env, where nothing is bound then, can be used again (server/process/husk.h).
- * Not where there are other threads. */
+ * Not where there are other threads, or the env is another process's. */
 void pages_leave(void);
 /* Nothing is bound (a child begins). */
 void pages_unbound(void);
@@ -384,11 +386,22 @@ long transfer_rest(const struct regs *r, long done);
 /* fork.c: clone without CLONE_THREAD, with CLONE_VM only as vfork is: r has clone's arguments; the child
  * goes on with the registers `child`. */
 long fork_clone(struct thread_state *t, const struct regs *r, struct regs *child);
+/* borrow.c: vfork where the child is this same thread: 0 in the child, which begins with the
+ * registers r (and that stack, if not 0), or an error; the parent returns by borrow_end. */
+bool borrow_may(void); /* whether this can be done now */
+long borrow_begin(struct thread_state *t, struct regs *r, uint64_t stack, int signal);
+/* The child has ended, or executes elsewhere: the parent goes on. */
+_Noreturn void borrow_end(struct thread_state *t);
+/* Before a change of what is the child's alone, though it lies in the parent's library: actions,
+ * limits, priority, name, policy. False: no memory; to be left as it is. */
+bool borrow_keep(void);
 /* In a child of vfork, before it executes or ends: its parent gets what is new in the memory that they
  * share. sp: of the program; stage: pages of a new stack, which are not the parent's to have. */
 void vfork_back(uint64_t sp, uint32_t stage);
 /* exec.c: the first program of all, named in the window. */
 _Noreturn void exec_first(struct thread_state *t);
+/* exec.c: the program that a borrower executes, in its new env. */
+_Noreturn void exec_handed(struct thread_state *t);
 /* time.c: the thread's timer (LX_TIMER) came. */
 void timer_expired(struct thread_state *t);
 /* Waits for LX_EVENT or the deadline (time-stamp counter; 0: none), or less; a timer that
@@ -401,6 +414,11 @@ uint64_t thread_used(const struct thread_state *t); /* ticks that it did not wai
 void turn_give(struct thread_state *t);
 /* The process has no timers but, if not told so, alarm's (exec); nor that one (fork). */
 void timers_clear(bool alarm);
+bool timers_none(void); /* none is set */
+/* alarm's, which exec keeps: when it comes next (time-stamp counter, 0: not set), its interval in
+ * ticks; and in the new program. */
+void timers_alarm(uint64_t alarm[2]);
+void timers_alarm_set(struct thread_state *t, const uint64_t alarm[2]);
 /* A thread ends, whose timer may be the one that is set; another one sets it then. */
 void timers_orphan(struct thread_state *t);
 void timers_adopt(struct thread_state *t);
@@ -427,6 +445,7 @@ void threads_forked(void);
 void threads_end_others(struct thread_state *t);
 /* signal.c: what a forked child has not: signals that wait. */
 void signals_forked(void);
+bool signals_quiet(void); /* signal.c: none that the process sent itself is pending */
 /* signal.c: handlers become the default ones again (exec). */
 void signals_reset(struct thread_state *t);
 /* signal.c: called on every exit to the program that is not the leaf path, when the

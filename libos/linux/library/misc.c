@@ -42,6 +42,7 @@ static long limit_set(unsigned which, const uint64_t limit[2])
     limit_get(which, old);
     if (limit[0] > limit[1]) return -EINVAL;
     if (limit[1] > old[1] && (which == RLIMIT_STACK || which == RLIMIT_NOFILE)) return -EPERM;
+    if (!borrow_keep()) return -ENOMEM;
     if (which == RLIMIT_NOFILE) server(__NR_prlimit64, limit[0], 0, 0);
     memcpy(lx.limit[which], limit, sizeof(old));
     lx.limits_set |= 1u << which;
@@ -232,6 +233,7 @@ long sys_setpriority(struct thread_state *t, struct regs *r)
     int nice = (int)r->rdx;
     (void)t;
     if (r->rdi > PRIO_USER) return -EINVAL;
+    if (!borrow_keep()) return -ENOMEM;
     lx.priority = nice < -20 ? -20 : nice > 19 ? 19 : nice;
     return 0;
 }
@@ -285,6 +287,7 @@ long sys_prctl(struct thread_state *t, struct regs *r)
         char name[sizeof(lx.name)] = {0};
         long n = user_string(name, r->rsi, sizeof(name));
         if (n < 0 && n != -ENAMETOOLONG) return n;
+        if (!borrow_keep()) return -ENOMEM;
         name[sizeof(name) - 1] = 0;
         memcpy(lx.name, name, sizeof(name));
         return 0;
@@ -294,6 +297,7 @@ long sys_prctl(struct thread_state *t, struct regs *r)
     case PR_EXO_REPLACE: {
         long before = (long)lx.replace.policy;
         if (r->rsi >= REPLACE_POLICIES) return -EINVAL;
+        if (!borrow_keep()) return -ENOMEM;
         lx.replace.policy = (uint32_t)r->rsi;
         return before;
     }

@@ -317,7 +317,7 @@ void pages_unbound(void)
 
 void pages_leave(void)
 {
-    if (lx.threads > 1) return;
+    if (lx.threads > 1 || lx.borrowing) return;
     for (struct pages *p = lx.pages_all; p; p = p->after)
         unbind(p, 0, BLOCK_PAGES);
 }

@@ -255,8 +255,10 @@ static void call_end(struct regs *r, bool again)
 _Noreturn static void process_end(int signal)
 {
     pages_leave();
-    for (;;)
+    for (;;) {
         server(LX_OP_CRASH, (uint64_t)signal, 0, 0);
+        if (lx.borrowing) borrow_end(this_thread());
+    }
 }
 
 static void process_stop(struct thread_state *t, int signal)
@@ -285,7 +287,7 @@ static inline __attribute__((always_inline)) void handler_enter(struct thread_st
     struct lx_sigaction *action = &lx.action[signal - 1];
     uint64_t bit = LX_SIGNAL_BIT(signal);
     if (sigframe_push(t, r, signal, action, info, address) < 0) process_end(SIGSEGV);
-    if (action->flags & SA_RESETHAND) action->handler = LX_SIGNAL_DEFAULT;
+    if (action->flags & SA_RESETHAND && borrow_keep()) action->handler = LX_SIGNAL_DEFAULT;
     signals_mask(t, t->mask | action->mask | (action->flags & SA_NODEFER ? 0 : bit));
 }
 
@@ -388,6 +390,8 @@ void signals_forked(void)
     zombies_update();
 }
 
+bool signals_quiet(void) { return !lx.info_known && (!lx.sigqueue || !lx.sigqueue->count); }
+
 void signals_reset(struct thread_state *t)
 {
     uint64_t set = lx.actions_set;
@@ -417,6 +421,7 @@ long leaf_rt_sigaction(uint64_t number, uint64_t from, uint64_t to, uint64_t siz
     if (from && user_get(&new, from, sizeof(new)) < 0) return -EFAULT;
     if (to && user_put(to, action, sizeof(*action)) < 0) return -EFAULT;
     if (!from) return 0;
+    if (!borrow_keep()) return -ENOMEM;
     lock();
     uint64_t before = action->handler;
     *action = new;

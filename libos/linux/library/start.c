@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Where threads begin: the first one of a first process, of a forked one, and the others. */
+ * Where threads begin: the first one of a first process, of a forked one, of one that executes away
+ * from its parent's env, and the others. */
 #include "library.h"
 #include <asm/signal.h>
 #include "../../../lib/exo/text.h"
@@ -54,6 +55,7 @@ static void start_fork(struct thread_state *t)
     while (end < LX_DATA_VA + lx.data_used)
         end += LX_DATA_CHUNK * PAGE;
     lx.data_end = end;
+    lx.borrowing = false;
     extents_inherit();
     pages_unbound();
     process_init(t);
@@ -80,6 +82,19 @@ static void start_exec(struct thread_state *t)
     exec_first(t);
 }
 
+/* In an env that another process may have had: our data begins anew, but for the tables that have
+ * no entries then. */
+static void start_handed(struct thread_state *t)
+{
+    memset(&lx, 0, offsetof(__typeof__(lx), vma));
+    memset(&lx.vmas, 0, offsetof(__typeof__(lx), extent) - offsetof(__typeof__(lx), vmas));
+    memset(&lx.extent_hint, 0, sizeof(lx) - offsetof(__typeof__(lx), extent_hint));
+    lx.data_used = (sizeof(lx) + 15) & ~15ul;
+    lx.data_end = LX_DATA_VA + LX_DATA_CHUNK * PAGE;
+    process_init(t);
+    exec_handed(t);
+}
+
 void thread_start(uint64_t word, struct exo_upcall_page *page)
 {
     struct thread_state *t = thread_init(page);
@@ -87,6 +102,8 @@ void thread_start(uint64_t word, struct exo_upcall_page *page)
         start_fork(t);
     else if (word == LX_START_EXEC)
         start_exec(t);
+    else if (word == LX_START_HANDED)
+        start_handed(t);
     else
         thread_begin(t);
 }

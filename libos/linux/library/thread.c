@@ -136,7 +136,7 @@ static long thread_make(struct thread_state *t, const struct regs *r,
             (THREAD_FLAGS & ~(uint64_t)CLONE_SYSVSEM) ||
         wish->flags & ~(uint64_t)(THREAD_FLAGS | THREAD_MAY))
         return -EINVAL;
-    if (lx.vfork_child) return -EAGAIN; /* the memory is the parent's */
+    if (lx.vfork_child || lx.borrowing) return -EAGAIN; /* the memory is the parent's */
     if (!lx.first) {
         struct thread_first *first = data_alloc(LX_THREADS * sizeof(*first));
         if (!first) return -ENOMEM;
@@ -197,7 +197,9 @@ long sys_exit(struct thread_state *t, struct regs *r)
     futex_thread_end(t);
     vfork_back(r->rsp, 0);
     pages_leave();
-    return server(__NR_exit_group, r->rdi, 0, 0);
+    long over = server(__NR_exit_group, r->rdi, 0, 0);
+    if (lx.borrowing) borrow_end(t);
+    return over;
 }
 
 long sys_set_tid_address(struct thread_state *t, struct regs *r)

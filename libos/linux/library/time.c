@@ -317,6 +317,29 @@ void timers_clear(bool alarm)
     if (alarm) lx.timers->timer[0].next = lx.timers->timer[0].interval = 0;
 }
 
+bool timers_none(void)
+{
+    if (!lx.timers) return true;
+    bool any = lx.timers->timer[0].next;
+    for (unsigned i = 1; i < TIMERS; i++)
+        any |= lx.timers->timer[i].used;
+    return !any;
+}
+
+void timers_alarm(uint64_t alarm[2])
+{
+    alarm[0] = lx.timers ? lx.timers->timer[0].next : 0;
+    alarm[1] = lx.timers ? lx.timers->timer[0].interval : 0;
+}
+
+void timers_alarm_set(struct thread_state *t, const uint64_t alarm[2])
+{
+    if (!alarm[0] || !timers_make()) return;
+    lx.timers->timer[0].next = alarm[0];
+    lx.timers->timer[0].interval = alarm[1];
+    timers_arm(t);
+}
+
 void timers_orphan(struct thread_state *t)
 {
     if (lx.timers && lx.timers->owner == t->index) lx.timers->orphan = true;

@@ -9,6 +9,7 @@
 #include "manage.h"
 #include "waiting/ring.h"
 #include "waiting/poll.h"
+#include "process/borrow.h"
 #include "process/loan.h"
 #include "process/process.h"
 #include "process/swap.h"
@@ -30,6 +31,7 @@ static call_function *const operations[] = {
     [LX_OP_GIVE_ALL - LX_OP_BASE] = op_give_all,
     [LX_OP_FORK - LX_OP_BASE] = op_fork,
     [LX_OP_EXEC - LX_OP_BASE] = op_exec,
+    [LX_OP_EXEC_AWAY - LX_OP_BASE] = op_exec_away,
     [LX_OP_MAP - LX_OP_BASE] = op_map,
     [LX_OP_UNMAP - LX_OP_BASE] = op_unmap,
     [LX_OP_PAGES - LX_OP_BASE] = op_pages,

@@ -153,6 +153,14 @@ struct process {
     bool stop_reported, continued;
     bool vfork; /* runs in its parent's memory until exec */
     struct process *lender; /* that parent, while it lives */
+    struct process *borrows; /* in whose env it runs, on his thread (borrow.h); NULL: in its own */
+    struct process *borrower; /* who does so in ours */
+    struct { /* what is ours while there is a borrower */
+        uint64_t signals; /* pending */
+        uint64_t started, waited, robust, no_zombies; /* of our window */
+        uint64_t used; /* ticks of our thread until then, which `used` has in it */
+        uint64_t since; /* time-stamp counter */
+    } lent;
     struct waitq released; /* woken when it does not any more, and by SIGCONT */
     struct process_memory *memory; /* memory.h */
     struct seen *seen; /* map.c: of what it executes, NULL: nothing is remembered ... */

@@ -82,7 +82,8 @@ static int child_keeps(pid_t (*make)(void), const char *program, bool other)
 
 static volatile int touched;
 
-/* A child of vfork that says it executes, and goes on in our memory: 0 it could not. */
+/* A child of vfork that says it executes, and goes on in our memory: 0 it could not, and ended;
+ * NOTHING_COPIED: it was refused. */
 static int child_stays(bool other)
 {
     int status = -1;
@@ -112,6 +113,10 @@ int main(int argc, char **argv)
     char *memory = malloc(1 << 20);
     memset(memory, 1, 1 << 20);
     CHECK("inherited", child_keeps(fork, argv[0], other) == 0);
+    CHECK("borrowed", child_keeps(vfork, argv[0], other) == 0);
+    CHECK("stays_borrowed", child_stays(other) == (other ? 0 : NOTHING_COPIED));
+    timer_t timer; /* with one, a child of vfork has an env of its own */
+    CHECK("timer", timer_create(CLOCK_MONOTONIC, NULL, &timer) == 0);
     CHECK("lent", child_keeps(vfork, argv[0], other) == 0);
     CHECK("stays", child_stays(other) == 0);
     bool same = true;

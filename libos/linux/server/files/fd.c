@@ -89,6 +89,13 @@ static void direct_show(struct process *process, unsigned fd)
         thread->window->direct[fd] = (uint8_t)direct;
 }
 
+void fds_show(struct process *process)
+{
+    memset(process->threads[0]->window->direct, 0, LX_DIRECT_FDS);
+    for (unsigned fd = 0; fd < process->fds_top; fd++)
+        if (process->fds[fd].file && process->fds[fd].file->ops->direct) direct_show(process, fd);
+}
+
 void fd_ring_show(struct process *process, unsigned fd, bool on)
 {
     process->threads[0]->window->direct[fd] = on ? LX_DIRECT_RING : 0;

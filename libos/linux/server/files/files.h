@@ -30,6 +30,8 @@ void fds_init(struct process *process);
 void fd_ring_show(struct process *process, unsigned fd, bool on);
 void fds_fork(struct process *parent, struct process *child);
 /* Closes what is marked so. */
+/* What the library may do itself with each descriptor, in the window of its only thread. */
+void fds_show(struct process *process);
 void fds_exec(struct process *process);
 /* Closes everything; the process has no directories any more. */
 void fds_end(struct process *process);

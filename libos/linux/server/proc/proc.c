@@ -145,11 +145,10 @@ const char *proc_name(const struct inode *inode, char buffer[16])
 
 /* ---- links ---- */
 
-/* The absolute name of an inode as the current process sees it. */
-static void inode_name(const struct inode *inode, char *name, size_t size)
+/* The absolute name of an inode, from that root on. */
+static void inode_name(const struct inode *inode, const struct inode *root, char *name, size_t size)
 {
     static char buffer[LX_PATH_MAX];
-    const struct inode *root = thread_current ? thread_current->process->root : root_fs.root;
     bool directory = inode_is(inode, S_IFDIR);
     const char *path = directory || inode->entry ? path_of(inode, directory ? NULL : inode->entry,
                                                            root, buffer, sizeof(buffer))
@@ -158,11 +157,17 @@ static void inode_name(const struct inode *inode, char *name, size_t size)
                inode->nlink || inode->proc.node ? "" : " (deleted)");
 }
 
+/* What the current process sees as its root. */
+static const struct inode *root_now(void)
+{
+    return thread_current ? thread_current->process->root : root_fs.root;
+}
+
 void file_name(struct file *file, char *name, size_t size)
 {
     unsigned number = (unsigned)((uintptr_t)file >> 4);
     if (file->inode)
-        inode_name(file->inode, name, size);
+        inode_name(file->inode, root_now(), name, size);
     else if (file_is_pipe(file) || file_is_socket(file))
         exo_format(name, size, "%s:[%u]", file_is_pipe(file) ? "pipe" : "socket", number);
     else
@@ -173,7 +178,7 @@ void path_real(struct process *process, const char *path, char *name, size_t siz
 {
     exo_strcpy(walk_first.path, path, LX_PATH_MAX);
     if (path_walk(&walk_first, process, AT_FDCWD, WALK_FOLLOW) == 0 && walk_first.inode)
-        inode_name(walk_first.inode, name, size);
+        inode_name(walk_first.inode, process->root, name, size);
     else
         exo_strcpy(name, path, size);
 }
@@ -196,7 +201,7 @@ long proc_link(struct inode *link, char *text, size_t size)
     if (file)
         file_name(file, text, size);
     else
-        inode_name(inode, text, size);
+        inode_name(inode, root_now(), text, size);
     return 0;
 }
 

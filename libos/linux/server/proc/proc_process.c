@@ -39,6 +39,12 @@ static int parent_pid(const struct process *process)
     return process->parent ? process->parent->pid : 0;
 }
 
+/* Who lends his env has a thread still. */
+static uint32_t threads_of(const struct process *process)
+{
+    return process->thread_count + (process->state != PROCESS_ZOMBIE && process->borrower);
+}
+
 static uint64_t clock_ticks(uint64_t tsc_ticks)
 {
     return (uint64_t)((__uint128_t)tsc_ticks * lx_shared->ns_mult >> 32) / NS_PER_TICK;
@@ -52,7 +58,7 @@ static void process_stat_text(struct text *text, const struct process *process)
              tty ? (uint32_t)tty->device : 0, tty ? tty->foreground : -1);
     text_add(text, "%lu 0 %lu 0 %d 0 %u 0 %lu %lu %lu 18446744073709551615 ",
              clock_ticks(process_used(process)), clock_ticks(process->used_children), NICE,
-             process->thread_count, process->started / NS_PER_TICK,
+             threads_of(process), process->started / NS_PER_TICK,
              process_frames(process) * KIB_PER_PAGE * 1024, process_frames(process));
     text_add(text, "0 0 0 0 0 %lu 0 0 0 0 0 0 %d 0 0 0 0 0 0 0 0 0 0 0 0 0 %d\n",
              process_signals(process) & 0x7fffffff, process->exit_signal, process->status);
@@ -82,7 +88,7 @@ static void status_text(struct text *text, const struct process *process)
                  (uint64_t)swap_held(process) * KIB_PER_PAGE);
     uint64_t ignored, handled, blocked;
     process_actions(process, &ignored, &handled, &blocked);
-    text_add(text, "Threads:\t%u\nSigPnd:\t%016x\nShdPnd:\t%016lx\n", process->thread_count, 0,
+    text_add(text, "Threads:\t%u\nSigPnd:\t%016x\nShdPnd:\t%016lx\n", threads_of(process), 0,
              process_signals(process));
     text_add(text, "SigBlk:\t%016lx\nSigIgn:\t%016lx\nSigCgt:\t%016lx\n", blocked, ignored,
              handled);

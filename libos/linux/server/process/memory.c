@@ -46,8 +46,6 @@ static uint32_t store, holds;
 _Static_assert(HOLD_TABLES <= EXO_TAB_MAX, "a selector for each extent of each process");
 static uint16_t page_runs[FILE_PAGES_MAX]; /* extents of LX_FOR_FILE that have the page */
 
-static unsigned process_index(const struct process *p) { return (unsigned)(p - processes); }
-
 static inline uint8_t *block_va(uint64_t frame)
 {
     return (uint8_t *)MAP_VA + (frame - exo.start.block.first) * EXO_PAGE;
@@ -189,7 +187,7 @@ void cap_end(uint64_t ref)
 
 static void held_set(struct extent *e, const struct process *p, bool on)
 {
-    uint64_t bit = 1ul << process_index(p) % 64, *word = &e->held[process_index(p) / 64];
+    uint64_t bit = 1ul << memory_place(p) % 64, *word = &e->held[memory_place(p) / 64];
     if (on == !!(*word & bit)) return;
     *word ^= bit;
     e->holders = (uint16_t)(e->holders + (on ? 1 : -1));
@@ -208,7 +206,7 @@ static long extent_make(struct process *process, uint32_t sel, uint32_t first, u
     extents[number] = (struct extent){.first = first,
                                       .count = count,
                                       .kind = (uint8_t)kind,
-                                      .owner = (uint8_t)(process_index(process) + 1)};
+                                      .owner = (uint8_t)(memory_place(process) + 1)};
     held_set(&extents[number], process, true);
     return number;
 }
@@ -234,7 +232,7 @@ void extent_put(struct process *process, uint16_t number)
 {
     struct extent *e = &extents[number];
     held_set(e, process, false);
-    if (e->owner == process_index(process) + 1) e->owner = 0;
+    if (e->owner == memory_place(process) + 1) e->owner = 0;
     if (e->holders) return;
     cap_end(EXO_REF(store, number));
     extent_free[extents_free++] = number;
@@ -285,13 +283,13 @@ void ring_unbind(struct process *process, uint32_t slot, uint16_t number)
 /* What a process may write it may lend: its own, and in vfork its parent's. */
 static bool may_lend(const struct process *p, const struct extent *e)
 {
-    return e->owner == process_index(p) + 1 ||
-           (p->lender && e->owner == process_index(p->lender) + 1);
+    return e->owner == memory_place(p) + 1 ||
+           (p->lender && e->owner == memory_place(p->lender) + 1);
 }
 
 static uint64_t hold_ref(const struct process *p, uint32_t i)
 {
-    return EXO_REF(holds, process_index(p) * LX_EXTENTS + i);
+    return EXO_REF(holds, memory_place(p) * LX_EXTENTS + i);
 }
 
 /* What the process has of an extent that it inherited goes, copies too. False: it holds that up,
@@ -348,7 +346,7 @@ static bool extent_private(const struct process *p, uint16_t number)
 {
     const struct extent *e = &extents[number];
     return number && number != LX_EXTENT_OBJECTS && e->kind == LX_FOR_MEMORY && e->holders == 1 &&
-           e->owner == process_index(p) + 1;
+           e->owner == memory_place(p) + 1;
 }
 
 uint32_t extents_private(const struct process *p)
@@ -502,7 +500,7 @@ bool frames_allowed(const struct process *p, uint64_t first, uint64_t last, bool
         return false;
     for (uint32_t u = from; u <= to; u++) {
         const struct extent *e = &extents[units_extent[u]];
-        unsigned i = process_index(p);
+        unsigned i = memory_place(p);
         if (!units_extent[u] || !(e->held[i / 64] >> i % 64 & 1)) return false;
         if (write && e->kind != LX_FOR_SHARED && !may_lend(p, e)) return false;
     }

@@ -17,6 +17,7 @@
 
 struct process_memory {
     uint32_t env; /* our selector */
+    uint32_t place; /* whose, in the process table; to others it may be lent (borrow.h) */
     uint64_t env_frame, objects; /* first frames */
     uint32_t objects_used; /* from there on they are the library's to use */
     struct thread *husk; /* the env has no process, and this thread: husk.h */
@@ -41,6 +42,13 @@ struct process_memory {
     uint32_t handles; /* highest in use + 1 */
     struct lx_siginfo info[64]; /* of the last signal of each number */
 };
+
+/* Whose memory it is that the process runs in: his place in the process table. */
+static inline unsigned memory_place(const struct process *p) { return p->memory->place; }
+static inline const struct process *memory_owner(const struct process *p)
+{
+    return p->borrows ? p->borrows : p;
+}
 
 /* Splits the block and maps it; prints why not. */
 long memory_init(void);

@@ -4,6 +4,7 @@
  * that ended is a zombie until its parent has asked; those whose parent ends become
  * children of the first one. */
 #include "../waiting/poll.h"
+#include "borrow.h"
 #include "process.h"
 #include "swap.h"
 #include <asm/siginfo.h>
@@ -32,6 +33,7 @@ bool process_alive(const struct process *p)
 
 uint64_t process_signals(const struct process *p)
 {
+    if (p->borrower) return p->lent.signals;
     return process_alive(p) ? process_window(p)->start.signals : 0;
 }
 
@@ -109,10 +111,11 @@ struct process *process_new(struct process *parent)
 {
     for (unsigned i = hint; i < LX_PROCESSES; i++) {
         struct process *p = &processes[i];
-        if (p->state != PROCESS_FREE) continue;
+        if (p->state != PROCESS_FREE || p->borrower) continue;
         hint = i + 1;
         memset(p, 0, offsetof(struct process, fds));
         p->memory = &memories[i];
+        p->memory->place = i;
         p->state = PROCESS_RUNNING;
         p->pid = pid_new();
         p->parent = parent;
@@ -135,6 +138,8 @@ struct process *process_new(struct process *parent)
     }
     return NULL;
 }
+
+struct process_memory *process_memory(const struct process *p) { return &memories[p - processes]; }
 
 void process_free(struct process *p)
 {
@@ -166,21 +171,33 @@ static void orphans(struct process *p)
         c->lender = NULL;
         c->sibling = first->child;
         first->child = c;
-        if (process_alive(c)) process_window(c)->start.ppid = (uint64_t)first->pid;
+        if (process_alive(c) && !c->borrower) process_window(c)->start.ppid = (uint64_t)first->pid;
         if (c->state != PROCESS_ZOMBIE) continue;
         child_tell(c, SIGCHLD, CLD_EXITED, c->status >> 8);
         if (process_alive(first) && process_window(first)->start.no_zombies) process_free(c);
     }
 }
 
-static void end(struct process *p, int status, bool willing)
+/* What becomes of the env of a process that ends. */
+enum env_fate {
+    ENV_CLEAN, /* it has left it, as far as it knows: a husk, or the lender's again */
+    ENV_GOES, /* and the other process that is in it ends too */
+    ENV_LENT /* it is its borrower's until that is out of it */
+};
+
+static void end(struct process *p, int status, enum env_fate fate)
 {
+    struct process *lender = p->borrows;
+    if (p->borrower && fate != ENV_LENT) end(p->borrower, SIGKILL, ENV_CLEAN);
     if (!process_alive(p)) return;
     p->state = PROCESS_ZOMBIE;
     p->status = status;
     tty_process_end(p);
     fds_end(p);
-    spawn_end(p, willing);
+    if (lender)
+        borrow_end(p);
+    else if (fate != ENV_LENT)
+        spawn_end(p, fate == ENV_CLEAN);
     process_release(p);
     if (p->parent) orphans(p);
     if (!p->parent) __atomic_fetch_or(&exo_page()->events, LX_SERVER_END, __ATOMIC_RELAXED);
@@ -189,13 +206,22 @@ static void end(struct process *p, int status, bool willing)
                killed ? status & 0x7f : status >> 8 & 0xff);
     if (p->parent && process_alive(p->parent) && process_window(p->parent)->start.no_zombies)
         process_free(p);
+    if (lender && fate == ENV_GOES) end(lender, status, ENV_GOES);
+    if (lender) process_left(lender);
 }
 
-void process_end(struct process *p, int status) { end(p, status, false); }
+void process_left(struct process *p)
+{
+    if (process_alive(p) || !p->memory->env || p->memory->husk) return;
+    spawn_end(p, false);
+    if (p->state == PROCESS_FREE) hint = EXO_MIN(hint, (uint32_t)(p - processes));
+}
+
+void process_end(struct process *p, int status) { end(p, status, ENV_GOES); }
 
 long call_exit_group(struct thread *thread, const uint64_t a[6])
 {
-    end(thread->process, STATUS_EXIT((int)a[0]), true);
+    end(thread->process, STATUS_EXIT((int)a[0]), ENV_CLEAN);
     return 0;
 }
 
@@ -206,7 +232,7 @@ long op_crash(struct thread *thread, const uint64_t a[6])
     if (a[1])
         log_line("%s[%d]: its library died of signal %lu at %lx, address %lx", p->name, p->pid,
                  a[0], a[1], a[2]);
-    end(p, (int)a[0], true);
+    end(p, (int)a[0], p->borrows && a[1] ? ENV_GOES : ENV_CLEAN);
     return 0;
 }
 
@@ -396,18 +422,34 @@ long call_setsid(struct thread *thread, const uint64_t a[6])
 
 static void stop_end(struct process *p);
 
+/* SIGKILL. A lender's env stays with its borrower, unless that is to be killed too. */
+static void process_kill(struct process *p)
+{
+    bool lent = p->borrower && !(process_signals(p->borrower) & LX_SIGNAL_BIT(SIGKILL));
+    if (p != processes) end(p, SIGKILL, lent ? ENV_LENT : ENV_GOES); /* the first one stays */
+}
+
 /* Pending for the process: told to the first thread that takes it; where all block it, to the
- * first one. The library knows what to do with it. SIGKILL needs nobody's help. */
+ * first one. The library knows what to do with it. SIGKILL needs nobody's help, but where the env
+ * is needed still, a lender's: then it is a borrower's library that sees to it. */
 long signal_process(struct process *p, int signal)
 {
     if (p->state == PROCESS_FREE) return -ESRCH;
     if (!signal || !process_alive(p)) return 0;
-    if (signal == SIGKILL) {
-        if (p != &processes[0]) process_end(p, SIGKILL); /* the first one stays */
+    if (signal == SIGKILL && !(p->borrows && process_alive(p->borrows))) {
+        process_kill(p);
         return 0;
     }
     if (signal == SIGCONT) stop_end(p);
+    if (signal == SIGKILL && p->state == PROCESS_STOPPED) {
+        p->state = PROCESS_RUNNING;
+        wake(&p->released);
+    }
     uint64_t bit = LX_SIGNAL_BIT(signal);
+    if (p->borrower) {
+        p->lent.signals |= bit;
+        return 0;
+    }
     struct thread *to = NULL;
     for (uint32_t i = 0; i < LX_THREADS; i++) {
         struct thread *t = p->threads[i];
@@ -506,6 +548,8 @@ long call_kill(struct thread *thread, const uint64_t a[6])
 static long thread_signal(int tgid, int tid, int signal)
 {
     if (tid <= 0 || signal < 0 || signal > 64) return -EINVAL;
+    struct process *p = process_by_pid(tid);
+    if (p && p->borrower && (!tgid || tgid == tid)) return signal_process(p, signal);
     for (unsigned i = 0; i < LX_ALL_THREADS; i++) {
         struct thread *t = &threads[i];
         if (!t->process || t->tid != tid || (tgid && t->process->pid != tgid)) continue;

@@ -24,6 +24,14 @@ long spawn_first(const char *text, size_t size);
 void spawn_end(struct process *process, bool willing);
 void spawn_drop(struct process *process); /* its place's husk goes */
 void thread_end(struct thread *thread);
+void thread_settle(struct thread *thread); /* it waits for nothing any more */
+/* An env of its own for a process that has none, its first thread stopped: 0, -ENOMEM, -EAGAIN;
+ * on an error spawn_end takes back what there is. And that thread begins: 0 or an EXO error. */
+long spawn_build(struct process *process);
+long spawn_start(struct process *process, uint64_t word);
+/* What op_exec's arguments, in the thread's window, say of the process: name, arguments, path.
+ * 0, -EFAULT, -ENAMETOOLONG. */
+long exec_names(struct process *process, struct thread *thread, const uint64_t a[6]);
 uint64_t thread_used(const struct thread *thread); /* ticks that it did not wait */
 
 /* The window of the first thread, which lives as long as the process. */
@@ -36,8 +44,12 @@ static inline struct lx_window *process_window(const struct process *p)
 /* A free process (its pid given) or NULL. */
 struct process *process_new(struct process *parent);
 void process_free(struct process *process); /* nobody knows it any more */
+/* What goes with the process's place in the table: its memory, or the husk for it. */
+struct process_memory *process_memory(const struct process *process);
 /* It ends: with this status (as wait gives it) it waits for its parent. */
 void process_end(struct process *process, int status);
+/* Nobody borrows its env any more, which goes if the process has ended meanwhile. */
+void process_left(struct process *process);
 int pid_new(void);
 /* A descendant runs in its parent's memory no more. */
 void process_release(struct process *process);

@@ -6,6 +6,7 @@
 #include "../../signals.h"
 #include "../files/fuse.h"
 #include "../waiting/futex.h"
+#include "borrow.h"
 #include "husk.h"
 #include "process.h"
 #include "../waiting/ring.h"
@@ -91,14 +92,19 @@ uint64_t thread_used(const struct thread *t)
     return waited < left ? left - waited : 0;
 }
 
-/* It is none of its process's threads any more. */
-static void thread_leave(struct thread *t)
+void thread_settle(struct thread *t)
 {
-    if (t->window) t->process->used += thread_used(t);
     futex_leave(t);
     wait_end(t);
     fifo_end(t);
     fuse_drop(t);
+}
+
+/* It is none of its process's threads any more. */
+static void thread_leave(struct thread *t)
+{
+    if (t->window) t->process->used += thread_used(t);
+    thread_settle(t);
     t->tid = 0;
     t->process->threads[t->index] = NULL;
     t->process->thread_count--;
@@ -229,7 +235,7 @@ static long env_make(struct process *p, struct thread **thread)
 }
 
 /* The env of p with one thread, which is stopped. On an error spawn_end takes it all back. */
-static long env_build(struct process *p)
+long spawn_build(struct process *p)
 {
     struct thread *t = NULL;
     long r = 0;
@@ -279,7 +285,7 @@ static uint8_t *private_data(const struct process *p)
     return (uint8_t *)frame_data(extent_first(p->memory->data[0])) + LX_PRIVATE_DATA * EXO_PAGE;
 }
 
-static long start(struct process *p, uint64_t word)
+long spawn_start(struct process *p, uint64_t word)
 {
     return exo_thread_start(p->threads[0]->sel, LX_LIB_START, THREAD_TOP(0), word);
 }
@@ -305,13 +311,13 @@ long spawn_first(const char *text, size_t size)
     struct process *p = process_new(NULL);
     if (!p) return -EAGAIN;
     fds_init(p);
-    long r = env_build(p);
+    long r = spawn_build(p);
     if (r == 0) r = console_open(p);
     if (r == 0) {
         memset(private_data(p), 0, LX_DATA_CHUNK * EXO_PAGE);
         memset(p->threads[0]->window->bytes, 0, LX_WINDOW_BYTES);
         memcpy(p->threads[0]->window->bytes, text, EXO_MIN(size, LX_WINDOW_BYTES - 2));
-        r = start(p, LX_START_EXEC);
+        r = spawn_start(p, LX_START_EXEC);
     }
     return r < 0 ? r : p->pid;
 }
@@ -342,11 +348,12 @@ long op_fork(struct thread *thread, const uint64_t a[6])
 {
     struct process *parent = thread->process;
     bool lend = a[0] & LX_FORK_VFORK;
+    if (a[0] == LX_FORK_BORROW && a[2] <= 64) return borrow_fork(thread, (int)a[2]);
     if (a[0] & ~(uint64_t)LX_FORK_VFORK || a[2] > 64) return -EINVAL;
     struct process *child = process_new(parent);
     if (!child) return -EAGAIN;
     child->exit_signal = (int)a[2];
-    long r = env_build(child);
+    long r = spawn_build(child);
     if (r == 0) r = data_copy(parent, child, a[1], a[5]);
     if (r == 0 && extents_fork(parent, child, lend, a + 3) < 0) r = -ENOMEM;
     if (r == 0) {
@@ -358,7 +365,7 @@ long op_fork(struct thread *thread, const uint64_t a[6])
         child->vfork = lend;
         child->lender = lend ? parent : NULL;
         child->threads[0]->window->refused = thread->window->refused;
-        if (start(child, LX_START_FORK) == 0) return child->pid;
+        if (spawn_start(child, LX_START_FORK) == 0) return child->pid;
         r = -ENOMEM;
         fds_end(child);
     }
@@ -368,23 +375,30 @@ long op_fork(struct thread *thread, const uint64_t a[6])
     return r;
 }
 
-long op_exec(struct thread *thread, const uint64_t a[6])
+long exec_names(struct process *p, struct thread *thread, const uint64_t a[6])
 {
-    struct process *p = thread->process;
     char path[LX_PATH_MAX];
-    long r = window_path(thread, a[0], path);
-    if (r < 0) return r;
     uint64_t n = EXO_MIN(a[2], LX_CMDLINE);
-    r = window_get(thread, a[1], p->cmdline, n);
+    long r = window_get(thread, a[1], p->cmdline, n);
+    if (r == 0) r = window_path(thread, a[0], path);
     if (r < 0) return r;
     p->cmdline_length = (uint32_t)n;
     path_real(p, path, p->path, sizeof(p->path));
-    r = window_path(thread, a[3], path);
+    if (a[3] != a[0]) r = window_path(thread, a[3], path);
     if (r < 0) return r;
     const char *name = path;
     for (const char *at = path; *at; at++)
         if (*at == '/' && at[1]) name = at + 1;
     exo_strcpy(p->name, name, sizeof(p->name));
+    return 0;
+}
+
+long op_exec(struct thread *thread, const uint64_t a[6])
+{
+    struct process *p = thread->process;
+    if (p->borrows) return -EINVAL;
+    long r = exec_names(p, thread, a);
+    if (r < 0) return r;
     if (p->rings_open) rings_close(p);
     fds_exec(p);
     if (!extents_exec(p)) {
@@ -461,6 +475,7 @@ long op_thread(struct thread *thread, const uint64_t a[6])
     uint64_t i = a[0];
     if (!i || i >= LX_THREADS) return -EINVAL;
     if (p->threads[i]) return -EEXIST;
+    if (p->borrows) return -EAGAIN;
     if (p->rings_open) rings_close(p);
     struct thread *t = thread_new(p, (uint32_t)i);
     if (!t) return -EAGAIN;

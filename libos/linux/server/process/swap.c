@@ -36,8 +36,6 @@ static struct {
     uint64_t deadline; /* time_boot */
 } asked;
 
-static unsigned process_index(const struct process *p) { return (unsigned)(p - processes); }
-
 void swap_init(void)
 {
     uint64_t all, unused;
@@ -69,20 +67,20 @@ uint32_t swap_held(const struct process *p) { return p->memory->swapped; }
 
 static struct slot *slot_of(const struct process *p, uint64_t i)
 {
-    unsigned at = process_index(p);
+    unsigned at = memory_place(p);
     return i && i < SLOTS && slots[i].held[at / 64] >> at % 64 & 1 ? &slots[i] : NULL;
 }
 
 static void slot_hold(struct slot *slot, struct process *p)
 {
-    slot->held[process_index(p) / 64] |= 1ul << process_index(p) % 64;
+    slot->held[memory_place(p) / 64] |= 1ul << memory_place(p) % 64;
     p->memory->swapped++;
 }
 
 static void slot_drop(struct slot *slot, struct process *p)
 {
     uint64_t left = 0;
-    slot->held[process_index(p) / 64] &= ~(1ul << process_index(p) % 64);
+    slot->held[memory_place(p) / 64] &= ~(1ul << memory_place(p) % 64);
     p->memory->swapped--;
     for (unsigned w = 0; w < EXO_COUNT(slot->held); w++)
         left |= slot->held[w];
@@ -237,6 +235,7 @@ void process_ask(struct process *p, uint64_t what)
     uint64_t *asked = &process_window(p)->start.asked;
     if (!(what & LX_ASKED_FLAGS)) __atomic_fetch_and(asked, LX_ASKED_FLAGS, __ATOMIC_RELAXED);
     __atomic_fetch_or(asked, what, __ATOMIC_RELEASE);
+    if (p->borrower) p = p->borrower;
     for (uint32_t i = 0; i < LX_THREADS; i++)
         if (p->threads[i]) thread_wake(p->threads[i]);
 }
@@ -261,10 +260,10 @@ static void take(struct process *p)
 long memory_ask(const struct process *p, uint32_t frames)
 {
     uint32_t most;
-    if (asked.process == p) return -ENOMEM; /* it has too much itself */
+    if (asked.process == memory_owner(p)) return -ENOMEM; /* it has too much itself */
     if (asked.process) {
         if (time_boot() < asked.deadline) return -EAGAIN;
-        take(&processes[process_index(asked.process)]);
+        take(&processes[memory_place(asked.process)]);
         return 0;
     }
     struct process *from = richest(&most);
@@ -277,7 +276,7 @@ long memory_ask(const struct process *p, uint32_t frames)
 
 void memory_given(const struct process *p, uint32_t frames)
 {
-    if (asked.process != p) return;
+    if (asked.process != memory_owner(p)) return;
     if (frames < asked.frames)
         asked.frames -= frames;
     else
