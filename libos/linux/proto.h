@@ -42,6 +42,8 @@
 #define LX_STAGE_STEP 0x40000ul
 #define LX_STAGE_NEAR_PAGES 32
 #define LX_STACK_BELOW 32 /* pages below a new stack that it may use without growing */
+#define LX_STAGE_SP                                                                                \
+    3072 /* it begins so far up: what the program pushes first lies in its page too */
 #define LX_STAGE_FAR 0x7ffff8400000ul
 #define LX_STAGE_FAR_PAGES 512
 /* The library's image: text, read-only data (library.ld); one large page, the same in all. */
@@ -123,9 +125,9 @@
 #define LX_OP_EXEC 0x1003
 /* The same from a borrowed env: the child goes on in an env of its own, which is given the new
  * program's stack, the mapping handle of its file as handle 0, and what the window's bytes begin
- * with. a0 to a3 as above; a4 and the low half of a5: the stack, as a buffer; a5, from bit 32 on:
- * bytes of the window, from bit 48 on: the handle. The thread is the parent's then, but on an error:
- * -EINVAL, -EFAULT, -EBADF, -ENOMEM, -EAGAIN */
+ * with. a0 to a3 as above; a4 and the low half of a5: the stack from LX_STAGE_SP on, as a buffer;
+ * a5, from bit 32 on: bytes of the window, from bit 48 on: the handle. The thread is the parent's
+ * then, but on an error: -EINVAL, -EFAULT, -EBADF, -ENOMEM, -EAGAIN */
 #define LX_OP_EXEC_AWAY 0x1021
 struct lx_handed { /* what the bytes begin with in the new env: where the stack is */
     uint64_t first, count; /* frames of the extent at selector index 0 */

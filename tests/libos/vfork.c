@@ -11,8 +11,8 @@
 #include "test.h"
 
 #define SELF "/proc/self/exe"
-#define FAR_ARGUMENTS 3000
-#define FAR_LENGTH 100
+#define ARGUMENTS 3000
+#define LENGTH 100
 
 static struct shared { /* with other processes */
     volatile pid_t child, parent;
@@ -66,7 +66,9 @@ static int exec_target(int argc, char **argv)
     if (!strcmp(argv[1], "pause"))
         for (;;)
             pause();
-    return argc == FAR_ARGUMENTS && strlen(argv[FAR_ARGUMENTS - 1]) == FAR_LENGTH ? 42 : 13;
+    for (int i = 2; i < argc; i++)
+        if (strspn(argv[i], "x") != LENGTH || argv[i][LENGTH]) return 13;
+    return argc == atoi(argv[1]) ? 42 : 13;
 }
 
 static void execute(const char *what)
@@ -268,13 +270,28 @@ static void exec_nothing(void)
     _exit(good ? 9 : 10);
 }
 
-static void exec_far(void)
+static int count;
+
+static void exec_many(void)
 {
-    static char *arguments[FAR_ARGUMENTS + 1], text[FAR_LENGTH + 1];
-    memset(text, 'x', FAR_LENGTH);
-    for (int i = 0; i < FAR_ARGUMENTS; i++)
+    static char *arguments[ARGUMENTS + 1], text[LENGTH + 1], number[16];
+    memset(text, 'x', LENGTH);
+    snprintf(number, sizeof number, "%d", count);
+    arguments[0] = arguments[1] = number;
+    for (int i = 2; i < count; i++)
         arguments[i] = text;
+    arguments[count] = NULL;
     execve(SELF, arguments, (char *[]){NULL});
+}
+
+/* Stacks of all sizes. */
+static bool exec_sizes(void)
+{
+    for (count = 2; count < 60; count++)
+        if (!exits(exec_many, 42)) return false;
+    for (count = 100; count < ARGUMENTS; count *= 2)
+        if (!exits(exec_many, 42)) return false;
+    return true;
 }
 
 static void exec_script(void)
@@ -311,7 +328,7 @@ static void test_exec(void)
     CHECK("files", file_make("vfork-text", "exit 5\n", 0755) &&
                        file_make("vfork-script", "#!/bin/sh\nexit $1\n", 0755));
     CHECK("exec_nothing", exits(exec_nothing, 9));
-    CHECK("exec_far", exits(exec_far, 42));
+    CHECK("exec_sizes", exec_sizes());
     CHECK("exec_script", exits(exec_script, 21));
     CHECK("exec_descriptors", exits(exec_descriptors, 42) && fcntl(60, F_GETFD) == -1);
     CHECK("exec_alarm", dies(exec_alarm, SIGALRM));

@@ -15,13 +15,15 @@
 
 #define FXSAVE_MXCSR 24 /* Intel SDM vol. 1, table 10-2 */
 #define XSAVE_FIRST 576 /* legacy area and header: vol. 1, 13.4; all else is at its initial state */
-#define SP_OFFSET 3072 /* of the stage: what the program pushes first lies in its page too */
 #define AUX_PAIRS 20
+#define WINDOW_STAGE 6400 /* offset in the window's bytes: there a borrower makes a small stack */
 
 struct exec {
     char path[LX_PATH_MAX];
-    const char *file; /* the path, or the script's interpreter */
     char script[256]; /* a script's first line ... */
+    uint8_t head[LX_HEAD] __attribute__((aligned(8))); /* what the file begins with */
+    /* From here on it begins with zeroes. */
+    const char *file; /* the path, or the script's interpreter */
     const char *prefix[3]; /* ... and what it puts before the arguments */
     unsigned prefixes;
     bool own; /* argv and envp are of the library's memory, not the program's */
@@ -29,8 +31,8 @@ struct exec {
     uint64_t argc, envc; /* of the two arrays */
     int handle;
     uint64_t size;
-    uint8_t head[LX_HEAD] __attribute__((aligned(8))); /* what the file begins with */
     uint64_t stage, stage_end; /* where the new stack is made */
+    bool in_window; /* ... there, from LX_STAGE_SP on: a borrower's */
     uint64_t pages; /* of the stage, so far */
     uint64_t at; /* next free byte of it */
     uint64_t sp; /* final */
@@ -67,8 +69,17 @@ static bool stage_free(uint64_t start, uint64_t end)
     return true;
 }
 
-static void stage_choose(struct exec *x, bool far)
+/* The first place that may have room enough; from one that had not, the next. */
+static void stage_choose(struct exec *x)
 {
+    if (lx.borrowing && !x->stage) {
+        x->stage = (uint64_t)this_thread()->window->bytes + WINDOW_STAGE - LX_STAGE_SP;
+        x->stage_end = (uint64_t)this_thread()->window->bytes + LX_WINDOW_BYTES;
+        x->in_window = true;
+        return;
+    }
+    bool far = x->stage && !x->in_window;
+    x->in_window = false;
     for (unsigned i = 0; i < 2 && !far; i++) {
         x->stage = LX_STAGE_NEAR + i * LX_STAGE_STEP;
         x->stage_end = x->stage + LX_STAGE_NEAR_PAGES * PAGE;
@@ -81,7 +92,7 @@ static void stage_choose(struct exec *x, bool far)
 static long stage_room(struct exec *x, uint64_t end)
 {
     if (end > x->stage_end) return -E2BIG;
-    while (x->stage + x->pages * PAGE < end) {
+    while (x->stage + x->pages * PAGE < end && !x->in_window) {
         uint64_t va = x->stage + x->pages * PAGE;
         uint32_t frame = frame_alloc();
         if (!frame || page_map(va, frame, EXO_R | EXO_W) < 0) return -ENOMEM;
@@ -103,7 +114,7 @@ static long stage_string(struct exec *x, uint64_t from, bool own)
 {
     uint64_t place = x->at;
     for (;;) {
-        uint64_t room = PAGE - x->at % PAGE;
+        uint64_t room = x->in_window ? x->stage_end - x->at : PAGE - x->at % PAGE;
         long r = stage_room(x, x->at + 1);
         if (r < 0) return r;
         char *to = (char *)x->at;
@@ -276,6 +287,7 @@ static bool program_load(struct exec *x)
 
 static uint64_t final_va(const struct exec *x, uint64_t stage)
 {
+    if (x->in_window) return stage - x->stage + LX_STAGE_NEAR;
     return x->stage == LX_STAGE_FAR ? stage - x->stage + LX_STACK_TOP - x->pages * PAGE : stage;
 }
 
@@ -367,9 +379,10 @@ static long stack_make(struct exec *x)
     if (!x->argc && !x->prefixes) return -EINVAL;
     uint64_t args = x->argc + (x->prefixes ? x->prefixes + (x->argc ? 0 : 1) : 0);
     uint64_t count = 1 + args + 1 + x->envc + 1 + 2 * AUX_PAIRS;
-    uint64_t *words = (uint64_t *)(x->stage + SP_OFFSET);
+    uint64_t *words = (uint64_t *)(x->stage + LX_STAGE_SP);
     x->at = ((uint64_t)(words + count) + 15) & -16ul;
     if ((r = stage_room(x, x->at + 16)) < 0) return r;
+    if (x->in_window) memset(words, 0, x->at - (uint64_t)words);
     uint64_t random = x->at;
     random_bytes((uint64_t *)random, 2);
     x->at += 16;
@@ -496,7 +509,7 @@ static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
  * file, and the limits if some were set. */
 struct handed {
     struct lx_handed stack; /* the server's word */
-    uint64_t stage, pages, sp, entry, brk, bias, size, head;
+    uint64_t stage, used, sp, entry, brk, bias, size, head;
     uint64_t mask, ignored, alarm[2];
     uint64_t xsave_parts;
     uint32_t xsave_size, limits_set;
@@ -508,7 +521,7 @@ struct handed {
 /* All that exec_tell puts there too has room: a path, or a script's and its interpreter's. */
 _Static_assert(sizeof(struct handed) + LX_HEAD + sizeof(lx.limit) + LX_PATH_MAX +
                        sizeof(((struct exec *)0)->script) + LX_CMDLINE <=
-                   LX_WINDOW_BYTES,
+                   WINDOW_STAGE,
                "window");
 
 /* As it is where we are. How many bytes it has. */
@@ -517,8 +530,8 @@ static size_t handed_write(const struct exec *x, const struct thread_state *t)
     struct handed *h = (struct handed *)t->window->bytes;
     const Elf64_Ehdr *elf = (const Elf64_Ehdr *)x->head;
     size_t n = sizeof(*h) + elf->e_phoff + x->phnum * sizeof(Elf64_Phdr);
-    *h = (struct handed){.stage = x->stage,
-                         .pages = x->pages,
+    *h = (struct handed){.stage = x->in_window ? LX_STAGE_NEAR : x->stage,
+                         .used = x->at - x->stage,
                          .sp = x->sp,
                          .entry = x->entry,
                          .brk = x->brk,
@@ -541,19 +554,21 @@ static size_t handed_write(const struct exec *x, const struct thread_state *t)
     return n + sizeof(lx.limit);
 }
 
-/* The frames of the stage as one or more runs: where, for the server; 0: too many. */
+/* Where what there is of the stack lies, for the server; 0: in too many pieces. */
 static uint64_t stage_where(const struct exec *x)
 {
     struct lx_run *run = this_thread()->window->run;
     unsigned runs = 0;
+    if (x->in_window) return LX_INLINE | WINDOW_STAGE;
     for (uint64_t i = 0; i < x->pages; i++) {
-        uint64_t physical = (*page_entry(x->stage + i * PAGE, false) & PG_FRAME) * PAGE;
+        uint64_t skip = i ? 0 : LX_STAGE_SP;
+        uint64_t physical = (*page_entry(x->stage + i * PAGE, false) & PG_FRAME) * PAGE + skip;
         if (runs && run[runs - 1].address + run[runs - 1].length == physical) {
             run[runs - 1].length += PAGE;
             continue;
         }
         if (runs == LX_RUN_MAX) return 0;
-        run[runs++] = (struct lx_run){physical, PAGE};
+        run[runs++] = (struct lx_run){physical, PAGE - skip};
     }
     return user_where(runs);
 }
@@ -567,22 +582,23 @@ static long exec_away(struct exec *x, struct thread_state *t)
     exec_tell(x, n, x->stage - final_va(x, x->stage), a);
     a[4] = stage_where(x);
     if (!a[4]) return -ENOMEM;
-    a[5] = x->pages * PAGE | n << 32 | (uint64_t)x->handle << 48;
+    a[5] = (x->at - x->stage - LX_STAGE_SP) | n << 32 | (uint64_t)x->handle << 48;
     long r = server6(LX_OP_EXEC_AWAY, a[0], a[1], a[2], a[3], a[4], a[5]);
     if (r < 0) return r;
-    stage_drop(x);
+    if (x->pages) stage_drop(x);
     borrow_end(t);
 }
 
-/* The stack's frames are bound where the stage was. */
-static bool stage_bind(const struct exec *x, const struct lx_handed *stack)
+/* The stack's frames are bound where the stage was, and cleared where nothing lies. */
+static bool stage_bind(struct exec *x, const struct handed *h)
 {
     struct extent *e = &lx.extent[0];
-    *e = (struct extent){.first = (uint32_t)stack->first,
-                         .count = (uint32_t)stack->count,
-                         .id = (uint16_t)stack->id,
+    x->pages = (h->used + PAGE - 1) / PAGE;
+    *e = (struct extent){.first = (uint32_t)h->stack.first,
+                         .count = (uint32_t)h->stack.count,
+                         .id = (uint16_t)h->stack.id,
                          .own = EXTENT_OWN,
-                         .free = (uint32_t)(stack->count - x->pages)};
+                         .free = (uint32_t)(h->stack.count - x->pages)};
     lx.extents = 1;
     lx.owned = e->count;
     for (uint64_t i = 0; i < x->pages; i++) {
@@ -595,17 +611,16 @@ static bool stage_bind(const struct exec *x, const struct lx_handed *stack)
         if (bound < 0) return false;
         i += (uint64_t)bound;
     }
+    memset((void *)x->stage, 0, LX_STAGE_SP);
+    memset((void *)(x->stage + h->used), 0, x->pages * PAGE - h->used);
     return true;
 }
 
-static void handed_read(struct exec *x, struct thread_state *t, struct lx_handed *stack)
+static void handed_read(struct exec *x, struct thread_state *t, const struct handed *h)
 {
-    const struct handed *h = (const struct handed *)t->window->bytes;
-    const uint8_t *head = (const uint8_t *)(h + 1);
-    *stack = h->stack;
-    x->handle = 0;
+    const uint8_t *head = (const uint8_t *)t->window->bytes + sizeof(*h);
+    memset(&x->file, 0, sizeof(*x) - offsetof(struct exec, file));
     x->stage = h->stage;
-    x->pages = h->pages;
     x->sp = h->sp;
     x->entry = h->entry;
     x->brk = h->brk;
@@ -629,13 +644,13 @@ static void handed_read(struct exec *x, struct thread_state *t, struct lx_handed
 
 void exec_handed(struct thread_state *t)
 {
-    struct lx_handed stack;
+    const struct handed h = *(const struct handed *)t->window->bytes;
     struct exec x;
     struct regs r;
-    handed_read(&x, t, &stack);
+    handed_read(&x, t, &h);
     replace_clear(x.policy);
     if (lx.limits_set >> RLIMIT_RSS & 1) replace_allot(lx.limit[RLIMIT_RSS][0]);
-    if (!stage_bind(&x, &stack) || !program_place(&x)) server(LX_OP_CRASH, SIGKILL, 0, 0);
+    if (!stage_bind(&x, &h) || !program_place(&x)) server(LX_OP_CRASH, SIGKILL, 0, 0);
     program_begin(&x, t, &r);
     event_keep(t);
     leave(&r);
@@ -646,14 +661,14 @@ void exec_handed(struct thread_state *t)
 static long exec(struct exec *x, struct thread_state *t, struct regs *r)
 {
     x->handle = -1;
-    stage_choose(x, false);
+    stage_choose(x);
     long error = file_open(x, x->path);
     if (error == 0 && x->size > 2 && !memcmp(x->head, "#!", 2)) error = script_open(x);
     if (error == 0) error = elf_check(x);
     if (error == 0) error = stack_make(x);
-    if (error == -E2BIG && x->stage != LX_STAGE_FAR) {
+    while (error == -E2BIG && x->stage != LX_STAGE_FAR) {
         stage_drop(x);
-        stage_choose(x, true);
+        stage_choose(x);
         error = stack_make(x);
     }
     if (error == 0 && lx.borrowing) error = exec_away(x, t);
@@ -669,7 +684,7 @@ static long exec(struct exec *x, struct thread_state *t, struct regs *r)
 long sys_execve(struct thread_state *t, struct regs *r)
 {
     struct exec x;
-    memset((char *)&x + sizeof(x.path), 0, sizeof(x) - sizeof(x.path));
+    memset(&x.file, 0, sizeof(x) - offsetof(struct exec, file));
     x.argv = r->rsi;
     x.envp = r->rdx;
     long n = user_string(x.path, r->rdi, sizeof(x.path));

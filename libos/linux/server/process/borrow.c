@@ -108,7 +108,7 @@ static long handle_move(struct process *lender, struct process *child, uint64_t 
 static long stack_take(struct process *child, struct iobuf *stack)
 {
     struct process_memory *m = child->memory;
-    uint32_t frames = (uint32_t)(stack->left / EXO_PAGE);
+    uint32_t frames = (uint32_t)((LX_STAGE_SP + stack->left + EXO_PAGE - 1) / EXO_PAGE);
     if (frames < LX_EXTENT_FEW) frames = LX_EXTENT_FEW;
     long number = extent_new(child, frames, LX_FOR_MEMORY, true);
     if (number < 0) return number;
@@ -119,7 +119,7 @@ static long stack_take(struct process *child, struct iobuf *stack)
     uint32_t first = extent_first((uint16_t)number);
     *(struct lx_handed *)child->threads[0]->window->bytes =
         (struct lx_handed){first, extent_count((uint16_t)number), (uint64_t)number};
-    iobuf_get(stack, frame_data(first), stack->left);
+    iobuf_get(stack, (uint8_t *)frame_data(first) + LX_STAGE_SP, stack->left);
     return 0;
 }
 
@@ -153,7 +153,7 @@ long op_exec_away(struct thread *thread, const uint64_t a[6])
     struct process *child = thread->process, *lender = child->borrows;
     struct iobuf stack;
     uint64_t length = (uint32_t)a[5];
-    if (!lender || !length || length % EXO_PAGE || length > LX_STAGE_FAR_PAGES * EXO_PAGE ||
+    if (!lender || !length || length > LX_STAGE_FAR_PAGES * EXO_PAGE - LX_STAGE_SP ||
         (a[5] >> 32 & 0xffff) < sizeof(struct lx_handed) || (a[5] >> 32 & 0xffff) > LX_WINDOW_BYTES)
         return -EINVAL;
     long r = iobuf_from(&stack, thread, a[4], length, false);

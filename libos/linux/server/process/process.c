@@ -56,8 +56,11 @@ void process_actions(const struct process *p, uint64_t *ignored, uint64_t *handl
 uint64_t process_used(const struct process *p)
 {
     uint64_t used = p->used;
-    for (uint32_t i = 0; i < LX_THREADS; i++)
-        if (p->threads[i] && p->threads[i]->window) used += thread_used(p->threads[i]);
+    for (uint32_t i = 0, left = p->thread_count; left; i++) {
+        if (!p->threads[i]) continue;
+        if (p->threads[i]->window) used += thread_used(p->threads[i]);
+        left--;
+    }
     return used;
 }
 
@@ -451,9 +454,11 @@ long signal_process(struct process *p, int signal)
         return 0;
     }
     struct thread *to = NULL;
-    for (uint32_t i = 0; i < LX_THREADS; i++) {
+    for (uint32_t i = 0, left = p->thread_count; left; i++) {
         struct thread *t = p->threads[i];
-        if (!t || (to && t->window->refused & bit)) continue;
+        if (!t) continue;
+        left--;
+        if (to && t->window->refused & bit) continue;
         bool takes = !(t->window->refused & bit);
         if (!to || takes) to = t;
         if (takes) break;

@@ -87,6 +87,9 @@ void robust_end(const struct process *p)
 {
     unsigned left = ROBUST_MAX;
     if (!p->memory->env) return;
-    for (unsigned i = 0; i < LX_THREADS; i++)
-        if (p->threads[i] && p->threads[i]->window) list_release(p->threads[i], &left);
+    for (unsigned i = 0, threads = p->thread_count; threads; i++) {
+        if (!p->threads[i]) continue;
+        if (p->threads[i]->window) list_release(p->threads[i], &left);
+        threads--;
+    }
 }
