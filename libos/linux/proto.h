@@ -119,9 +119,10 @@
  * itself */
 #define LX_OP_FORK 0x1002
 /* a0 offset of a path, a1 offset of the arguments (each ended by 0), a2 their length, a3 offset
- * of the path whose last part is the process's name (a script's, while a0 is its interpreter):
- * the point of no return of exec. Descriptors marked so are closed, names are kept for
- * /proc, a parent in vfork goes on. -EINVAL in a borrowed env */
+ * of the path whose last part is the process's name (a script's, while a0 is its interpreter), a4
+ * the mapping handle of its file: the point of no return of exec. Descriptors marked so are closed,
+ * all other mapping handles given back, names are kept for /proc, a parent in vfork goes on.
+ * -EINVAL in a borrowed env */
 #define LX_OP_EXEC 0x1003
 /* The same from a borrowed env: the child goes on in an env of its own, which is given the new
  * program's stack, the mapping handle of its file as handle 0, and what the window's bytes begin

@@ -498,7 +498,7 @@ static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
     extents_return();
     if (!program_place(x)) return false;
     exec_tell(x, 0, 0, a);
-    server6(LX_OP_EXEC, a[0], a[1], a[2], a[3], 0, 0);
+    server6(LX_OP_EXEC, a[0], a[1], a[2], a[3], (uint64_t)x->handle, 0);
     program_begin(x, t, r);
     return true;
 }

@@ -112,15 +112,27 @@ long op_map(struct thread *thread, const uint64_t a[6])
     return i;
 }
 
+static void handle_end(struct process_memory *m, uint64_t i)
+{
+    file_put(m->handle[i]);
+    m->handle[i] = NULL;
+    while (m->handles && !m->handle[m->handles - 1])
+        m->handles--;
+}
+
 long op_unmap(struct thread *thread, const uint64_t a[6])
 {
     struct process_memory *m = thread->process->memory;
     if (a[0] >= LX_HANDLES || !m->handle[a[0]]) return -EBADF;
-    file_put(m->handle[a[0]]);
-    m->handle[a[0]] = NULL;
-    while (m->handles && !m->handle[m->handles - 1])
-        m->handles--;
+    handle_end(m, a[0]);
     return 0;
+}
+
+void handles_exec(struct process *p, uint64_t keep)
+{
+    struct process_memory *m = p->memory;
+    for (uint32_t i = 0; i < m->handles; i++)
+        if (i != keep && m->handle[i]) handle_end(m, i);
 }
 
 long op_pages(struct thread *thread, const uint64_t a[6])

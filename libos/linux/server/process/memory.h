@@ -61,6 +61,8 @@ uint32_t extent_count(uint16_t number);
 void extent_put(struct process *process, uint16_t number);
 /* It executes another program: what it inherited is not its any more. False: it holds that up. */
 bool extents_exec(struct process *process);
+/* The same of files that the old program had mapped: all handles but the new one's own. */
+void handles_exec(struct process *process, uint64_t keep);
 uint64_t extent_ref(uint16_t number); /* its capability, for cap_derive */
 /* Makes the capability at that selector of the process's env: 0, or an EXO error. */
 long extent_derive(struct process *process, uint16_t number, uint32_t sel, unsigned rights);
