@@ -54,6 +54,49 @@ static void test_exec_closes(void)
     close(ends[0]);
 }
 
+/* ---- memory ----------------------------------------------------------------------------------- */
+
+#define TIMES 600
+#define SPAN (2ul << 20) /* what one page table maps */
+#define PAGE 4096ul
+
+/* A page at a time, so far from the one before that it has its own page table, of zeroes or of a
+ * file, and is unmapped before the next. */
+static bool far_map(int flags, int fd)
+{
+    for (int i = 0; i < TIMES; i++) {
+        char *at = (char *)0x100000000000ul + i * SPAN;
+        char *m = mmap(at, PAGE, PROT_READ | PROT_WRITE, flags | MAP_PRIVATE | MAP_FIXED, fd, 0);
+        if (m != at || *m != (fd < 0 ? 0 : 0x7f)) return false;
+        *m = 1;
+        if (munmap(m, PAGE) < 0) return false;
+    }
+    return true;
+}
+
+/* The same in one mapping, where pages are only forgotten. */
+static bool far_forget(char *m)
+{
+    for (int i = 0; i < TIMES; i++) {
+        if (m[i * SPAN]) return false;
+        m[i * SPAN] = 1;
+        if (madvise(m + i * SPAN, PAGE, MADV_DONTNEED) < 0) return false;
+    }
+    return true;
+}
+
+static void test_far(void)
+{
+    char *m = mmap(NULL, TIMES * SPAN, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK("far_forget", m != MAP_FAILED && far_forget(m) && far_forget(m));
+    munmap(m, TIMES * SPAN);
+    CHECK("far_unmap", far_map(MAP_ANONYMOUS, -1));
+    int fd = open("/proc/self/exe", O_RDONLY);
+    CHECK("far_file", fd >= 0 && far_map(0, fd));
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[0], "again")) exec_again(atoi(argv[1]));
@@ -61,5 +104,6 @@ int main(int argc, char **argv)
     test_directory();
     test_exec();
     test_exec_closes();
+    test_far();
     return test_end();
 }

@@ -121,6 +121,7 @@ struct pages { /* of 2 MiB of address space */
     uint64_t va; /* of the block */
     struct pages *next; /* of the same bucket */
     struct pages *after; /* of all */
+    uint64_t table; /* frame of the page table that was made for it here; 0: of none */
     uint64_t used[8]; /* entries that are not 0, a bit each */
     uint64_t writable[8]; /* private ones that are bound writable */
     uint64_t bound[8]; /* those that a page table has */
@@ -169,8 +170,8 @@ struct lx {
     uint32_t extent_hint; /* the last one with a free frame */
     uint32_t extent_found; /* the last one that a frame was looked for in */
     uint64_t owned; /* frames of EXTENT_OWN */
-    uint32_t object_next; /* of the first objects, handed out so far */
-    uint32_t object_end;
+    uint32_t objects; /* the first frames for page tables ... */
+    uint32_t objects_free; /* ... and which are free, a bit each */
     uint64_t brk_start, brk;
     struct pages *pages[BLOCK_LISTS]; /* hashed by block */
     struct pages *pages_all;
@@ -295,7 +296,8 @@ void frame_free(uint32_t frame);
 /* One more extent to take frames from, of about so many, if there is memory that nobody else has to
  * give up for it: its index or a negative Linux error. */
 long extent_grow(uint32_t frames);
-/* The 2 MiB around va; NULL: nothing lies there (make: no memory). */
+/* The 2 MiB around va; NULL: nothing lies there (make: no memory). Made of one on which nothing
+ * lies and nothing is bound, when there is no more room. */
 struct pages *pages_at(uint64_t va, bool make);
 /* What lies on the page; NULL: its block has no entries. make: makes the block (NULL: no
  * memory). */

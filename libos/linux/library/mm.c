@@ -8,6 +8,8 @@
 #include "../../../lib/exo/text.h"
 
 #define FIRST_EXTENT LX_EXTENT_FEW /* frames */
+#define OBJECTS_FIRST 16 /* frames of the first extent for page tables; and at most */
+#define OBJECTS_MAX 64
 #define GAP 6
 #define EVICTED 8 /* pages that go when no memory is to be had */
 
@@ -154,11 +156,47 @@ void extents_inherited(uint64_t keep[LX_EXTENTS / 64])
     }
 }
 
+/* A frame for a page table; 0: none to be had. What there is is doubled. */
 static uint32_t object_frame(void)
 {
-    if (lx.object_next < lx.object_end) return lx.object_next++;
-    uint32_t n = 1;
-    return frame_of(EXTENT_OBJECTS, LX_FOR_OBJECTS, 16, &n);
+    uint32_t n = 1, grow = OBJECTS_FIRST;
+    if (lx.objects_free) {
+        uint32_t i = (uint32_t)__builtin_ctz(lx.objects_free);
+        lx.objects_free &= lx.objects_free - 1;
+        return lx.objects + i;
+    }
+    for (uint32_t i = 0; i < lx.extents; i++)
+        if (lx.extent[i].own == EXTENT_OBJECTS) grow += lx.extent[i].count;
+    return frame_of(EXTENT_OBJECTS, LX_FOR_OBJECTS, grow < OBJECTS_MAX ? grow : OBJECTS_MAX, &n);
+}
+
+static void object_free(uint32_t frame)
+{
+    struct extent *e = extent_of(frame);
+    uint32_t bit = frame - (e ? e->first : lx.objects);
+    if (!e) {
+        lx.objects_free |= 1u << bit;
+        return;
+    }
+    e->used[bit / 64] &= ~(1ul << bit % 64);
+    e->free++;
+}
+
+/* ---- the library's own data ----------------------------------------------------------------------- */
+
+/* Whether n bytes (a multiple of 16) are there. */
+static bool data_room(size_t n) { return lx.data_used + n <= lx.data_end - LX_DATA_VA; }
+
+void *data_alloc(size_t n)
+{
+    n = (n + 15) & ~15ul;
+    while (!data_room(n)) {
+        if (server(LX_OP_DATA, 0, 0, 0) < 0) return NULL;
+        lx.data_end += LX_DATA_CHUNK * PAGE;
+    }
+    void *at = (char *)LX_DATA_VA + lx.data_used;
+    lx.data_used += n;
+    return at;
 }
 
 /* ---- page tables and bindings --------------------------------------------------------------- */
@@ -170,8 +208,8 @@ static uint32_t frame_selector(uint32_t entry)
     return e ? LX_SEL_EXTENT + (uint32_t)(e - lx.extent) : 0;
 }
 
-/* The page tables for va, down to level 1. */
-static long tables_make(uint64_t va)
+/* The page tables for va, which lies in the block, down to level 1. */
+static long tables_make(struct pages *p, uint64_t va)
 {
     for (unsigned level = 1; level;) {
         uint32_t frame = object_frame();
@@ -182,11 +220,8 @@ static long tables_make(uint64_t va)
         do
             r = exo_pt_make(EXO_SELF, va, level, sel, frame);
         while (r == -EXO_E_AGAIN);
-        if (r < 0 && !e) lx.object_next--;
-        if (r < 0 && e) {
-            e->used[(frame - e->first) / 64] &= ~(1ul << (frame - e->first) % 64);
-            e->free++;
-        }
+        if (r < 0) object_free(frame);
+        if (r == 0 && level == 1) p->table = frame;
         if (r == -EXO_E_NOPT && level < 3)
             level++;
         else if (r < 0 && r != -EXO_E_BOUND)
@@ -199,22 +234,54 @@ static long tables_make(uint64_t va)
 
 /* ---- what lies where -------------------------------------------------------------------------- */
 
+static bool block_empty(const struct pages *p)
+{
+    uint64_t any = 0;
+    for (unsigned w = 0; w < BLOCK_PAGES / 64; w++)
+        any |= p->used[w] | p->bound[w];
+    return !any;
+}
+
+/* One on which nothing lies any more is taken from its place, and the page table there too; NULL:
+ * there is none. What replace.c has of it in its ring (`listed`) stays there. */
+static struct pages *pages_emptied(void)
+{
+    struct pages *p = lx.pages_all;
+    while (p && !block_empty(p))
+        p = p->after;
+    if (!p) return NULL;
+    struct pages **link = &lx.pages[p->va >> BLOCK_BITS & (BLOCK_LISTS - 1)];
+    while (*link != p)
+        link = &(*link)->next;
+    *link = p->next;
+    if (p->table && exo_pt_unmake(EXO_SELF, p->va, 1) == 0) object_free(p->table);
+    p->table = 0;
+    return p;
+}
+
+static struct pages *pages_new(void)
+{
+    struct pages *p = data_room(sizeof(*p)) ? NULL : pages_emptied();
+    if (p) return p;
+    p = data_alloc(sizeof(*p));
+    if (!p) return NULL;
+    memset(p, 0, sizeof(*p));
+    p->after = lx.pages_all;
+    return lx.pages_all = p;
+}
+
 struct pages *pages_at(uint64_t va, bool make)
 {
     uint64_t base = va >> BLOCK_BITS << BLOCK_BITS;
     struct pages *p = lx.pages_last;
     if (p && p->va == base) return p;
-    for (p = lx.pages[va >> BLOCK_BITS & 63]; p; p = p->next)
+    struct pages **list = &lx.pages[va >> BLOCK_BITS & (BLOCK_LISTS - 1)];
+    for (p = *list; p; p = p->next)
         if (p->va == base) return lx.pages_last = p;
-    if (!make) return NULL;
-    p = data_alloc(sizeof(*p));
-    if (!p) return NULL;
-    memset(p, 0, sizeof(*p));
+    if (!make || !(p = pages_new())) return NULL;
     p->va = base;
-    p->next = lx.pages[va >> BLOCK_BITS & 63];
-    lx.pages[va >> BLOCK_BITS & 63] = p;
-    p->after = lx.pages_all;
-    lx.pages_all = p;
+    p->next = *list;
+    *list = p;
     return lx.pages_last = p;
 }
 
@@ -310,8 +377,10 @@ void page_unmap(uint64_t va)
 
 void pages_unbound(void)
 {
-    for (struct pages *p = lx.pages_all; p; p = p->after)
+    for (struct pages *p = lx.pages_all; p; p = p->after) {
         memset(p->bound, 0, sizeof(p->bound));
+        p->table = 0;
+    }
     lx.learning = 0;
 }
 
@@ -336,7 +405,7 @@ long pages_map(uint64_t va, uint32_t entry, unsigned n, unsigned rights)
             return r;
         }
         if (r == -EXO_E_AGAIN) continue;
-        if (r != -EXO_E_NOPT || tables_make(va) < 0) return -ENOMEM;
+        if (r != -EXO_E_NOPT || tables_make(p, va) < 0) return -ENOMEM;
     }
 }
 
@@ -349,8 +418,10 @@ void pages_map_list(unsigned n, unsigned rights)
 {
     struct exo_batch *list = upcall_page()->list;
     while (n) {
+        struct pages *first = pages_at(list->va, true);
+        if (!first) return;
         long r = exo_page_bind_list(EXO_SELF, n, LX_SEL_FILES, rights);
-        if (r == -EXO_E_AGAIN || (r == -EXO_E_NOPT && tables_make(list->va) == 0)) continue;
+        if (r == -EXO_E_AGAIN || (r == -EXO_E_NOPT && tables_make(first, list->va) == 0)) continue;
         if (r <= 0) return;
         for (long i = 0; i < r; i++) {
             struct pages *p = pages_at(list[i].va, true);
@@ -563,19 +634,7 @@ uint64_t vma_room(uint64_t length)
     return top > length + LX_BLOCK / 4 ? top - length : 0;
 }
 
-/* ---- the library's own data ----------------------------------------------------------------------- */
-
-void *data_alloc(size_t n)
-{
-    n = (n + 15) & ~15ul;
-    while (lx.data_used + n > lx.data_end - LX_DATA_VA) {
-        if (server(LX_OP_DATA, 0, 0, 0) < 0) return NULL;
-        lx.data_end += LX_DATA_CHUNK * PAGE;
-    }
-    void *at = (char *)LX_DATA_VA + lx.data_used;
-    lx.data_used += n;
-    return at;
-}
+/* ---- exec ------------------------------------------------------------------------------------------ */
 
 void mm_clear(uint64_t keep, uint64_t end)
 {

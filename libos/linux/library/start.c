@@ -31,8 +31,8 @@ static void process_init(struct thread_state *t)
     lx.thread_map = lx.live = 1;
     lx.rewriting = 0;
     lx.lock = 0;
-    lx.object_next = (uint32_t)t->window->start.objects;
-    lx.object_end = (uint32_t)t->window->start.objects_end;
+    lx.objects = (uint32_t)t->window->start.objects;
+    lx.objects_free = (1u << (t->window->start.objects_end - lx.objects)) - 1;
 }
 
 /* A page is found by its frame's extent: what was ours is inherited now, or lent. */
