@@ -97,6 +97,44 @@ static void test_far(void)
     close(fd);
 }
 
+/* Shared memory that is unmapped, with a child that has it too now and then: the child sees what is
+ * written, and memory mapped anew is zero. */
+static bool shared_round(int i)
+{
+    char *m = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (m == MAP_FAILED || m[0] || m[2 * PAGE]) return false;
+    m[0] = m[2 * PAGE] = 1;
+    pid_t pid = i % 8 ? -1 : fork();
+    if (pid == 0) {
+        m[PAGE] = 2;
+        bool good = munmap(m, PAGE) == 0 && m[2 * PAGE] == 1;
+        m[2 * PAGE] = 3;
+        _exit(good && munmap(m + PAGE, 2 * PAGE) == 0 ? 0 : 1);
+    }
+    int status = 0;
+    if (pid > 0 && (waitpid(pid, &status, 0) != pid || status)) return false;
+    if (pid > 0 && (m[PAGE] != 2 || m[2 * PAGE] != 3)) return false;
+    return munmap(m, PAGE) == 0 && munmap(m + PAGE, 2 * PAGE) == 0;
+}
+
+static void test_shared(void)
+{
+    int i = 0;
+    char *kept[200];
+    while (i < TIMES && shared_round(i))
+        i++;
+    CHECK("shared_unmap", i == TIMES);
+    for (i = 0; i < 200; i++) {
+        kept[i] = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (kept[i] == MAP_FAILED || *kept[i]) break;
+        *kept[i] = (char)i;
+    }
+    CHECK("shared_many", i == 200);
+    while (i-- > 0 && *kept[i] == (char)i && munmap(kept[i], PAGE) == 0)
+        ;
+    CHECK("shared_contents", i == -1);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[0], "again")) exec_again(atoi(argv[1]));
@@ -105,5 +143,6 @@ int main(int argc, char **argv)
     test_exec();
     test_exec_closes();
     test_far();
+    test_shared();
     return test_end();
 }

@@ -291,6 +291,8 @@ struct vma *vma_after(uint64_t va); /* the first that ends above va, or NULL */
 uint32_t frame_alloc(void);
 /* The same of at most *n (1..64) that lie in a row: *n is how many. */
 uint32_t frames_alloc(uint32_t *n);
+/* The same for MAP_SHARED | MAP_ANONYMOUS, in frames that no other process has yet. */
+uint32_t frames_shared(uint32_t *n);
 uint32_t frame_spare(void); /* one that is free in what we have; 0: none */
 void frame_free(uint32_t frame);
 /* One more extent to take frames from, of about so many, if there is memory that nobody else has to
@@ -329,6 +331,7 @@ long extent_get(uint32_t frames, unsigned purpose);
 uint64_t page_next(uint64_t va, uint64_t end);
 /* The same of a file's own pages, from `page` of the handle on, at most n in a row: index. */
 long extent_share(int32_t handle, uint64_t page, uint32_t n);
+void extents_unused(void); /* extents of frames_shared in which nothing lies go back */
 void extents_unshare(int32_t handle); /* nothing of the handle's is mapped any more */
 /* The extents that a child gets, a bit each: not those where nothing lies, which stay ours
  * alone, so that there is something to copy into. */

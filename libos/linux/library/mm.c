@@ -72,7 +72,7 @@ static uint32_t extent_take(struct extent *e, uint32_t *n)
 
 static bool extent_usable(const struct extent *e, uint8_t own)
 {
-    return e->own == own && e->free && (own != EXTENT_OWN || shared->holders[e->id] == 1);
+    return e->own == own && e->free && (own == EXTENT_OBJECTS || shared->holders[e->id] == 1);
 }
 
 /* grow: frames of a new extent when there is none free in what we have; 0: none is asked for. */
@@ -137,10 +137,15 @@ uint32_t frame_alloc(void)
     return frames_alloc(&n);
 }
 
+uint32_t frames_shared(uint32_t *n)
+{
+    return frame_of(EXTENT_SHARED, LX_FOR_SHARED, *n > LX_UNIT ? *n : LX_UNIT, n);
+}
+
 void frame_free(uint32_t frame)
 {
     struct extent *e = extent_of(frame);
-    if (!e || (e->own != EXTENT_OWN && e->own != EXTENT_LEAVING)) return;
+    if (!e || (e->own != EXTENT_OWN && e->own != EXTENT_LEAVING && e->own != EXTENT_SHARED)) return;
     uint32_t bit = frame - e->first;
     e->used[bit / 64] &= ~(1ul << bit % 64);
     e->free++;
@@ -475,7 +480,7 @@ static void block_drop(struct pages *p, unsigned first, unsigned n)
             uint32_t *entry = &p->entry[w * 64 + (unsigned)__builtin_ctzl(mask)];
             if (*entry & PG_SWAP)
                 server(LX_OP_SWAP_FREE, *entry & PG_FRAME, 0, 0);
-            else if (!(*entry & (PG_FILE | PG_SHARED)))
+            else if (!(*entry & PG_FILE))
                 frame_free(*entry & PG_FRAME);
             *entry = 0;
         }

@@ -35,10 +35,12 @@ static long unmap(uint64_t va, uint64_t end)
     }
     while (vma && vma < lx.vma + lx.vmas && vma->start < end) { /* the next one takes its place */
         int32_t handle = vma->handle;
+        bool shares = vma->flags & MAP_SHARED;
         uint64_t start = vma->start, stop = vma->end;
         pages_drop(start, stop);
         vma_remove(start, stop);
         if (handle >= 0) handle_put(handle);
+        if (handle < 0 && shares) extents_unused();
     }
     return 0;
 }
@@ -47,14 +49,13 @@ static long unmap(uint64_t va, uint64_t end)
 static long shared_fill(uint64_t va, uint64_t end)
 {
     while (va < end) {
-        uint64_t n = (end - va) / PAGE;
-        if (n > LX_EXTENT_MAX) n = LX_EXTENT_MAX;
-        long i = extent_get((uint32_t)n, LX_FOR_SHARED);
-        if (i < 0) return -ENOMEM;
-        for (uint64_t k = 0; k < n; k++, va += PAGE) {
-            page_note(va, (lx.extent[i].first + (uint32_t)k) | PG_SHARED);
-            if (!page_entry(va, false)) return -ENOMEM;
-        }
+        uint64_t left = (end - va) / PAGE, room = BLOCK_PAGES - va / PAGE % BLOCK_PAGES;
+        uint32_t n = (uint32_t)(left < room ? left : room);
+        uint32_t frame = page_entry(va, true) ? frames_shared(&n) : 0;
+        if (!frame) return -ENOMEM;
+        for (uint32_t k = 0; k < n; k++, va += PAGE)
+            page_note(va, (frame + k) | PG_SHARED);
+        if (server(LX_OP_COPY, 0, frame, n) < 0) return -ENOMEM;
     }
     return 0;
 }

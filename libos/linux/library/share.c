@@ -76,6 +76,15 @@ long extent_share(int32_t handle, uint64_t page, uint32_t n)
     return (long)i;
 }
 
+void extents_unused(void)
+{
+    for (uint32_t i = 0; i < lx.extents; i++) {
+        struct extent *e = &lx.extent[i];
+        if (e->own == EXTENT_SHARED && e->free == e->count && server(LX_OP_GIVE, i, 0, 0) == 0)
+            e->own = EXTENT_NONE;
+    }
+}
+
 void extents_unshare(int32_t handle)
 {
     for (uint32_t i = 0; i < lx.extents; i++) {

@@ -676,11 +676,9 @@ long op_extent(struct thread *thread, const uint64_t a[6])
     }
     m->extent[i] = (uint16_t)number;
     if (i >= m->extents) m->extents = (uint32_t)i + 1;
-    uint32_t first = extents[number].first;
-    if (a[2] == LX_FOR_SHARED) memset(block_va(first), 0, frames * EXO_PAGE);
     uint64_t told = (uint64_t)number;
     window_put(thread, 0, &told, sizeof(told));
-    return first;
+    return extents[number].first;
 }
 
 /* Its capability goes, with all that was derived from it by a child that inherited it. */
