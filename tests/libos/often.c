@@ -135,6 +135,51 @@ static void test_shared(void)
     CHECK("shared_contents", i == -1);
 }
 
+/* Generations: each changes something of a memory that only the first one filled, and ends. */
+#define GENERATIONS 150
+#define LINE_PAGES 256
+
+static char line[LINE_PAGES * PAGE];
+struct last {
+    int generation, wrong;
+};
+
+static void generations(struct last *last)
+{
+    for (int g = 1; g <= GENERATIONS; g++) {
+        for (int i = 0; i < 20; i++)
+            line[(g * 97 + i * 13) % LINE_PAGES * PAGE] = (char)(g + i);
+        pid_t pid = fork();
+        if (pid != 0) _exit(pid < 0);
+        for (int i = 0; i < 20; i++)
+            last->wrong += line[(g * 97 + i * 13) % LINE_PAGES * PAGE] != (char)(g + i);
+        last->generation = g;
+    }
+    for (int i = 0; i < LINE_PAGES; i++)
+        last->wrong += line[i * PAGE + 1] != (char)i;
+}
+
+static void test_generations(void)
+{
+    struct last *last = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int ends[2];
+    char byte;
+    for (int i = 0; i < LINE_PAGES; i++)
+        line[i * PAGE + 1] = (char)i;
+    if (last == MAP_FAILED || pipe(ends) < 0) return;
+    pid_t pid = fork();
+    if (pid == 0) {
+        generations(last);
+        _exit(0);
+    }
+    close(ends[1]);
+    CHECK("generations_end", read(ends[0], &byte, 1) == 0 && waitpid(pid, NULL, 0) == pid);
+    CHECK("generations", last->generation == GENERATIONS);
+    CHECK("generations_contents", !last->wrong);
+    close(ends[0]);
+    munmap(last, PAGE);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[0], "again")) exec_again(atoi(argv[1]));
@@ -144,5 +189,6 @@ int main(int argc, char **argv)
     test_exec_closes();
     test_far();
     test_shared();
+    test_generations();
     return test_end();
 }

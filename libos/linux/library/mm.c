@@ -28,12 +28,23 @@ struct extent *extent_of(uint32_t frame)
     return NULL;
 }
 
-long extent_get(uint32_t frames, unsigned purpose)
+/* The first selector that has none. */
+static uint32_t extent_place(void)
 {
     uint32_t i = 0;
-    if (process_window()->start.asked) replace_answer();
     while (i < lx.extents && lx.extent[i].own)
         i++;
+    return i;
+}
+
+long extent_get(uint32_t frames, unsigned purpose)
+{
+    if (process_window()->start.asked) replace_answer();
+    uint32_t i = extent_place();
+    if (i >= LX_EXTENTS - 2) { /* what is copied for another one may need a place, too */
+        replace_inherited();
+        i = extent_place();
+    }
     if (i == LX_EXTENTS) return -ENOMEM;
     uint64_t id;
     long first;

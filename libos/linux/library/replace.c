@@ -19,6 +19,8 @@
 
 #define KEEP 8u /* pages that came last stay: one instruction may need several */
 #define SLICE 64 /* pages that make room at once */
+#define INHERITED_GO 16 /* extents at once ... */
+#define CHOSEN UINT32_MAX /* ... in place of the number of pages in it */
 #define ITEM_UNIT 16
 #define BEHIND 64 /* pages behind a fault that are looked at */
 
@@ -372,6 +374,51 @@ static void extent_wanted(uint32_t i)
     } else if (own) {
         e->own = EXTENT_OWN;
     }
+}
+
+/* Pages that lie in each extent. */
+static void extents_count(uint32_t lying[LX_EXTENTS])
+{
+    memset(lying, 0, LX_EXTENTS * sizeof(lying[0]));
+    for (struct pages *p = lx.pages_all; p; p = p->after)
+        for (unsigned w = 0; w < BLOCK_PAGES / 64; w++)
+            for (uint64_t map = p->used[w]; map; map &= map - 1) {
+                uint32_t entry = p->entry[w * 64 + (unsigned)__builtin_ctzl(map)];
+                const struct extent *e =
+                    entry & (PG_FILE | PG_SHARED | PG_SWAP) ? NULL : extent_of(entry & PG_FRAME);
+                if (e) lying[e - lx.extent]++;
+            }
+}
+
+/* That with the least in it of those that were inherited; LX_EXTENTS: there is none. */
+static uint32_t inherited_emptiest(const uint32_t lying[LX_EXTENTS])
+{
+    uint32_t best = LX_EXTENTS;
+    for (uint32_t i = 0; i < lx.extents; i++)
+        if (lx.extent[i].own == EXTENT_INHERITED && lying[i] != CHOSEN &&
+            (best == LX_EXTENTS || lying[i] < lying[best]))
+            best = i;
+    return best;
+}
+
+void replace_inherited(void)
+{
+    uint32_t lying[LX_EXTENTS], give[INHERITED_GO], n = 0, pages = 0;
+    if (lx.vfork_child || lx.replace.answering) return;
+    lx.replace.answering = true;
+    extents_count(lying);
+    while (n < INHERITED_GO) {
+        uint32_t i = inherited_emptiest(lying);
+        if (i == LX_EXTENTS || pages + lying[i] > LX_EXTENT_MAX) break;
+        pages += lying[i];
+        lying[i] = CHOSEN;
+        give[n++] = i;
+    }
+    if (n == 1 && pages) n = 0; /* to copy one into another wins nothing */
+    if (n && pages) extent_grow(pages);
+    while (n--)
+        extent_wanted(give[n]);
+    lx.replace.answering = false;
 }
 
 /* All on an extent that was taken by force is lost. */

@@ -52,6 +52,9 @@ uint64_t replace_room(void);
 /* The server asked for frames, or took some (lx_window.start.asked): gives them, and notes what
  * is gone. */
 void replace_answer(void);
+/* Gives back extents that were inherited, those with the least in them, which is copied: when there
+ * are no more places for others. */
+void replace_inherited(void);
 void replace_look(void); /* the same without the lock */
 /* The thread's buffers need not stay: what was not done because of them is done. Takes the lock. */
 struct thread_state;
