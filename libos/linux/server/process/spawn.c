@@ -380,7 +380,8 @@ long exec_names(struct process *p, struct thread *thread, const uint64_t a[6])
     char path[LX_PATH_MAX];
     uint64_t n = EXO_MIN(a[2], LX_CMDLINE);
     long r = window_get(thread, a[1], p->cmdline, n);
-    if (r == 0) r = window_path(thread, a[0], path);
+    if (r < 0) return r;
+    r = window_path(thread, a[0], path);
     if (r < 0) return r;
     p->cmdline_length = (uint32_t)n;
     path_real(p, path, p->path, sizeof(p->path));
