@@ -6,9 +6,8 @@
 #include "lx_files.h"
 
 #define USERS 3 /* processes 1 to 3; 0 is the server */
-#define MOUNTS 60
+#define MOUNTS 300
 #define STEPS 4000
-#define REPLY_ROOM 70000
 
 static struct user {
     call_function *call; /* that it waits in; NULL: none */
@@ -19,94 +18,35 @@ static int device;
 
 /* ---- the server ---- */
 
-static void attributes_lie(struct fuse_attr *attr)
-{
-    static const uint32_t types[] = {S_IFREG, S_IFREG, S_IFDIR, S_IFDIR, S_IFLNK, S_IFIFO, 0, 077};
-    static const uint64_t sizes[] = {0, 1, 4096, 100000, 1ul << 40, ~0ul};
-    *attr = (struct fuse_attr){.ino = next(20),
-                               .size = sizes[next(EXO_COUNT(sizes))],
-                               .mode = types[next(EXO_COUNT(types))] | 0755,
-                               .mtimensec = (uint32_t)next(1ul << 32),
-                               .nlink = (uint32_t)next(4)};
-}
-
-static void entry_lie(struct fuse_entry_out *entry)
-{
-    *entry = (struct fuse_entry_out){.nodeid = next(10) ? 2 + next(12) : next(3)};
-    attributes_lie(&entry->attr);
-}
-
-static size_t names_lie(uint8_t *to)
-{
-    size_t n = 0;
-    for (uint64_t left = next(10); left; left--) {
-        struct fuse_direntplus *record = (struct fuse_direntplus *)(to + n);
-        entry_lie(&record->entry_out);
-        record->dirent.off = next(100);
-        record->dirent.namelen = next(30) ? 1 : (uint32_t)next(300);
-        record->dirent.name[0] = next(40) ? (char)('a' + next(5)) : "./"[next(3)];
-        n += FUSE_DIRENTPLUS_SIZE(record);
-    }
-    return n;
-}
-
-static size_t reply_lie(uint32_t opcode, uint8_t *to)
-{
-    static const size_t sizes[] = {0, 1, 4096, 60000, 61440, 61441, REPLY_ROOM};
-    switch (opcode) {
-    case FUSE_INIT:
-        *(struct fuse_init_out *)to = (struct fuse_init_out){
-            .major = 7, .minor = 31, .flags = FUSE_DO_READDIRPLUS, .max_write = 4096u << next(6)};
-        return sizeof(struct fuse_init_out);
-    case FUSE_MKNOD:
-    case FUSE_MKDIR:
-    case FUSE_SYMLINK:
-    case FUSE_LINK:
-        entry_lie((struct fuse_entry_out *)to);
-        return sizeof(struct fuse_entry_out);
-    case FUSE_GETATTR:
-    case FUSE_SETATTR:
-        attributes_lie(&((struct fuse_attr_out *)to)->attr);
-        return sizeof(struct fuse_attr_out);
-    case FUSE_READDIRPLUS:
-        return next(2) ? names_lie(to) : 0;
-    case FUSE_READLINK:
-        memcpy(to, "a/b", 3);
-        return 3;
-    case FUSE_READ:
-        return sizes[next(EXO_COUNT(sizes))];
-    case FUSE_WRITE:
-        ((struct fuse_write_out *)to)->size = (uint32_t)next(next(2) ? 5000 : 1ul << 32);
-        return sizeof(struct fuse_write_out);
-    case FUSE_OPEN:
-    case FUSE_OPENDIR:
-        return sizeof(struct fuse_open_out);
-    default:
-        return next(2) ? 0 : next(300);
-    }
-}
+static uint32_t dice(uint32_t n) { return (uint32_t)next(n); }
+#include "../libos/hostile/fuse_lies.h"
 
 static void serve(void)
 {
-    static _Alignas(16) uint8_t in[80000], out[REPLY_ROOM + 8192];
+    static _Alignas(16) uint8_t in[80000], out[DATA_MAX + 8192];
     const struct fuse_in_header *request = (const struct fuse_in_header *)in;
     struct fuse_out_header *header = (struct fuse_out_header *)out;
     long r = host_read(0, (uint64_t)device, in, sizeof(in));
     if (r < (long)sizeof(*request)) return;
     EXPECT((uint64_t)r == request->len);
     memset(out, 0, 8192);
-    size_t n = reply_lie(request->opcode, out + sizeof(*header));
+    size_t n = reply_lie(request, out + sizeof(*header));
     bool init = request->opcode == FUSE_INIT;
     if (!init && next(10) == 0) n = next(200);
     int error = !init && next(6) == 0 ? -(int)next(140) : 0;
     if (error && next(10)) n = 0;
-    uint64_t unique = request->unique + (next(20) ? 0 : next(9) - 4);
-    *header = (struct fuse_out_header){(uint32_t)(sizeof(*header) + n), error, unique};
-    if (next(50) == 0) header->len = (uint32_t)next(200);
-    if (next(60)) host_write(0, (uint64_t)device, out, sizeof(*header) + n);
+    struct fuse_out_header right = {(uint32_t)(sizeof(*header) + n), error, request->unique};
+    *header = right;
+    if (next(20) == 0) header->unique += next(9) - 4;
+    if (next(20) == 0) header->len = (uint32_t)next(200);
+    long written = host_write(0, (uint64_t)device, out, right.len);
+    *header = right; /* but for once in a while: its mount would wait for ever */
+    if (written < 0 && next(300)) host_write(0, (uint64_t)device, out, right.len);
 }
 
 /* ---- who uses it ---- */
+
+static bool mounted; /* no user has unmounted it: names would be those of tmpfs then */
 
 static bool waits(long r) { return r == -LX_WAIT || r == -LX_WAIT_FIRM; }
 
@@ -180,6 +120,14 @@ static uint64_t argument(uint64_t a)
     return a == FD ? next(8) : a == BUFFER ? POINTER(data) : a == LENGTH ? next(sizeof(data)) : a;
 }
 
+static void call_end(struct user *user, long r)
+{
+    EXPECT(r >= -LX_WAIT);
+    if (waits(r)) return;
+    if (user->call == call_umount2 && r == 0) mounted = false;
+    user->call = NULL;
+}
+
 static void call_new(unsigned i)
 {
     struct user *user = &users[i];
@@ -191,9 +139,8 @@ static void call_new(unsigned i)
         user->a[j] = argument(calls[which].a[j]);
     struct thread *thread = host_thread(i);
     if (thread->request) fuse_aside(thread, true);
-    long r = calls[which].call(thread, user->a);
-    EXPECT(r >= -LX_WAIT);
-    user->call = waits(r) ? calls[which].call : NULL;
+    user->call = calls[which].call;
+    call_end(user, calls[which].call(thread, user->a));
 }
 
 static void call_again(unsigned i)
@@ -207,8 +154,7 @@ static void call_again(unsigned i)
         thread->again = false;
         if (thread->request && !waits(r)) fuse_drop(thread);
     }
-    EXPECT(r >= -LX_WAIT);
-    if (!waits(r)) user->call = NULL;
+    call_end(user, r);
 }
 
 static void step(unsigned i)
@@ -236,13 +182,14 @@ static void mount_new(void)
     at(300, options);
     at(0, "test");
     EXPECT(device >= 0 && CALL(mount, 0, 100, 200, 0, 300) == 0);
+    mounted = true;
 }
 
 static void round_run(void)
 {
     served_names.most = next(2) ? 2u << 20 : 16384; /* room for few */
     mount_new();
-    for (unsigned i = 0; i < STEPS; i++) {
+    for (unsigned i = 0; i < STEPS && mounted; i++) {
         uint64_t who = next(USERS + 3);
         if (who == 0 || who > USERS)
             serve();

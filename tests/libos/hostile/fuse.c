@@ -3,26 +3,18 @@
  * Servers of file systems (/dev/fuse) that say nothing, end, or lie: who uses their mount gets
  * errors or waits until a signal comes, all others go on, and what was taken comes back. */
 #include <dirent.h>
-#include <linux/fuse.h>
 #include <stddef.h>
 #include <sys/mount.h>
 #include <sys/statfs.h>
 #include "hostile.h"
 
-#define NAMES 6
-#define DATA_MAX 70000 /* bytes of a reply, at most */
+static uint64_t seed;
 
-static uint64_t seed = 88172645463325252ul;
+static uint32_t dice(uint32_t n) { return (uint32_t)(random_next(&seed) % n); }
+#include "fuse_lies.h"
+
 static int device;
 static const char *directory = "mnt";
-
-static uint32_t dice(uint32_t n)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return (uint32_t)(seed >> 20) % n;
-}
 
 static bool mount_new(void)
 {
@@ -41,7 +33,7 @@ static void mount_end(void)
 
 /* ---- a server ------------------------------------------------------------------------------ */
 
-static _Alignas(16) char in[DATA_MAX + 8192], out[DATA_MAX + 8192];
+static _Alignas(16) uint8_t in[DATA_MAX + 8192], out[DATA_MAX + 8192];
 
 static ssize_t answer(uint64_t unique, int error, size_t n)
 {
@@ -50,95 +42,18 @@ static ssize_t answer(uint64_t unique, int error, size_t n)
     return write(device, out, sizeof *header + n);
 }
 
-static void answer_init(uint64_t unique)
-{
-    struct fuse_init_out init = {.major = 7, .minor = 31, .max_write = 1 << 16};
-    init.flags = FUSE_DO_READDIRPLUS | FUSE_BIG_WRITES;
-    memcpy(out + sizeof(struct fuse_out_header), &init, sizeof init);
-    answer(unique, 0, sizeof init);
-}
-
-/* Attributes that may be anything, and often could be. */
-static void attributes_lie(struct fuse_attr *attr)
-{
-    static const uint32_t types[] = {S_IFREG, S_IFDIR, S_IFDIR, S_IFLNK, S_IFIFO, S_IFBLK, 0, 077};
-    static const uint64_t sizes[] = {0, 1, 4096, 100000, 1ul << 40, ~0ul};
-    for (size_t i = 0; i < sizeof *attr / 4; i++)
-        ((uint32_t *)attr)[i] = dice(3) ? dice(8) : dice(~0u);
-    attr->mode = types[dice(COUNT(types))] | 0755;
-    attr->size = sizes[dice(COUNT(sizes))];
-}
-
-static void entry_lie(struct fuse_entry_out *entry)
-{
-    memset(entry, 0, sizeof *entry);
-    entry->nodeid = dice(10) ? 2 + dice(NAMES) : dice(3);
-    entry->attr_valid = entry->entry_valid = dice(2);
-    attributes_lie(&entry->attr);
-}
-
-/* Records of a directory, some of them broken. */
-static size_t names_lie(char *to)
-{
-    size_t n = 0;
-    for (unsigned left = dice(12); left; left--) {
-        struct fuse_direntplus *record = (struct fuse_direntplus *)(to + n);
-        entry_lie(&record->entry_out);
-        record->dirent = (struct fuse_dirent){.ino = dice(9),
-                                              .off = dice(100),
-                                              .namelen = dice(20) ? 1 : dice(300),
-                                              .type = dice(16)};
-        record->dirent.name[0] = dice(30) ? (char)('a' + dice(NAMES)) : "./\0"[dice(3)];
-        n += FUSE_DIRENTPLUS_SIZE(record);
-    }
-    return n - (n && dice(20) == 0);
-}
-
-static size_t reply_lie(uint32_t opcode, char *to)
-{
-    static const size_t sizes[] = {0, 1, 4096, 60000, 61440, 61441, DATA_MAX};
-    switch (opcode) {
-    case FUSE_LOOKUP:
-    case FUSE_MKNOD:
-    case FUSE_MKDIR:
-    case FUSE_SYMLINK:
-    case FUSE_LINK:
-        entry_lie((struct fuse_entry_out *)to);
-        return sizeof(struct fuse_entry_out);
-    case FUSE_GETATTR:
-    case FUSE_SETATTR:
-        attributes_lie(&((struct fuse_attr_out *)to)->attr);
-        return sizeof(struct fuse_attr_out);
-    case FUSE_READDIR:
-    case FUSE_READDIRPLUS:
-        return dice(3) ? names_lie(to) : 0;
-    case FUSE_READLINK:
-        return (size_t)snprintf(to, 64, "%s", dice(2) ? "a/b/../c" : "../mnt/a");
-    case FUSE_READ:
-        return sizes[dice(COUNT(sizes))];
-    case FUSE_WRITE:
-        ((struct fuse_write_out *)to)->size = dice(2) ? dice(5000) : dice(~0u);
-        return sizeof(struct fuse_write_out);
-    case FUSE_OPEN:
-    case FUSE_OPENDIR:
-        return sizeof(struct fuse_open_out);
-    default:
-        return dice(2) ? 0 : dice(300);
-    }
-}
-
 /* Lies for as long as it is asked. */
 static void serve_lies(void)
 {
     const struct fuse_in_header *header = (const struct fuse_in_header *)in;
     while (read(device, in, sizeof in) > 0) {
-        char *to = out + sizeof(struct fuse_out_header);
+        uint8_t *to = out + sizeof(struct fuse_out_header);
+        memset(to, 0, 4096);
+        size_t n = reply_lie(header, to);
         if (header->opcode == FUSE_INIT) {
-            answer_init(header->unique);
+            answer(header->unique, 0, n);
             continue;
         }
-        memset(to, 0, 4096);
-        size_t n = reply_lie(header->opcode, to);
         if (dice(10) == 0) n = dice(200);
         if (dice(20) == 0) answer(header->unique + dice(5) - 2, 0, n);
         if (dice(50) == 0) continue;
@@ -151,7 +66,8 @@ static void serve_lies(void)
 static void serve_init(void)
 {
     const struct fuse_in_header *header = (const struct fuse_in_header *)in;
-    if (read(device, in, sizeof in) > 0) answer_init(header->unique);
+    if (read(device, in, sizeof in) > 0)
+        answer(header->unique, 0, reply_lie(header, out + sizeof(struct fuse_out_header)));
     pause();
 }
 
