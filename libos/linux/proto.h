@@ -101,7 +101,8 @@
 /* ---- calls that Linux does not have -------------------------------------------------- */
 #define LX_OP_BASE 0x1000
 /* a0 frames wanted (1..LX_EXTENT_MAX), a1 selector index (0..LX_EXTENTS - 1), a2 what for:
- * LX_FOR_*. Result: first frame; bytes: its number. -ENOMEM, -EINVAL, -EEXIST; -EAGAIN: another
+ * LX_FOR_*. Result: first frame; bytes: its number (bits 0..15), and from bit 32 on how many: of
+ * memory less where more than LX_EXTENT_FEW are not to be had in a row. -ENOMEM, -EINVAL, -EEXIST; -EAGAIN: another
  * process was asked to give some back, and has LX_ASK_US to do so: to be called again */
 #define LX_OP_EXTENT 0x1000
 /* a0 selector index: given back. Nothing may be bound through it: else -EBUSY */

@@ -358,6 +358,42 @@ static void test_asked(void)
     CHECK("asked_whole", status == 0);
 }
 
+/* Memory is free, but in small pieces between those of others. */
+static void test_pieces(void)
+{
+    enum { OTHERS = 40 };
+    struct sysinfo info;
+    int ready[2], go[2][2];
+    char byte;
+    bool good = pipe(ready) == 0 && pipe(go[0]) == 0 && pipe(go[1]) == 0;
+    sysinfo(&info);
+    size_t free = info.freeram / PAGE / 2;
+    for (int i = 0; i < OTHERS && good; i++) {
+        if (fork() == 0) {
+            uint64_t *own = map(free / 60);
+            fill(own, free / 60, 50);
+            close(go[0][1]);
+            close(go[1][1]);
+            good = write(ready[1], "r", 1) == 1 && read(go[i & 1][0], &byte, 1) == 0;
+            _exit(!good || !filled(own, free / 60, 50));
+        }
+        good = read(ready[0], &byte, 1) == 1;
+    }
+    close(go[0][1]); /* every other one ends */
+    for (int i = 0, status; i < OTHERS / 2; i++)
+        good &= wait(&status) > 0 && status == 0;
+    CHECK("pieces", good);
+    long before = majors();
+    uint64_t *all = map(free / 5 * 2);
+    fill(all, free / 5 * 2, 51);
+    CHECK("pieces_filled", filled(all, free / 5 * 2, 51) && majors() == before);
+    munmap(all, free / 5 * 2 * PAGE);
+    close(go[1][1]);
+    for (int i = 0, status; i < OTHERS / 2; i++)
+        good &= wait(&status) > 0 && status == 0;
+    CHECK("pieces_others", good);
+}
+
 /* The environment chooses the policy of a program that is executed; the allotment stays. */
 static int choice(const char *wish)
 {
@@ -442,5 +478,6 @@ int main(int argc, char **argv)
     chooses("oldest", "clock");
     allot(0);
     test_asked();
+    test_pieces();
     return test_end();
 }

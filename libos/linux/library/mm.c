@@ -46,16 +46,17 @@ long extent_get(uint32_t frames, unsigned purpose)
         i = extent_place();
     }
     if (i == LX_EXTENTS) return -ENOMEM;
-    uint64_t id;
+    uint64_t told;
     long first;
     const uint64_t a[4] = {frames, i, purpose, 0};
-    while ((first = server_aside(LX_OP_EXTENT, a, &id, sizeof(id))) == -EAGAIN)
+    while ((first = server_aside(LX_OP_EXTENT, a, &told, sizeof(told))) == -EAGAIN)
         exo_yield(); /* somebody else was asked to give some back */
     if (first < 0) return first;
+    if (purpose == LX_FOR_MEMORY && told >> 32 < frames) frames = (uint32_t)(told >> 32);
     struct extent *e = &lx.extent[i];
     *e = (struct extent){.first = (uint32_t)first,
                          .count = frames,
-                         .id = (uint16_t)id,
+                         .id = (uint16_t)told,
                          .own = purpose == LX_FOR_MEMORY    ? EXTENT_OWN
                                 : purpose == LX_FOR_OBJECTS ? EXTENT_OBJECTS
                                                             : EXTENT_SHARED,
@@ -135,9 +136,8 @@ uint32_t frame_spare(void)
 
 long extent_grow(uint32_t frames)
 {
-    const uint32_t least = LX_EXTENT_FEW + 1;
+    const uint32_t least = LX_EXTENT_FEW + 1; /* nobody is asked for so many */
     long i = extent_get(frames > least ? frames : least, LX_FOR_MEMORY);
-    if (i < 0 && frames > least) i = extent_get(least, LX_FOR_MEMORY);
     if (i >= 0) lx.owned += lx.extent[i].count;
     return i;
 }

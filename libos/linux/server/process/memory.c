@@ -644,16 +644,17 @@ static long objects_extent(struct process *p, uint32_t i, uint32_t frames)
     return first;
 }
 
-/* Leaves a part for what processes cannot do without: their libraries' data, children. A small
- * piece that is not there is asked for. */
+/* Leaves a part for what processes cannot do without: their libraries' data, children. Of memory
+ * it may be less, in halves. A small piece that is not there is asked for. */
 static long extent_grant(struct process *p, uint32_t frames, unsigned purpose)
 {
-    for (;;) {
-        long number = -ENOMEM;
-        if (lx_shared->memory_free >= frames + lx_shared->memory_frames / RESERVE)
-            number = extent_new(p, frames, purpose, purpose == LX_FOR_MEMORY && p != processes);
-        if (number >= 0 || frames > LX_EXTENT_FEW) return number;
-        long r = memory_ask(p, frames);
+    for (uint32_t n = frames;; n = n > 2 * LX_EXTENT_FEW ? n / 2 : EXO_MIN(n, LX_EXTENT_FEW)) {
+        long r = -ENOMEM;
+        if (lx_shared->memory_free >= n + lx_shared->memory_frames / RESERVE)
+            r = extent_new(p, n, purpose, purpose == LX_FOR_MEMORY && p != processes);
+        if (r >= 0 || (n > LX_EXTENT_FEW && purpose != LX_FOR_MEMORY)) return r;
+        if (n > LX_EXTENT_FEW) continue;
+        r = frames > LX_EXTENT_FEW ? -ENOMEM : memory_ask(p, n);
         if (r < 0) return r;
     }
 }
@@ -676,7 +677,7 @@ long op_extent(struct thread *thread, const uint64_t a[6])
     }
     m->extent[i] = (uint16_t)number;
     if (i >= m->extents) m->extents = (uint32_t)i + 1;
-    uint64_t told = (uint64_t)number;
+    uint64_t told = (uint64_t)number | (uint64_t)extents[number].count << 32;
     window_put(thread, 0, &told, sizeof(told));
     return extents[number].first;
 }
