@@ -208,12 +208,12 @@ def guest_tests(count, name):
 
 
 def manage_tests(count):
-    """Machines made at run time, by a client of their manager: tests/manage."""
+    """Machines made at run time, and memory that their manager would borrow: tests/manage."""
     manage.make()
     for cpus in ("1", "2"):
-        for which in manage.ARCHIVES:
+        for which, (_, until) in manage.SESSIONS.items():
             boot_tests(count, f"manage-{which}{cpus}", manage.options(which) + ["--cpus", cpus],
-                       manage.TIMEOUT)
+                       manage.TIMEOUT, until)
 
 
 def shell_test(count):
