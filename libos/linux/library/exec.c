@@ -365,7 +365,7 @@ static void stack_aux(struct exec *x, uint64_t *at, uint64_t name, uint64_t rand
     at = aux(at, AT_EGID, 0);
     at = aux(at, AT_SECURE, 0);
     at = aux(at, AT_RANDOM, random);
-    at = aux(at, AT_HWCAP2, 2); /* FSGSBASE */
+    at = aux(at, AT_HWCAP2, 0); /* not FSGSBASE: GS is the library's */
     at = aux(at, AT_EXECFN, name);
     aux(at, AT_NULL, 0);
 }

@@ -10,7 +10,9 @@
 #define BYTES_ONE 0x0101010101010101ul
 #define BYTES_HIGH 0x8080808080808080ul
 #define BYTES_SLASH 0x2f2f2f2f2f2f2f2ful
-#define HASH_MIX 0x9e3779b97f4a7c15ul /* 2^64 / golden ratio */
+
+/* Random from the start on, so that nobody can choose names of one bucket (files_start). */
+extern uint64_t names_key[2];
 
 extern struct entry *entry_buckets[LX_BUCKETS];
 /* Counts what can make a name lead elsewhere: removals, moves, mounts; and those that concern
@@ -24,11 +26,18 @@ static inline uint64_t word_at(const char *at)
     return word;
 }
 
+/* Both halves of a product of what nobody knows. */
+static inline uint64_t hash_mix(uint64_t hash, uint64_t word)
+{
+    unsigned __int128 product = (unsigned __int128)(hash ^ word) * names_key[1];
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
 /* Takes the name at the start of `path`, up to a slash or the end. 8 bytes behind its end
  * can be read. */
 static inline void name_take(struct name *name, const char *path)
 {
-    uint64_t hash = 0;
+    uint64_t hash = names_key[0];
     const char *at = path;
     for (;; at += 8) {
         uint64_t word = word_at(at), slash = word ^ BYTES_SLASH;
@@ -40,10 +49,10 @@ static inline void name_take(struct name *name, const char *path)
             name->tail = word & ((1ul << bits) - 1);
             name->length = (uint32_t)(at - path) + bits / 8;
             name->text = path;
-            name->hash = (uint32_t)(((hash ^ name->tail) * HASH_MIX) >> 32);
+            name->hash = (uint32_t)hash_mix(hash, name->tail);
             return;
         }
-        hash = (hash ^ word) * HASH_MIX;
+        hash = hash_mix(hash, word);
     }
 }
 

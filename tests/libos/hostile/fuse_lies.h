@@ -72,8 +72,8 @@ static size_t reply_lie(const struct fuse_in_header *request, uint8_t *to)
     case FUSE_READDIR:
     case FUSE_READDIRPLUS:
         return dice(3) ? names_lie(to) : 0;
-    case FUSE_READLINK:
-        return (size_t)snprintf((char *)to, 64, "%s", dice(2) ? "a/b/../c" : "../mnt/a");
+    case FUSE_READLINK: /* whatever its length becomes, it does not lead out of the mount */
+        return (size_t)snprintf((char *)to, 64, "%s", dice(2) ? "a/b/../c" : "c/./b");
     case FUSE_READ:
         return sizes[dice(sizeof sizes / sizeof *sizes)];
     case FUSE_WRITE:

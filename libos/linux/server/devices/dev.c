@@ -8,7 +8,7 @@
 #include "../../../../lib/exo/exo.h"
 
 #define MEMORY_MAJOR 1 /* Linux' Documentation/admin-guide/devices.txt */
-#define RANDOM_PIECE 256 /* bytes at a time */
+#define RANDOM_PIECE 4096 /* bytes at a time */
 #define KMSG_PIECE 512
 
 struct device {
@@ -91,13 +91,14 @@ static long zero_read(struct file *file, struct iobuf *io, uint64_t *pos)
 
 static long random_read(struct file *file, struct iobuf *io, uint64_t *pos)
 {
-    uint8_t bytes[RANDOM_PIECE];
+    static uint8_t bytes[RANDOM_PIECE];
     long done = 0;
     (void)file, (void)pos;
     while (io->left) {
         size_t part = EXO_MIN(io->left, sizeof(bytes));
         random_bytes(bytes, part);
         done += (long)iobuf_put(io, bytes, part);
+        memset(bytes, 0, part); /* nobody else's */
     }
     return done;
 }

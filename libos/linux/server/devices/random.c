@@ -14,15 +14,12 @@ static uint32_t key[KEY_WORDS];
 
 static inline uint32_t rotate(uint32_t value, unsigned n) { return value << n | value >> (32 - n); }
 
-static void quarter(uint32_t *x, unsigned a, unsigned b, unsigned c, unsigned d)
+static inline void quarter(uint32_t *a, uint32_t *b, uint32_t *c, uint32_t *d)
 {
-    static const uint8_t turns[4] = {16, 12, 8, 7};
-    for (unsigned i = 0; i < 4; i += 2) {
-        x[a] += x[b];
-        x[d] = rotate(x[d] ^ x[a], turns[i]);
-        x[c] += x[d];
-        x[b] = rotate(x[b] ^ x[c], turns[i + 1]);
-    }
+    *a += *b, *d = rotate(*d ^ *a, 16);
+    *c += *d, *b = rotate(*b ^ *c, 12);
+    *a += *b, *d = rotate(*d ^ *a, 8);
+    *c += *d, *b = rotate(*b ^ *c, 7);
 }
 
 /* RFC 8439, 2.3: the block of that number under the key. */
@@ -34,10 +31,14 @@ static void chacha_block(uint32_t out[16], uint64_t number)
     start[13] = (uint32_t)(number >> 32);
     memcpy(out, start, sizeof(start));
     for (unsigned round = 0; round < ROUNDS; round++) {
-        for (unsigned i = 0; i < 4; i++)
-            quarter(out, i, 4 + i, 8 + i, 12 + i);
-        for (unsigned i = 0; i < 4; i++)
-            quarter(out, i, 4 + (i + 1) % 4, 8 + (i + 2) % 4, 12 + (i + 3) % 4);
+        quarter(&out[0], &out[4], &out[8], &out[12]);
+        quarter(&out[1], &out[5], &out[9], &out[13]);
+        quarter(&out[2], &out[6], &out[10], &out[14]);
+        quarter(&out[3], &out[7], &out[11], &out[15]);
+        quarter(&out[0], &out[5], &out[10], &out[15]);
+        quarter(&out[1], &out[6], &out[11], &out[12]);
+        quarter(&out[2], &out[7], &out[8], &out[13]);
+        quarter(&out[3], &out[4], &out[9], &out[14]);
     }
     for (unsigned i = 0; i < 16; i++)
         out[i] += start[i];

@@ -56,6 +56,8 @@ static uint32_t *slot_find(struct inode *inode, uint64_t page, bool make)
         return index ? &index[page] : NULL;
     }
     page -= LX_PER_INDEX;
+    if (page >= LX_PER_INDEX * LX_PER_INDEX)
+        return NULL; /* a served file may say that it is larger */
     index = index_get(inode, &inode->data.twice, make);
     if (index) index = index_get(inode, &index[page / LX_PER_INDEX], make);
     return index ? &index[page % LX_PER_INDEX] : NULL;
@@ -220,6 +222,10 @@ long data_zero(struct inode *inode, uint64_t offset, uint64_t n)
     uint64_t end = offset + EXO_MIN(n, inode->size - offset);
     while (offset < end) {
         uint64_t in_page = offset % PAGE, part = EXO_MIN(end - offset, PAGE - in_page);
+        if (offset >= inode->data.archive_size && !slot_find(inode, offset / PAGE, false)) {
+            offset += EXO_MIN(end - offset, LX_PER_INDEX * PAGE - in_page); /* no index page */
+            continue;
+        }
         uint32_t frame = frame_find(inode, offset / PAGE);
         if (!frame && offset < inode->data.archive_size &&
             !(frame = frame_make(inode, offset / PAGE)))

@@ -2,6 +2,7 @@
  *
  * The tree at the start: the archive of a root file system, and what is mounted in it. */
 #include "files.h"
+#include "../entry.h"
 #include "fuse.h"
 #include "../devices/dev.h"
 #include "mount.h"
@@ -162,6 +163,8 @@ static long pts_start(void)
 
 long files_start(const void *archive, size_t size)
 {
+    random_bytes(names_key, sizeof(names_key));
+    names_key[1] |= 1;
     long r = fs_mount(&root_fs, NULL, 0755);
     if (r < 0) return r;
     long imported = import(archive, size);

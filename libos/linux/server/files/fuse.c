@@ -453,40 +453,37 @@ static long fuse_usage(struct filesystem *fs, struct statfs *statfs)
     return r;
 }
 
-/* The server has written all it had. */
-static long fuse_unmount(struct filesystem *fs)
-{
-    long error;
-    struct fuse *fuse = fs->fuse;
-    if (fuse->gone || fuse->destroyed) return 0;
-    struct fuse_request *request = fuse_answer(NULL, FUSE_DESTROY);
-    if (request) {
-        error = request->result == -ENOSYS ? 0 : request->result;
-        fuse->destroyed = !error;
-        fuse_drop(thread_current);
-        return error;
-    }
-    request = fuse_new(fuse, NULL, FUSE_DESTROY, 0, NULL, &error);
-    return request ? fuse_ask(request, false) : error;
-}
-
 static long destroy_done(struct fuse_request *request, long error, const void *reply, size_t n)
 {
     (void)reply, (void)n;
     if (!request->fuse->gone) fuse_abort(request->fuse);
-    return error;
+    return error == -ENOSYS ? 0 : error;
+}
+
+static struct fuse_request *destroy_new(struct fuse *fuse)
+{
+    long error;
+    struct fuse_request *request =
+        fuse->destroyed ? NULL : fuse_new(fuse, NULL, FUSE_DESTROY, 0, destroy_done, &error);
+    fuse->destroyed |= request != NULL;
+    return request;
+}
+
+/* Who unmounts it waits until the server has written all it had. */
+static long fuse_unmount(struct filesystem *fs)
+{
+    struct fuse_request *request = destroy_new(fs->fuse);
+    return request ? fuse_ask(request, true) : 0;
 }
 
 static void fuse_end(struct filesystem *fs)
 {
-    long error;
     struct fuse *fuse = fs->fuse;
-    struct fuse_request *request = NULL;
+    struct fuse_request *request = destroy_new(fuse);
     fuse->fs = NULL;
-    if (!fuse->destroyed) request = fuse_new(fuse, NULL, FUSE_DESTROY, 0, destroy_done, &error);
     if (request)
         fuse_tell(request);
-    else
+    else if (!fuse->destroyed)
         fuse_abort(fuse);
     fuse_put(fuse);
 }

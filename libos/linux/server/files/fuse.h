@@ -33,8 +33,9 @@ struct fuse {
     struct filesystem *fs; /* NULL: not mounted yet, or not any more */
     uint32_t references; /* the open device, the mount, each request */
     bool gone; /* nothing is asked any more */
-    bool mounted, ready, destroyed; /* it was; FUSE_INIT, FUSE_DESTROY were answered */
+    bool mounted, ready, destroyed; /* it was; FUSE_INIT was answered, FUSE_DESTROY sent */
     uint32_t max_write;
+    uint32_t messages; /* bytes of its requests and replies */
     uint64_t unique;
     struct fuse_request *first, *last; /* not answered: what was sent, then what waits for it */
     struct waitq readable;
@@ -68,8 +69,9 @@ struct fuse_request {
     struct inode *inode, *other; /* what it is about: references, or NULL */
     struct file *file; /* the same */
     struct inode *made; /* the file that this thread's open made */
-    uint32_t opcode, owner, size, reply_size;
+    uint32_t opcode, size, reply_size;
     bool sent, answered, final; /* final: the call that asked ends with the result */
+    bool opened; /* the reply's handle is open at the server, and no file has it */
     long result;
     uint64_t started;
     uint64_t before; /* bytes that this thread's read had already */
@@ -130,6 +132,7 @@ static inline struct fuse_node *fuse_node(const struct inode *inode) { return in
  * else it waits, or -EIO, -ENOMEM and what the server said. */
 long fuse_load(struct inode *inode);
 extern const struct file_ops fuse_ops; /* of an open regular file */
+void fuse_release(struct inode *inode, uint64_t handle); /* tells the server that it is closed */
 long fuse_open(struct inode *inode, uint32_t flags, struct file **file);
 long fuse_sync(struct file *file);
 #endif

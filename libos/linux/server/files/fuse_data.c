@@ -125,7 +125,7 @@ static long fuse_write(struct file *file, struct iobuf *io, uint64_t *pos)
 
 /* ---- opening ---- */
 
-static void release(struct inode *inode, uint64_t handle)
+void fuse_release(struct inode *inode, uint64_t handle)
 {
     long error;
     struct fuse_request *request = fuse_new(inode->fs->fuse, inode, FUSE_RELEASE,
@@ -135,17 +135,18 @@ static void release(struct inode *inode, uint64_t handle)
     fuse_tell(request);
 }
 
-static void fuse_close(struct file *file) { release(file->inode, handle_of(file)); }
+static void fuse_close(struct file *file) { fuse_release(file->inode, handle_of(file)); }
 
 const struct file_ops fuse_ops = {
     .read = fuse_read, .write = fuse_write, .seek = data_seek, .close = fuse_close};
 
-/* Nobody waits for it any more: it is closed. */
+/* It is closed with the request, if nobody comes for it (any more). */
 static long open_done(struct fuse_request *request, long error, const void *reply, size_t n)
 {
     if (error) return error == -ENOSYS ? 0 : error; /* it need not be opened */
     if (n < sizeof(struct fuse_open_out)) return -EIO;
-    if (!request->thread) release(request->inode, ((const struct fuse_open_out *)reply)->fh);
+    (void)reply;
+    request->opened = true;
     return 0;
 }
 
@@ -170,16 +171,11 @@ long fuse_open(struct inode *inode, uint32_t flags, struct file **file)
         return open_ask(inode, flags & ~(uint32_t)(O_TRUNC | O_CREAT | O_EXCL));
     }
     long r = request->result;
-    uint64_t handle = 0;
-    if (r == 0 && request->reply_size >= sizeof(struct fuse_open_out))
-        handle = ((const struct fuse_open_out *)request->reply)->fh;
+    uint64_t handle = request->opened ? ((struct fuse_open_out *)request->reply)->fh : 0;
+    *file = r < 0 ? NULL : file_new(&fuse_ops, flags & ~(uint32_t)O_TRUNC);
+    if (*file) request->opened = false;
     fuse_drop(thread_current);
-    if (r < 0) return r;
-    *file = file_new(&fuse_ops, flags & ~(uint32_t)O_TRUNC);
-    if (!*file) {
-        release(inode, handle);
-        return -ENFILE;
-    }
+    if (!*file) return r < 0 ? r : -ENFILE;
     (*file)->data = (void *)(uintptr_t)handle;
     (*file)->inode = inode;
     inode_get(inode);

@@ -11,8 +11,32 @@
 
 #define ERROR_MAX 512 /* errors that a program can see are less */
 #define REPLY_MAX (FUSE_DATA_MAX + 4096)
+#define MESSAGES_MAX (1u << 20)
 
-static struct budget messages = {.most = 1u << 20, .each = 1u << 19};
+static uint32_t messages; /* bytes of all connections, at most MESSAGES_MAX */
+
+/* ---- memory ---- */
+
+/* malloc for a connection: it never has more than it leaves to all others, so that one whose
+ * server is silent does not stop theirs. NULL: no more. */
+static void *message_take(struct fuse *fuse, size_t n)
+{
+    uint32_t size = budget_size(n), left = MESSAGES_MAX - messages;
+    if (size > left || fuse->messages + size > left - size) return NULL;
+    void *memory = malloc(n);
+    if (!memory) return NULL;
+    messages += size;
+    fuse->messages += size;
+    return memory;
+}
+
+static void message_give(struct fuse *fuse, void *memory, size_t n)
+{
+    if (!memory) return;
+    messages -= budget_size(n);
+    fuse->messages -= budget_size(n);
+    free(memory);
+}
 
 /* ---- requests ---- */
 
@@ -28,14 +52,12 @@ struct fuse_request *fuse_new(struct fuse *fuse, struct inode *inode, uint32_t o
     if (fuse->gone) return NULL;
     *error = -ENOMEM;
     const struct process *process = thread_current ? thread_current->process : NULL;
-    uint32_t owner = process ? (uint32_t)(process - processes) : 0;
     size += sizeof(struct fuse_in_header);
     size_t all = offsetof(struct fuse_request, header) + size;
-    struct fuse_request *request = budget_take(&messages, owner, all);
+    struct fuse_request *request = message_take(fuse, all);
     if (!request) return NULL;
     memset(request, 0, all);
     request->fuse = fuse;
-    request->owner = owner;
     request->opcode = opcode;
     request->size = (uint32_t)size;
     request->done = done;
@@ -60,12 +82,13 @@ void fuse_refer(struct fuse_request *request, struct inode *other)
 static void request_free(struct fuse_request *request)
 {
     wake(&request->wait);
+    if (request->opened) fuse_release(request->inode, ((struct fuse_open_out *)request->reply)->fh);
     if (request->inode) inode_put(request->inode);
     if (request->other) inode_put(request->other);
     if (request->file) file_put(request->file);
     struct fuse *fuse = request->fuse;
-    budget_give(&messages, request->owner, request->reply, request->reply_size);
-    budget_give(&messages, request->owner, request, request_bytes(request));
+    message_give(fuse, request->reply, request->reply_size);
+    message_give(fuse, request, request_bytes(request));
     fuse_put(fuse);
 }
 
@@ -167,7 +190,8 @@ void fuse_drop(struct thread *thread)
     thread->request = NULL;
     if (!request) return;
     request->thread = NULL;
-    if (!request->answered && request->sent) return; /* its reply will end it */
+    if (!request->answered && (request->sent || request->opcode == FUSE_DESTROY))
+        return; /* its reply will end it */
     if (!request->answered) list_remove(request);
     request_free(request);
 }
@@ -274,7 +298,7 @@ static long dev_write(struct file *file, struct iobuf *io, uint64_t *pos)
     if (!request) return -ENOENT;
     size_t n = io->left;
     if (n) {
-        request->reply = budget_take(&messages, request->owner, n);
+        request->reply = message_take(fuse, n);
         if (!request->reply) return -ENOMEM;
         request->reply_size = (uint32_t)n;
         iobuf_get(io, request->reply, n);

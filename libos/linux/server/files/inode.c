@@ -13,6 +13,7 @@
 #include "../../../../lib/exo/exo.h"
 
 struct entry *entry_buckets[LX_BUCKETS];
+uint64_t names_key[2];
 static uint64_t next_inode = 1;
 uint64_t inode_count, entry_count, names_changed, directories_changed;
 

@@ -56,7 +56,7 @@ struct fs_ops {
     long (*contents)(struct inode *inode); /* 0: all of them are pages (data.c) */
     long (*sync)(struct file *file);
     long (*usage)(struct filesystem *fs, struct statfs *statfs);
-    long (*unmount)(struct filesystem *fs); /* 0: it may go */
+    long (*unmount)(struct filesystem *fs); /* it is going to: what umount says */
     void (*end)(struct filesystem *fs); /* it is gone; its tree was before */
     void (*forget)(struct inode *inode); /* it is about to be freed */
 };

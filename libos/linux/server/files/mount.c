@@ -124,19 +124,23 @@ static void fs_detach(struct filesystem *fs)
     inode_put(root);
 }
 
+static long flags_refused(uint64_t flags)
+{
+    log_line("mount: flags %lx are not supported", flags);
+    return -EPERM;
+}
+
 /* mount(source, target, type, flags, options) */
 long call_mount(struct thread *thread, const uint64_t a[6])
 {
     uint32_t mode = 01777;
+    if (a[3] & (MS_REMOUNT | MS_BIND | MS_MOVE)) return flags_refused(a[3]); /* they have no type */
     long r = window_path(thread, a[2], walk_second.path);
     if (r < 0) return r;
     const char *type = walk_second.path;
     bool fuse = !strcmp(type, "fuse") || !strncmp(type, "fuse.", 5) || !strcmp(type, "fuseblk");
     if (!fuse && strcmp(type, "tmpfs") && strcmp(type, "ramfs")) return -ENODEV;
-    if (a[3] & ~(uint64_t)(MOUNT_IGNORED | (fuse ? MS_RDONLY : 0))) {
-        log_line("mount: flags %lx are not supported", a[3]);
-        return -EPERM;
-    }
+    if (a[3] & ~(uint64_t)(MOUNT_IGNORED | (fuse ? MS_RDONLY : 0))) return flags_refused(a[3]);
     struct filesystem wanted = {.type = "tmpfs", .read_only = a[3] & MS_RDONLY};
     if (fuse) exo_strcpy(wanted.type, type, sizeof(wanted.type));
     r = path_from(&walk_first, thread, (uint64_t)AT_FDCWD, a[1], WALK_FOLLOW);
@@ -213,7 +217,6 @@ long call_umount2(struct thread *thread, const uint64_t a[6])
     if (!(flags & MNT_DETACH) && (fs->held > 1 || root->references > 1))
         return -EBUSY; /* one is ours */
     r = fs->ops && !(flags & (MNT_DETACH | MNT_FORCE)) ? fs->ops->unmount(fs) : 0;
-    if (r < 0) return r;
-    fs_detach(fs);
-    return 0;
+    fs_detach(fs); /* whatever it waits for: nobody comes in any more */
+    return r;
 }

@@ -266,6 +266,7 @@ static long link_read(struct thread *thread, uint64_t dirfd, uint64_t path,
 {
     struct iobuf io;
     if ((int)buffer[1] <= 0) return -EINVAL;
+    walk_first.path[0] = '/'; /* a path that is remembered as a whole is not fetched: not empty */
     long r = path_from(&walk_first, thread, dirfd, path, WALK_EMPTY);
     if (r < 0) return r;
     const struct inode *inode = walk_first.inode;

@@ -48,9 +48,9 @@ static inline long file_read(struct thread *thread, const uint64_t a[6], uint64_
     long r = iobuf_from(&io, thread, a[1], a[2], true);
     if (r < 0) return r;
     r = file->ops->read(file, &io, pos);
-    if (r != -EAGAIN) return r;
+    if (r != -EAGAIN || !file->ops->queue) return r; /* a served file's server may say so */
     r = file_block(file, thread);
-    if (r == -LX_WAIT && !pos && file->ops->queue) {
+    if (r == -LX_WAIT && !pos) {
         thread->reading = file->ops->queue(file);
         thread->handed = 0;
         thread->reading_where = a[1];
@@ -69,7 +69,7 @@ static inline long file_write(struct thread *thread, const uint64_t a[6], uint64
     long r = iobuf_from(&io, thread, a[1], a[2], false);
     if (r < 0) return r;
     r = file->ops->write(file, &io, pos);
-    return r == -EAGAIN ? file_block(file, thread) : r;
+    return r == -EAGAIN && file->ops->queue ? file_block(file, thread) : r;
 }
 
 long call_read(struct thread *thread, const uint64_t a[6]) { return file_read(thread, a, NULL); }
