@@ -5,6 +5,7 @@
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include "test.h"
 
 #define SELF "/proc/self/exe"
@@ -333,6 +334,43 @@ static bool first_goes_on(void)
     return state && state[1] == ' ' && state[2] && !strchr("TtZX", state[2]) && kill(1, 0) == 0;
 }
 
+static pid_t clone_with(int signal) { return (pid_t)syscall(SYS_clone, signal, 0, 0, 0, 0); }
+
+static void killed_by_child(void)
+{
+    if (clone_with(SIGKILL) == 0) _exit(0);
+    pause();
+}
+
+/* The signal that a child's end tells its parent with: any, and SIGCHLD once it has executed. */
+static void test_told(void)
+{
+    sigset_t set, before, pending;
+    int status = test_child(killed_by_child);
+    CHECK("told_by_sigkill", WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &set, &before);
+    pid_t pid = clone_with(SIGUSR2);
+    if (pid == 0) _exit(0);
+    waitpid(pid, NULL, __WALL);
+    sigpending(&pending);
+    CHECK("told_by_other", sigismember(&pending, SIGUSR2) && !sigismember(&pending, SIGCHLD));
+    sigwaitinfo(&set, NULL);
+    char *arguments[] = {(char *)"x", (char *)"y", NULL};
+    pid = clone_with(SIGUSR2);
+    if (pid == 0) {
+        execve("/proc/self/exe", arguments, environ);
+        _exit(1);
+    }
+    waitpid(pid, NULL, __WALL);
+    sigpending(&pending);
+    CHECK("told_after_exec", !sigismember(&pending, SIGUSR2) && sigismember(&pending, SIGCHLD));
+    sigwaitinfo(&set, NULL);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
 /* What the first process has no handler for is kept from it. */
 static void test_first(void)
 {
@@ -367,6 +405,7 @@ int main(int argc, char **argv)
     test_exec();
     test_lent();
     test_wait();
+    test_told();
     test_groups();
     test_first();
     test_misc();

@@ -37,6 +37,13 @@ uint64_t process_signals(const struct process *p)
     return process_alive(p) ? process_window(p)->start.signals : 0;
 }
 
+/* Its children are nobody's news: it ignores SIGCHLD, or has said so. */
+static bool wants_no_zombies(const struct process *p)
+{
+    if (p->borrower) return p->lent.no_zombies;
+    return process_alive(p) && process_window(p)->start.no_zombies;
+}
+
 void process_actions(const struct process *p, uint64_t *ignored, uint64_t *handled,
                      uint64_t *blocked)
 {
@@ -177,7 +184,7 @@ static void orphans(struct process *p)
         if (process_alive(c) && !c->borrower) process_window(c)->start.ppid = (uint64_t)first->pid;
         if (c->state != PROCESS_ZOMBIE) continue;
         child_tell(c, SIGCHLD, CLD_EXITED, c->status >> 8);
-        if (process_alive(first) && process_window(first)->start.no_zombies) process_free(c);
+        if (wants_no_zombies(first)) process_free(c);
     }
 }
 
@@ -207,8 +214,8 @@ static void end(struct process *p, int status, enum env_fate fate)
     bool killed = status & 0x7f;
     child_tell(p, p->exit_signal, killed ? CLD_KILLED : CLD_EXITED,
                killed ? status & 0x7f : status >> 8 & 0xff);
-    if (p->parent && process_alive(p->parent) && process_window(p->parent)->start.no_zombies)
-        process_free(p);
+    if (p->state == PROCESS_ZOMBIE && p->parent && wants_no_zombies(p->parent))
+        process_free(p); /* else it is gone already: what was told has ended its parent */
     if (lender && fate == ENV_GOES) end(lender, status, ENV_GOES);
     if (lender) process_left(lender);
 }

@@ -401,6 +401,7 @@ long op_exec(struct thread *thread, const uint64_t a[6])
     long r = exec_names(p, thread, a);
     if (r < 0) return r;
     if (p->rings_open) rings_close(p);
+    p->exit_signal = SIGCHLD;
     fds_exec(p);
     handles_exec(p, a[4]);
     if (!extents_exec(p)) {
