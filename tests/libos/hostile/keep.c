@@ -12,6 +12,7 @@
 #define EXTENT 128 /* LX_SEL_EXTENT */
 #define OP_EXTENT 0x1000
 #define OP_GIVE 0x1001
+#define FOR_OBJECTS 1 /* LX_FOR_OBJECTS */
 #define OP_EXEC 0x1003
 #define INDEX 100 /* of an extent that the library has no use for */
 #define COPY (EXTENT + 110)
@@ -97,6 +98,27 @@ static int child_stays(bool other)
     return !ended || touched ? KEPT : WIFEXITED(status) ? WEXITSTATUS(status) : 0;
 }
 
+/* Takes all frames for page tables that it gets. */
+static void objects_take(void)
+{
+    for (long i = 20; i < EXTENT - 1; i++)
+        for (long n = 512; n && server(OP_EXTENT, n, i, FOR_OBJECTS) <= 0; n /= 2)
+            ;
+}
+
+static void test_hoard(bool other)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (!other) objects_take();
+        pause();
+    }
+    test_sleep_ms(500);
+    CHECK("hoard", hostile_all_well());
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) return exo_null() == -ENOSYS ? 0 : copies_left();
@@ -124,6 +146,7 @@ int main(int argc, char **argv)
         same &= memory[i] == 1;
     CHECK("memory_is_same", same);
     free(memory);
+    test_hoard(other);
     CHECK("all_well", hostile_all_well());
     return test_end();
 }

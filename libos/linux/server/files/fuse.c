@@ -162,8 +162,8 @@ static void directory_forget(struct inode *directory)
     fuse_node(directory)->loaded = false;
 }
 
-/* Makes room for names, but not out of `wanted`: false: there is no more. */
-static bool names_shrink(struct fuse *fuse, const struct inode *wanted)
+/* Makes room for names, but not out of `wanted`. False: there is no more in that mount. */
+static bool mount_shrink(struct fuse *fuse, const struct inode *wanted)
 {
     static unsigned turn;
     for (unsigned i = 0; i < FUSE_BUCKETS; i++)
@@ -175,13 +175,21 @@ static bool names_shrink(struct fuse *fuse, const struct inode *wanted)
     return false;
 }
 
+/* The same in any: what others have there is looked at first. */
+static bool names_shrink(const struct inode *wanted)
+{
+    for (struct filesystem *fs = &root_fs; fs; fs = fs->next)
+        if (fs->ops && fs != wanted->fs && mount_shrink(fs->fuse, wanted)) return true;
+    return mount_shrink(fuse_of(wanted), wanted);
+}
+
 long fuse_learn(struct inode *directory, const struct name *name, const struct fuse_entry_out *out,
                 struct inode **made)
 {
     long r;
     do
         r = learn(directory, name, out, made);
-    while (r == -ENOMEM && names_shrink(fuse_of(directory), directory));
+    while (r == -ENOMEM && names_shrink(directory));
     return r;
 }
 

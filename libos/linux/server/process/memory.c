@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Memory: see memory.h. The block is cut in half: pages of files, then memory of
- * processes. A frame that a process still has bound is not given to another file: the
- * kernel's table of frames tells (only our own binding is left). */
+ * Memory: see memory.h. The block is cut in half: pages of files (pages.c), then memory of
+ * processes. */
 #include "husk.h"
 #include "../../signals.h"
 #include "../files/data.h"
@@ -12,11 +11,11 @@
 #include "units.h"
 
 #define MAP_VA 0x100000000000ul /* of the block; other frames before and behind it in their order */
-#define FILE_PAGES_MAX 262144 /* 1 GiB */
-#define LOOK_FEW 2 /* pages kept aside that are looked at for each one that is taken ... */
-#define LOOK_MANY 1024 /* ... or when none is free */
 #define SHARE_MAKE 4u /* pages that a process's first touch of one of them makes */
 #define RESERVE 64 /* one part of so many is not handed out for growth */
+#define OBJECTS_SURE 64u /* frames of objects, and extents, that each process can have ... */
+#define EXTENTS_SURE 16u
+#define SHARE 4 /* ... more up to one part of so many of what is free */
 
 struct extent {
     uint32_t first, count; /* frames; count 0: free */
@@ -31,8 +30,6 @@ uint64_t library_frame;
 uint64_t files_first, files_count_frames;
 static struct extent extents[LX_EXTENTS_ALL];
 static uint16_t extent_free[LX_EXTENTS_ALL], extents_free; /* numbers that are free */
-static uint32_t page_stack[FILE_PAGES_MAX], pages_free,
-    pages_kept; /* free ones; kept aside at the end */
 
 /* Two envs in which nothing runs: our selectors of them. In `store`, number i is the selector of
  * extent i's capability: all that processes have of the extent, and what they made of it, is
@@ -44,7 +41,6 @@ static uint32_t store, holds;
 #define STORE_TABLES ((LX_EXTENTS_ALL + EXO_TAB_CAPS - 1) / EXO_TAB_CAPS)
 #define HOLD_TABLES (LX_PROCESSES * LX_EXTENTS / EXO_TAB_CAPS)
 _Static_assert(HOLD_TABLES <= EXO_TAB_MAX, "a selector for each extent of each process");
-static uint16_t page_runs[FILE_PAGES_MAX]; /* extents of LX_FOR_FILE that have the page */
 
 static inline uint8_t *block_va(uint64_t frame)
 {
@@ -52,6 +48,7 @@ static inline uint8_t *block_va(uint64_t frame)
 }
 
 void *frame_data(uint32_t frame) { return block_va(frame); }
+void *page_data(uint32_t frame) { return block_va(frame); }
 
 long memory_env(uint32_t tables, uint32_t *made)
 {
@@ -78,9 +75,7 @@ long memory_init(void)
     files_count_frames = EXO_MIN(b->count / 2, FILE_PAGES_MAX);
     uint64_t memory_first = files_first + files_count_frames;
     library_frame = (memory_first - LX_LIB_PAGES) / LX_LIB_PAGES * LX_LIB_PAGES;
-    for (uint64_t i = memory_first; i-- > files_first;)
-        if (i < library_frame - 1 || i >= library_frame + LX_LIB_PAGES)
-            page_stack[pages_free++] = (uint32_t)i;
+    pages_init();
     lx_shared = frame_data((uint32_t)library_frame - 1);
     memset(lx_shared, 0, EXO_PAGE);
     units_init(memory_first, b->count - files_count_frames, &exo.start.loan);
@@ -88,81 +83,6 @@ long memory_init(void)
         extent_free[extents_free++] = i;
     r = memory_env(STORE_TABLES, &store);
     return r < 0 ? r : memory_env(HOLD_TABLES, &holds);
-}
-
-/* ---- pages of files -------------------------------------------------------------------- */
-
-/* Whether the process may write [first, last] of the files' pages: it has mapped them so. */
-static bool run_has(const struct process *p, uint64_t first, uint64_t last)
-{
-    const struct process_memory *m = p->memory;
-    for (uint32_t i = 0; i < m->extents; i++) {
-        if (!m->extent[i] || m->extent[i] == LX_EXTENT_OBJECTS) continue;
-        const struct extent *e = &extents[m->extent[i]];
-        if (e->kind == LX_FOR_FILE && first >= e->first && last < e->first + e->count) return true;
-    }
-    return false;
-}
-
-/* One more extent has these pages, or one less. */
-static void runs_count(uint32_t first, uint32_t count, int more)
-{
-    for (uint32_t i = first - (uint32_t)files_first; count--; i++)
-        page_runs[i] = (uint16_t)(page_runs[i] + more);
-}
-
-/* Whether nobody but us has the frame bound, or can bind it to write (without the kernel's
- * table we cannot know the first). */
-static bool page_quiet(uint32_t frame)
-{
-    if (page_runs[frame - files_first]) return false;
-    return !exo.words || EXO_FW_BINDINGS(exo.words[frame]) == 1;
-}
-
-/* Looks at n of those that were kept aside, where it stopped the last time: those that are quiet
- * come back. */
-static void pages_look(uint32_t n)
-{
-    static uint32_t next;
-    for (; n && pages_kept; n--) {
-        if (next >= pages_kept) next = 0;
-        uint32_t *at = &page_stack[FILE_PAGES_MAX - 1 - next], frame = *at;
-        if (!page_quiet(frame)) {
-            next++;
-            continue;
-        }
-        *at = page_stack[FILE_PAGES_MAX - pages_kept--];
-        page_stack[pages_free++] = frame;
-    }
-}
-
-uint32_t page_take(void)
-{
-    if (pages_kept) pages_look(pages_free ? LOOK_FEW : LOOK_MANY);
-    return pages_free ? page_stack[--pages_free] : 0;
-}
-
-uint32_t page_new(void)
-{
-    uint32_t frame = page_take();
-    if (frame) memset(block_va(frame), 0, EXO_PAGE);
-    return frame;
-}
-
-void page_free(uint32_t frame)
-{
-    if (page_quiet(frame))
-        page_stack[pages_free++] = frame;
-    else
-        page_stack[FILE_PAGES_MAX - ++pages_kept] = frame;
-}
-
-void *page_data(uint32_t frame) { return block_va(frame); }
-
-void page_count(uint64_t *all, uint64_t *unused)
-{
-    *all = files_count_frames - LX_LIB_PAGES - 1;
-    *unused = pages_free + pages_kept;
 }
 
 /* ---- extents ------------------------------------------------------------------------------ */
@@ -194,11 +114,22 @@ static void held_set(struct extent *e, const struct process *p, bool on)
     lx_shared->holders[e - extents] = (uint8_t)EXO_MIN(e->holders, 255);
 }
 
+/* Whether the process may have one more extent. */
+static bool extents_fair(const struct process *process)
+{
+    const struct process_memory *m = process->memory;
+    uint32_t held = 0;
+    if (extents_free > LX_EXTENTS * SHARE) return extents_free;
+    for (uint32_t i = 0; i < m->extents; i++)
+        held += m->extent[i] && m->extent[i] != LX_EXTENT_OBJECTS;
+    return held < EXTENTS_SURE + extents_free / SHARE && extents_free;
+}
+
 /* An extent's number, the next that is free, and its capability in the store. */
 static long extent_make(struct process *process, uint32_t sel, uint32_t first, uint32_t count,
                         unsigned kind)
 {
-    if (!extents_free) return -ENOMEM;
+    if (!extents_fair(process)) return -ENOMEM;
     uint16_t number = extent_free[extents_free - 1];
     if (exo_cap_derive(sel, EXO_REF(store, number), EXO_R | EXO_W | EXO_X, first, count) < 0)
         return -ENOMEM;
@@ -490,6 +421,18 @@ void memory_end(struct process *process)
 
 /* ---- the user's buffers ---------------------------------------------------------------------- */
 
+/* Whether the process may write [first, last] of the files' pages: it has mapped them so. */
+static bool run_has(const struct process *p, uint64_t first, uint64_t last)
+{
+    const struct process_memory *m = p->memory;
+    for (uint32_t i = 0; i < m->extents; i++) {
+        if (!m->extent[i] || m->extent[i] == LX_EXTENT_OBJECTS) continue;
+        const struct extent *e = &extents[m->extent[i]];
+        if (e->kind == LX_FOR_FILE && first >= e->first && last < e->first + e->count) return true;
+    }
+    return false;
+}
+
 bool frames_allowed(const struct process *p, uint64_t first, uint64_t last, bool write)
 {
     if (last < first) return false;
@@ -629,7 +572,11 @@ size_t iobuf_zero(struct iobuf *io, size_t n)
 static long objects_extent(struct process *p, uint32_t i, uint32_t frames)
 {
     struct process_memory *m = p->memory;
+    uint64_t held = frames;
     if (m->more_count == LX_OBJECTS_MORE) return -ENOMEM;
+    for (uint32_t k = 0; k < m->more_count; k++)
+        held += m->more[k].count;
+    if (held > OBJECTS_SURE + exo.pool.free / SHARE) return -ENOMEM;
     long first = husk_frames(frames);
     if (first < 0) return -ENOMEM;
     if (exo_cap_derive(exo.pool.sel, EXO_REF(m->env, LX_SEL_EXTENT + i), EXO_R | EXO_W | EXO_OBJECT,

@@ -12,6 +12,7 @@
 #define LX_HANDLES 64 /* mapped files of a process */
 #define LX_DATA_SELS (LX_DATA_PAGES / LX_DATA_CHUNK)
 #define LX_OBJECTS_MORE 64
+#define FILE_PAGES_MAX 262144 /* 1 GiB */
 #define LX_FOR_FILE 3 /* kind of extent: a file's own pages, mapped to be written */
 #define LX_EXTENT_OBJECTS 0xffff /* in process_memory.extent: its frames are in `more` */
 
@@ -52,6 +53,10 @@ static inline const struct process *memory_owner(const struct process *p)
 
 /* Splits the block and maps it; prints why not. */
 long memory_init(void);
+/* Pages of files (page_new): all that the block has for them are free. */
+void pages_init(void);
+/* One more extent (or one less: -1) has these pages. */
+void runs_count(uint32_t first, uint32_t count, int more);
 /* A piece of process memory for that process, selector 0: no capability is made yet. movable: its
  * library can empty it. Its number, or -ENOMEM. */
 long extent_new(struct process *process, uint32_t frames, unsigned purpose, bool movable);
