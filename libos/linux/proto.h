@@ -208,6 +208,8 @@ struct lx_back {
 struct lx_seen {
     uint32_t page, frame;
 };
+#define LX_OP_NAME 0x1022 /* bytes: LX_NAME bytes, the process's name, ended by 0: ps shows it */
+#define LX_NAME 16
 #define LX_SEEN_PAGES 1024 /* of a file, the first ones: others are not remembered */
 
 #define LX_FOR_MEMORY 0

@@ -2,8 +2,10 @@
  *
  * Processes: fork, exec, wait, ends, groups and sessions. Run with arguments it is its own
  * exec target. */
+#include <pthread.h>
 #include <spawn.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include "test.h"
@@ -13,9 +15,21 @@ extern char **environ;
 static int global = 1;
 
 /* What `exec` starts: checks what it was given; its exit status says what was right. */
+static bool comm_is(pid_t pid, const char *name)
+{
+    char path[32], line[64] = "";
+    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
+    int fd = open(path, O_RDONLY);
+    ssize_t n = read(fd, line, sizeof line - 1);
+    close(fd);
+    return n > 0 && line[n - 1] == '\n' && (size_t)n == strlen(name) + 1 &&
+           !memcmp(line, name, strlen(name));
+}
+
 static int exec_target(int argc, char **argv)
 {
     const char *value = getenv("TEST_VALUE");
+    if (strcmp(argv[1], "name") == 0) return !comm_is(getpid(), "exe");
     bool good =
         argc == 4 && strcmp(argv[2], "two words") == 0 && argv[3][0] == 0 && argv[4] == NULL;
     if (strcmp(argv[1], "environment") == 0)
@@ -334,6 +348,33 @@ static bool first_goes_on(void)
     return state && state[1] == ' ' && state[2] && !strchr("TtZX", state[2]) && kill(1, 0) == 0;
 }
 
+static void named_child(void) { _exit(!comm_is(getpid(), "a (name) of 15.")); }
+
+static void *thread_named(void *unused)
+{
+    prctl(PR_SET_NAME, "a thread");
+    return unused;
+}
+
+static void executes_named(void)
+{
+    char *arguments[] = {(char *)"x", (char *)"name", NULL};
+    execve("/proc/self/exe", arguments, environ);
+    _exit(9);
+}
+
+static void test_name(void)
+{
+    pthread_t thread;
+    CHECK("name_set", prctl(PR_SET_NAME, "a (name) of 15.s!") == 0);
+    CHECK("name", comm_is(getpid(), "a (name) of 15."));
+    CHECK("name_of_child", test_child(named_child) == 0);
+    pthread_create(&thread, NULL, thread_named, NULL);
+    pthread_join(thread, NULL);
+    CHECK("name_of_thread", comm_is(getpid(), "a (name) of 15."));
+    CHECK("name_executed", test_child(executes_named) == 0);
+}
+
 static pid_t clone_with(int signal) { return (pid_t)syscall(SYS_clone, signal, 0, 0, 0, 0); }
 
 static void killed_by_child(void)
@@ -406,6 +447,7 @@ int main(int argc, char **argv)
     test_lent();
     test_wait();
     test_told();
+    test_name();
     test_groups();
     test_first();
     test_misc();

@@ -214,7 +214,7 @@ struct lx {
     uint64_t stub_va, stub_end; /* of the page of stubs being filled */
     uint32_t rewriting; /* a thread is at it: others wait for the next time */
     uint64_t sites[64]; /* hashed by address: a site; in bits 56.. how often it was reflected */
-    char name[16]; /* PR_SET_NAME */
+    char name[LX_NAME]; /* PR_SET_NAME */
 };
 #define lx (*(struct lx *)LX_DATA_VA)
 #define shared ((const volatile struct lx_shared *)LX_SHARED_VA)

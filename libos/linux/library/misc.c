@@ -281,7 +281,6 @@ long sys_arch_prctl(struct thread_state *t, struct regs *r)
 
 long sys_prctl(struct thread_state *t, struct regs *r)
 {
-    (void)t;
     switch (r->rdi) {
     case PR_SET_NAME: {
         char name[sizeof(lx.name)] = {0};
@@ -290,7 +289,9 @@ long sys_prctl(struct thread_state *t, struct regs *r)
         if (!borrow_keep()) return -ENOMEM;
         name[sizeof(name) - 1] = 0;
         memcpy(lx.name, name, sizeof(name));
-        return 0;
+        if (t->index) return 0; /* the process's is its first thread's */
+        memcpy(t->window->bytes, name, sizeof(name));
+        return server(LX_OP_NAME, 0, 0, 0);
     }
     case PR_GET_NAME:
         return user_put(r->rsi, lx.name, sizeof(lx.name));

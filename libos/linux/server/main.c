@@ -36,6 +36,7 @@ static call_function *const operations[] = {
     [LX_OP_UNMAP - LX_OP_BASE] = op_unmap,
     [LX_OP_PAGES - LX_OP_BASE] = op_pages,
     [LX_OP_SEEN - LX_OP_BASE] = op_seen,
+    [LX_OP_NAME - LX_OP_BASE] = op_name,
     [LX_OP_SHARE - LX_OP_BASE] = op_share,
     [LX_OP_RING - LX_OP_BASE] = op_ring,
     [LX_OP_COPY - LX_OP_BASE] = op_copy,

@@ -141,7 +141,7 @@ struct process {
     struct inode *cwd, *root;
     uint32_t umask;
     struct tty *tty; /* controlling terminal, or NULL (tty.h); a child has its parent's */
-    char name[16];
+    char name[LX_NAME];
     uint32_t cmdline_length;
     char cmdline[LX_CMDLINE]; /* arguments, each with its end */
     char path[LX_NAME_MAX + 1]; /* what it executes */
@@ -151,6 +151,7 @@ struct process {
     struct thread *threads[LX_THREADS];
     uint32_t thread_count;
     bool stop_reported, continued;
+    bool executed; /* since it was made */
     bool vfork; /* runs in its parent's memory until exec */
     struct process *lender; /* that parent, while it lives */
     struct process *borrows; /* in whose env it runs, on his thread (borrow.h); NULL: in its own */

@@ -60,26 +60,45 @@ static uint64_t option_number(const char **at, unsigned base)
     return value;
 }
 
-/* tmpfs' options "size=64m,mode=755": 0 or -EINVAL. */
-static long options_read(const char *at, struct filesystem *fs, uint32_t *mode)
+/* "64m" or "50%" (of all pages of files) in pages; 0: as many as there are. */
+static uint64_t option_size(const char **at)
+{
+    static const char units[] = "kmg";
+    uint64_t size = option_number(at, 10), all, unused;
+    const char *unit = **at ? strchr(units, **at | 0x20) : NULL;
+    page_count(&all, &unused);
+    if (**at == '%') {
+        (*at)++;
+        return EXO_MIN(size, 100) * all / 100;
+    }
+    if (unit) {
+        size <<= 10 * (unit - units + 1);
+        (*at)++;
+    }
+    return (size + 4095) / 4096;
+}
+
+struct tmpfs_options {
+    uint32_t mode, uid, gid;
+};
+
+/* tmpfs' options "size=64m,mode=755,uid=0,gid=0": 0 or -EINVAL. */
+static long options_read(const char *at, struct filesystem *fs, struct tmpfs_options *options)
 {
     while (*at) {
-        if (!strncmp(at, "mode=", 5)) {
-            at += 5;
-            *mode = (uint32_t)option_number(&at, 8) & 07777;
-        } else if (!strncmp(at, "size=", 5)) {
-            static const char units[] = "kmg";
-            at += 5;
-            uint64_t size = option_number(&at, 10);
-            const char *unit = *at ? strchr(units, *at | 0x20) : NULL;
-            if (unit) {
-                size <<= 10 * (unit - units + 1);
-                at++;
-            }
-            fs->pages_max = (size + 4095) / 4096;
-        } else {
+        const char *value = strchr(at, '=');
+        size_t n = value ? (size_t)(++value - at) : 0;
+        if (n == 5 && !strncmp(at, "size=", 5))
+            fs->pages_max = option_size(&value);
+        else if (n == 5 && !strncmp(at, "mode=", 5))
+            options->mode = (uint32_t)option_number(&value, 8) & 07777;
+        else if (n == 4 && !strncmp(at, "uid=", 4))
+            options->uid = (uint32_t)option_number(&value, 10);
+        else if (n == 4 && !strncmp(at, "gid=", 4))
+            options->gid = (uint32_t)option_number(&value, 10);
+        else
             return -EINVAL;
-        }
+        at = value;
         if (*at && *at++ != ',') return -EINVAL;
     }
     return 0;
@@ -133,7 +152,7 @@ static long flags_refused(uint64_t flags)
 /* mount(source, target, type, flags, options) */
 long call_mount(struct thread *thread, const uint64_t a[6])
 {
-    uint32_t mode = 01777;
+    struct tmpfs_options options = {.mode = 01777};
     if (a[3] & (MS_REMOUNT | MS_BIND | MS_MOVE)) return flags_refused(a[3]); /* they have no type */
     long r = window_path(thread, a[2], walk_second.path);
     if (r < 0) return r;
@@ -157,15 +176,20 @@ long call_mount(struct thread *thread, const uint64_t a[6])
     walk_second.path[0] = 0;
     if (a[4] != ~0ul) r = window_path(thread, a[4], walk_second.path);
     if (r == 0)
-        r = fuse ? options_fuse(thread, walk_second.path, fs, &mode)
-                 : options_read(walk_second.path, fs, &mode);
+        r = fuse ? options_fuse(thread, walk_second.path, fs, &options.mode)
+                 : options_read(walk_second.path, fs, &options);
     if (r == 0 && a[0] != ~0ul) r = window_path(thread, a[0], walk_second.path);
     if (r == 0) {
         exo_strcpy(fs->source, a[0] == ~0ul ? "none" : walk_second.path, sizeof(fs->source));
-        r = fs_mount(fs, covered, mode);
+        r = fs_mount(fs, covered, options.mode);
     }
-    if (r < 0) names_give(&root_fs, fs, sizeof(*fs));
-    if (r < 0 || !fuse) return r;
+    if (r < 0) {
+        names_give(&root_fs, fs, sizeof(*fs));
+        return r;
+    }
+    fs->root->uid = options.uid;
+    fs->root->gid = options.gid;
+    if (!fuse) return 0;
     r = fuse_mounted(fs);
     if (r < 0) fs_detach(fs);
     return r;

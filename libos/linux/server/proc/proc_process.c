@@ -10,12 +10,19 @@
 
 #define NICE 20 /* priority of nice 0 */
 
+/* In a call of ours, or in its library. */
+static bool thread_sleeps(const struct thread *thread)
+{
+    const struct lx_window *window = thread->window;
+    return thread->waiting || (window && __atomic_load_n(&window->since, __ATOMIC_RELAXED));
+}
+
 static char state_letter(const struct process *process)
 {
     if (process->state == PROCESS_ZOMBIE) return 'Z';
     if (process->state == PROCESS_STOPPED) return 'T';
     for (unsigned i = 0; i < LX_THREADS; i++)
-        if (process->threads[i] && !process->threads[i]->waiting) return 'R';
+        if (process->threads[i] && !thread_sleeps(process->threads[i])) return 'R';
     return 'S';
 }
 

@@ -123,7 +123,7 @@ void proc_mounts(struct text *text)
     for (const struct filesystem *fs = &root_fs; fs; fs = fs->next) {
         mount_field(text, fs->source);
         mount_field(text, fs->path);
-        text_add(text, "%s %s,relatime 0 0\n", fs->type, fs->fixed || fs->read_only ? "ro" : "rw");
+        text_add(text, "%s %s,relatime 0 0\n", fs->type, fs->read_only ? "ro" : "rw");
     }
 }
 

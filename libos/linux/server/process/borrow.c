@@ -169,6 +169,7 @@ long op_exec_away(struct thread *thread, const uint64_t a[6])
     signals_take(child, lender, signals);
     fds_show(child);
     child->exit_signal = SIGCHLD;
+    child->executed = true;
     fds_exec(child);
     process_release(child);
     if (spawn_start(child, LX_START_HANDED) < 0) process_end(child, SIGKILL);

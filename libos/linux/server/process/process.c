@@ -235,6 +235,17 @@ long call_exit_group(struct thread *thread, const uint64_t a[6])
     return 0;
 }
 
+long op_name(struct thread *thread, const uint64_t a[6])
+{
+    (void)a;
+    char name[LX_NAME];
+    long r = window_get(thread, 0, name, sizeof(name));
+    if (r < 0) return r;
+    name[LX_NAME - 1] = 0;
+    exo_strcpy(thread->process->name, name, sizeof(thread->process->name));
+    return 0;
+}
+
 long op_crash(struct thread *thread, const uint64_t a[6])
 {
     struct process *p = thread->process;
@@ -404,6 +415,7 @@ long call_setpgid(struct thread *thread, const uint64_t a[6])
     if (pgid < 0) return -EINVAL;
     if (!p || (p != self && p->parent != self)) return -ESRCH;
     if (p->sid != self->sid || p->pid == p->sid) return -EPERM;
+    if (p != self && p->executed) return -EACCES;
     if (!pgid) pgid = p->pid;
     if (pgid != p->pid) {
         bool known = false;

@@ -402,6 +402,7 @@ long op_exec(struct thread *thread, const uint64_t a[6])
     if (r < 0) return r;
     if (p->rings_open) rings_close(p);
     p->exit_signal = SIGCHLD;
+    p->executed = true;
     fds_exec(p);
     handles_exec(p, a[4]);
     if (!extents_exec(p)) {
