@@ -56,8 +56,8 @@ void process_release(struct process *process);
 bool process_alive(const struct process *process);
 
 call_function op_log; /* log.c */
-call_function op_fork, op_exec, op_crash, op_name, op_thread, op_thread_end, op_vfork_wait, op_siginfo,
-    op_stopped, op_times;
+call_function op_fork, op_exec, op_crash, op_name, op_thread, op_thread_end, op_vfork_wait,
+    op_siginfo, op_stopped, op_times;
 call_function call_wait4, call_waitid, call_exit_group, call_kill, call_getpgid, call_setpgid,
     call_getpgrp, call_getsid, call_setsid, call_tkill, call_tgkill;
 #endif
