@@ -137,7 +137,8 @@ struct lx_handed { /* what the bytes begin with in the new env: where the stack 
 };
 /* a0 descriptor, a1 0: mapping handle for it (a2 not 0: -EACCES unless it is open for reading
  * and writing); a0 offset of a path, a1 1: the same of a
- * file that may be executed. Handles are inherited. Result: the handle; bytes: its size, and of one to
+ * file that may be executed. Handles are inherited; one open file has one, however often it is
+ * mapped. Result: the handle; bytes: its size, and of one to
  * be executed the LX_HEAD bytes that it begins with (zeroes behind its end) */
 #define LX_OP_MAP 0x1004
 #define LX_HEAD 1024

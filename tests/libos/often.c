@@ -180,6 +180,50 @@ static void test_generations(void)
     munmap(last, PAGE);
 }
 
+/* Many mappings of one file, in and out of order, and of many files at a time. */
+#define MAPPINGS 200
+
+static bool map_one(int fd)
+{
+    char *m[MAPPINGS];
+    int i = 0, left = 0;
+    for (; i < MAPPINGS; i++) {
+        m[i] = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, i % 7 * 2 * (long)PAGE);
+        if (m[i] == MAP_FAILED) return false;
+    }
+    bool good = true;
+    for (i = 0; i < MAPPINGS; i++) /* one that is used again when most are gone */
+        if (i != 77) good &= munmap(m[i], PAGE) == 0;
+    for (i = 0; i < (int)PAGE; i++)
+        left += m[77][i] == 0;
+    return good && left == (int)PAGE && munmap(m[77], PAGE) == 0;
+}
+
+static bool map_files(void)
+{
+    char *m[MAPPINGS], name[32];
+    int i = 0;
+    for (; i < MAPPINGS; i++) {
+        snprintf(name, sizeof name, "mapped%d", i);
+        int fd = open(name, O_RDWR | O_CREAT, 0644);
+        if (fd < 0 || write(fd, &i, 1) != 1) break;
+        m[i] = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (close(fd) < 0 || unlink(name) < 0 || m[i] == MAP_FAILED) break;
+    }
+    bool good = i == MAPPINGS;
+    while (i-- > 0 && *m[i] == (char)i && munmap(m[i], PAGE) == 0)
+        ;
+    return good && i == -1;
+}
+
+static void test_mappings(void)
+{
+    int fd = open("one", O_RDWR | O_CREAT, 0644);
+    CHECK("map_one", fd >= 0 && ftruncate(fd, 14 * PAGE) == 0 && map_one(fd) && map_one(fd));
+    close(fd);
+    CHECK("map_files", map_files());
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[0], "again")) exec_again(atoi(argv[1]));
@@ -190,5 +234,6 @@ int main(int argc, char **argv)
     test_far();
     test_shared();
     test_generations();
+    test_mappings();
     return test_end();
 }

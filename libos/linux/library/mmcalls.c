@@ -14,6 +14,23 @@ static bool range_good(uint64_t va, uint64_t length)
     return !(va % PAGE) && length <= LX_USER_END && va <= LX_USER_END - length;
 }
 
+/* The mapping handle of an open file, which other areas may have, too: so that nobody gives it back
+ * before this one has it, the lock is taken; but not on an error. */
+static long handle_get(int fd, bool writes)
+{
+    const uint64_t a[6] = {(uint64_t)fd, 0, writes};
+    for (;;) {
+        lock();
+        long r = server(LX_OP_MAP, a[0], a[1], a[2]);
+        if (r >= 0) return r;
+        unlock();
+        if (!wait_wanted(r)) return r;
+        r = server_wait(LX_OP_MAP, a, 0); /* the file is there then: once more */
+        event_keep(this_thread());
+        if (r < 0) return r;
+    }
+}
+
 /* A mapping handle that no area uses any more is given back. */
 static void handle_put(int32_t handle)
 {
@@ -101,15 +118,13 @@ long mm_map(uint64_t va, uint64_t length, int prot, int flags, int fd, uint64_t 
     if (!(flags & MAP_ANONYMOUS)) {
         bool writes = vma.flags & MAP_SHARED && prot & PROT_WRITE;
         if (writes) vma.flags |= VMA_WRITES;
-        const uint64_t a[6] = {(uint64_t)fd, 0, writes};
-        long handle = server_wait(LX_OP_MAP, a, 0);
-        event_keep(this_thread());
+        long handle = handle_get(fd, writes);
         if (handle < 0) return handle;
         vma.handle = (int32_t)handle;
     } else {
         vma.offset = 0;
+        lock();
     }
-    lock();
     long r = map(&vma, va, length, (uint64_t)flags);
     if (r < 0 && vma.handle >= 0) handle_put(vma.handle);
     unlock();

@@ -73,14 +73,24 @@ long op_seen(struct thread *thread, const uint64_t a[6])
 
 /* ---- handles ------------------------------------------------------------------------------- */
 
+/* The handle that the open file has, or a new one, which takes over the caller's reference. */
+static long handle_get(struct process_memory *m, struct file *file)
+{
+    uint32_t i = 0, free = m->handles;
+    for (; i < m->handles && m->handle[i] != file; i++)
+        if (!m->handle[i] && free == m->handles) free = i;
+    if (i < m->handles || free == LX_HANDLES) {
+        file_put(file);
+        return i < m->handles ? (long)i : -ENOMEM;
+    }
+    m->handle[free] = file;
+    if (free == m->handles) m->handles++;
+    return free;
+}
+
 long op_map(struct thread *thread, const uint64_t a[6])
 {
-    struct process_memory *m = thread->process->memory;
     struct file *file = NULL;
-    uint32_t i = 0;
-    while (i < LX_HANDLES && m->handle[i])
-        i++;
-    if (i == LX_HANDLES) return -ENOMEM;
     if (a[1]) {
         char path[LX_PATH_MAX];
         long r = window_path(thread, a[0], path);
@@ -105,11 +115,9 @@ long op_map(struct thread *thread, const uint64_t a[6])
         if (r < 0) return r;
         file_get(file);
     }
-    m->handle[i] = file;
-    if (i >= m->handles) m->handles = i + 1;
     uint64_t size = file_size(file);
     window_put(thread, 0, &size, sizeof(size));
-    return i;
+    return handle_get(thread->process->memory, file);
 }
 
 static void handle_end(struct process_memory *m, uint64_t i)

@@ -9,7 +9,7 @@
 #include "../../../../lib/exo/exo.h"
 #include "../server.h"
 
-#define LX_HANDLES 64 /* mapped files of a process */
+#define LX_HANDLES 256 /* mapped files of a process */
 #define LX_DATA_SELS (LX_DATA_PAGES / LX_DATA_CHUNK)
 #define LX_OBJECTS_MORE 64
 #define FILE_PAGES_MAX 262144 /* 1 GiB */
