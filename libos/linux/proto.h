@@ -51,6 +51,7 @@
 #define LX_LIB_PAGES 512ul
 #define LX_LIB_START LX_LIB_VA /* where threads begin */
 #define LX_LIB_UPCALL (LX_LIB_VA + 16) /* where upcalls go */
+#define LX_LIB_CALL (LX_LIB_VA + 32) /* where stubs go (LX_OP_SITE): rcx the return address */
 /* One page table maps from LX_STAGE_NEAR: the top of the stack, rings, threads, data. */
 #define LX_OWN_VA 0x7ffff8080000ul
 #define LX_RING_VA (LX_OWN_VA + 0x3b000) /* struct lx_ring of each slot */
@@ -145,8 +146,11 @@ struct lx_handed { /* what the bytes begin with in the new env: where the stack 
 #define LX_OP_UNMAP 0x1005 /* a0 handle */
 /* a0 handle, a1 first page, a2 number (1..64): frame numbers as uint32_t in bytes, 0 for
  * what lies beyond the end; a3 0, or 1 + the page that was touched first: it is remembered for
- * LX_OP_SEEN when the file is what the process executes. Result: how many */
+ * LX_OP_SEEN when the file is what the process executes. a2 with LX_PAGES_TEXT: to be executed
+ * (LX_OP_SITE); page LX_STUBS is that of the stubs. Result: how many */
 #define LX_OP_PAGES 0x1006
+#define LX_PAGES_TEXT (1ul << 32)
+#define LX_STUBS 0x40000000u
 /* a0 first frame from (0: zeroes), a1 first frame to, a2 pages (1..LX_EXTENT_MAX): copies them */
 #define LX_OP_COPY 0x1007
 /* a0 offset, a1 length of text for the log (dmesg) */
@@ -204,7 +208,7 @@ struct lx_back {
 
 /* a0 handle of the program that is executed: bytes are struct lx_seen of those of its pages that it
  * touched whenever it was executed lately, in their order. Result: how many; 0: not known, this
- * run is the one that shows them */
+ * run is the one that shows them. Frames are those to be executed; LX_STUBS comes last */
 #define LX_OP_SEEN 0x1020
 struct lx_seen {
     uint32_t page, frame;
@@ -212,6 +216,11 @@ struct lx_seen {
 #define LX_OP_NAME 0x1022 /* bytes: LX_NAME bytes, the process's name, ended by 0: ps shows it */
 #define LX_NAME 16
 #define LX_SEEN_PAGES 1024 /* of a file, the first ones: others are not remembered */
+/* a0 handle of the program that is executed, a1 where in the file a `syscall` is that is called
+ * often: the server makes a jump of it, in copies of the file's pages (LX_PAGES_TEXT) that need
+ * the page LX_STUBS right behind the program's last segment. 0: the site's page is
+ * to be had anew. -EINVAL: it stays as it is. -ENOMEM, -EBADF */
+#define LX_OP_SITE 0x1023
 
 #define LX_FOR_MEMORY 0
 #define LX_FOR_OBJECTS 1 /* page tables, threads: the server never touches it */
@@ -301,7 +310,7 @@ struct lx_window {
 };
 _Static_assert(sizeof(struct lx_window) == LX_WINDOW_PAGES * 4096, "window");
 _Static_assert(LX_BACK_MAX * sizeof(struct lx_back) <= LX_WINDOW_BYTES, "LX_OP_VFORK_WAIT");
-_Static_assert(LX_SEEN_PAGES * sizeof(struct lx_seen) <= LX_WINDOW_BYTES, "LX_OP_SEEN");
+_Static_assert((LX_SEEN_PAGES + 1) * sizeof(struct lx_seen) <= LX_WINDOW_BYTES, "LX_OP_SEEN");
 
 /* A pipe's bytes on their way between two processes: one page, which both can write. */
 #define LX_RING_BYTES 2048u

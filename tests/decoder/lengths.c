@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The Linux library's instruction lengths (libos/linux/library/length.c) against Capstone:
+ * The Linux library's instruction lengths (libos/linux/server/process/length.c) against Capstone:
  * over this program's own text, which is linked statically and so holds the C library, and
  * over random bytes. Whatever code_decode knows must have Capstone's length, and all but a
  * few of real instructions must be known.
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../libos/linux/library/length.h"
+#include "../../libos/linux/server/process/length.h"
 
 extern const uint8_t _start[], etext[];
 

@@ -313,6 +313,36 @@ static void test_proc(void)
     close(fd[1]);
 }
 
+/* A child of vfork, which has another current directory, dies. */
+static void test_vfork(void)
+{
+    mkdir("here", 0755);
+    mkdir("there", 0755);
+    mkdir("here/d", 0755);
+    mkdir("there/d", 0755);
+    sized("here/d/f0", 1);
+    sized("here/d/f1", 2);
+    sized("there/d/f0", 11);
+    sized("there/d/f1", 12);
+    chdir("here");
+    int fd = directory_open("d"), status, other;
+    pid_t pid = vfork();
+    if (pid == 0) {
+        if (chdir("../there") < 0 || (other = directory_open("d")) < 0 || entries_read(other) <= 0)
+            _exit(1);
+        if (!size_is("d/f1", 12)) _exit(2);
+        kill(getpid(), SIGKILL);
+        _exit(3);
+    }
+    bool killed = waitpid(pid, &status, 0) == pid && WIFSIGNALED(status);
+    CHECK("vfork", killed && entries_read(fd) > 0 && size_is("d/f0", 1) && size_is("d/f1", 2));
+    other = dup(fd);
+    CHECK("vfork_self", same_file(other, "d"));
+    close(fd);
+    close(other);
+    chdir("..");
+}
+
 static int replaced;
 static void *replace(void *with) { return dup2(*(int *)with, replaced) == replaced ? with : NULL; }
 
@@ -341,6 +371,7 @@ int main(void)
     test_last();
     test_child(test_leads); /* processes that have not looked at much in vain */
     test_child(test_proc);
+    test_child(test_vfork);
     test_thread();
     return test_end();
 }

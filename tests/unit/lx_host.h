@@ -143,6 +143,12 @@ uint32_t page_take(void)
     }
     return 0;
 }
+uint32_t page_new(void)
+{
+    uint32_t frame = page_take();
+    if (frame) memset(host_pages[frame], 0, 4096);
+    return frame;
+}
 void page_free(uint32_t frame)
 {
     free(host_pages[frame]);

@@ -13,8 +13,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "../../libos/linux/library/length.c"
-#include "../../libos/linux/library/site.c"
+#include "../../libos/linux/server/process/length.c"
+#include "../../libos/linux/server/process/site.c"
 #include "unit.h"
 
 #define CODE_SIZE 4096

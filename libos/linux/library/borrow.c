@@ -9,6 +9,7 @@
  * Not with timers, which would come to the child, nor with signals that wait in the library: then
  * the child is lent memory in another env (fork.c). */
 #include "library.h"
+#include "near.h"
 #include "../../../lib/exo/text.h"
 
 struct kept {
@@ -114,7 +115,7 @@ void borrow_end(struct thread_state *t)
     t->restore_mask = t->waited = false;
     t->pin_start = t->pin_end = 0;
     t->absent.names = 0;
-    t->near.active = t->near.want = false;
+    near_forget(t);
     timers_clear(true);
     signals_forked();
     signals_mask(t, b->mask);

@@ -186,5 +186,5 @@ void call_reflected(struct regs *r)
         call_dispatch(r);
     else
         r->rax = (uint64_t)done;
-    rewrite_site(this_thread(), rip);
+    rewrite_site(number, rip);
 }

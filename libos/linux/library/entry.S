@@ -6,7 +6,7 @@
  * labels exit_* tell upcall.c what is still missing, so that it makes the program's own
  * context of it.
  *
- * Ways in: an upcall (upcall_entry), and a rewritten system call (call_entry: RCX holds
+ * Ways in: an upcall (upcall_entry), and a rewritten system call (LX_LIB_CALL: RCX holds
  * the return address, everything else is the program's, red zone included). */
 #include "../../../abi/exo.h"
 #include "exo_calls.h"
@@ -57,10 +57,70 @@
     .endm
 
     .section .text.entry, "ax"
-/* LX_LIB_START and LX_LIB_UPCALL */
+/* LX_LIB_START, LX_LIB_UPCALL */
     jmp start
     .balign 16
     jmp upcall_entry
+    .balign 32
+/* LX_LIB_CALL: a system call that has become a jump. */
+    movl %eax, %eax
+    movq $0, EVENT_MASK
+    movq %rcx, T_USER_RIP
+    movq %rsp, T_USER_RSP
+    movq T_STACK, %rsp
+    cmpq $LEAF_CALLS, %rax
+    jae 1f
+    leaq leaf_calls(%rip), %r11
+    movq (%r11,%rax,8), %r11
+    testq %r11, %r11
+    jz 1f
+    pushq %rax
+    pushq %rdi
+    pushq %rsi
+    pushq %rdx
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    movq %r10, %rcx
+    cld
+    call *%r11
+    popq %r10
+    popq %r9
+    popq %r8
+    popq %rdx
+    popq %rsi
+    popq %rdi
+    cmpq $LEAF_FULL, %rax
+    je leaf_full
+    movq $LX_EVENTS, EVENT_MASK
+    .globl exit_leaf
+exit_leaf:
+    testq $LX_EVENTS, EVENTS
+    jnz leaf_event
+    movq T_USER_RSP, %rsp
+    jmp *T_USER_RIP
+    .globl exit_leaf_end
+leaf_event:
+    movq $0, EVENT_MASK
+exit_leaf_end:
+    movq T_STACK, %rsp
+    pushq $-1
+    pushq T_USER_RSP
+    pushfq
+    pushq T_USER_RIP
+    PUSH_REGS
+    jmp event_here
+leaf_full:
+    popq %rax
+1:  pushq %rax
+    pushq T_USER_RSP
+    pushfq
+    pushq T_USER_RIP
+    PUSH_REGS
+    movq %rsp, %rdi
+    cld
+    call call_dispatch
+    jmp leave_here
 
     .text
 /* A thread begins: rdi says why, rsp is the end of its library stack. */
@@ -131,68 +191,6 @@ upcall_entry:
     movq %r12, %rcx
     movq %r13, %r8
     call upcall_general
-    jmp leave_here
-
-/* A system call that has become a jump. */
-    .globl call_entry
-call_entry:
-    movl %eax, %eax
-    movq $0, EVENT_MASK
-    movq %rcx, T_USER_RIP
-    movq %rsp, T_USER_RSP
-    movq T_STACK, %rsp
-    cmpq $LEAF_CALLS, %rax
-    jae 1f
-    leaq leaf_calls(%rip), %r11
-    movq (%r11,%rax,8), %r11
-    testq %r11, %r11
-    jz 1f
-    pushq %rax
-    pushq %rdi
-    pushq %rsi
-    pushq %rdx
-    pushq %r8
-    pushq %r9
-    pushq %r10
-    movq %r10, %rcx
-    cld
-    call *%r11
-    popq %r10
-    popq %r9
-    popq %r8
-    popq %rdx
-    popq %rsi
-    popq %rdi
-    cmpq $LEAF_FULL, %rax
-    je leaf_full
-    movq $LX_EVENTS, EVENT_MASK
-    .globl exit_leaf
-exit_leaf:
-    testq $LX_EVENTS, EVENTS
-    jnz leaf_event
-    movq T_USER_RSP, %rsp
-    jmp *T_USER_RIP
-    .globl exit_leaf_end
-leaf_event:
-    movq $0, EVENT_MASK
-exit_leaf_end:
-    movq T_STACK, %rsp
-    pushq $-1
-    pushq T_USER_RSP
-    pushfq
-    pushq T_USER_RIP
-    PUSH_REGS
-    jmp event_here
-leaf_full:
-    popq %rax
-1:  pushq %rax
-    pushq T_USER_RSP
-    pushfq
-    pushq T_USER_RIP
-    PUSH_REGS
-    movq %rsp, %rdi
-    cld
-    call call_dispatch
     jmp leave_here
 
     .globl leave

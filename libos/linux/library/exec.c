@@ -277,6 +277,7 @@ static bool program_load(struct exec *x)
     const Elf64_Phdr *p = headers(x);
     for (unsigned i = 0; p && i < x->phnum; i++)
         if (p[i].p_type == PT_LOAD && p[i].p_memsz && !segment_place(x, &p[i])) return false;
+    x->brk = text_place(x->handle, x->brk);
     program_bind(x->handle);
     for (unsigned i = 0; p && i < x->phnum; i++)
         if (p[i].p_type == PT_LOAD && p[i].p_memsz && !segment_clear(x, &p[i])) return false;

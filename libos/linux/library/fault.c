@@ -140,7 +140,8 @@ static int fault_file(struct vma *vma, uint64_t va)
     uint64_t first, end = around(vma, va, &first);
     uint32_t frame[AROUND];
     uint64_t page = vma->offset + (first - vma->start) / PAGE;
-    const uint64_t a[4] = {(uint64_t)vma->handle, page, (end - first) / PAGE,
+    const uint64_t text = text_area(vma) ? LX_PAGES_TEXT : 0;
+    const uint64_t a[4] = {(uint64_t)vma->handle, page, (end - first) / PAGE | text,
                            page + (va - first) / PAGE + 1};
     long n = server_aside(LX_OP_PAGES, a, frame, sizeof(frame));
     struct pages *p = pages_at(va, true);
@@ -312,28 +313,4 @@ int fault_handle(uint64_t va, uint64_t error)
     lx.replace.faulting = 0;
     unlock();
     return signal;
-}
-
-/* For rewrite.c: an area that may not be written keeps its rights, its page does not, until it
- * is sealed. */
-long page_own(uint64_t va)
-{
-    lock();
-    struct vma *vma = vma_find(va);
-    uint32_t *entry = vma ? page_entry(va, true) : NULL;
-    int signal = entry ? 0 : SIGSEGV;
-    if (entry && (!*entry || *entry & PG_SWAP)) signal = fault_locked(va, 0);
-    if (!signal) signal = fault_write(vma, va, entry, false);
-    lx.replace.faulting = 0;
-    unlock();
-    return signal ? -EFAULT : 0;
-}
-
-void page_seal(uint64_t va)
-{
-    lock();
-    exo_page_protect(EXO_SELF, va, 1, EXO_R | EXO_X);
-    uint32_t *entry = page_entry(va, false);
-    if (entry) page_note(va, *entry & ~PG_W);
-    unlock();
 }

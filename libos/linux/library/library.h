@@ -211,9 +211,10 @@ struct lx {
     int priority; /* nice value */
 
     /* rewriting: rewrite.c */
-    uint64_t stub_va, stub_end; /* of the page of stubs being filled */
-    uint32_t rewriting; /* a thread is at it: others wait for the next time */
-    uint64_t sites[64]; /* hashed by address: a site; in bits 56.. how often it was reflected */
+    int32_t text; /* 1 + the program's handle: the page behind it is that of stubs */
+    uint64_t text_base; /* where the file's first page lies, or would */
+    uint32_t sigreturns; /* that were reflected */
+    uint64_t stays[64]; /* hashed by address: sites that stay as they are */
     char name[LX_NAME]; /* PR_SET_NAME */
 };
 #define lx (*(struct lx *)LX_DATA_VA)
@@ -354,10 +355,6 @@ int fault_handle(uint64_t va, uint64_t error);
 /* The areas of a new program are there: those of its file's pages that it will touch, as far as
  * the server knows, are bound, or copied where they can be written. */
 void program_bind(int32_t handle);
-/* A page of program text (page-aligned) becomes the process's own and writable, whatever its
- * area allows: 0 or -EFAULT; and can only be read and executed again. */
-long page_own(uint64_t va);
-void page_seal(uint64_t va);
 /* Makes sure that [va, va + n) can be read (or written): 0 or -EFAULT. */
 long user_touch(uint64_t va, uint64_t n, bool write);
 /* A user's buffer as runs in the window, behind `runs` others: how many there are now, or
@@ -487,8 +484,11 @@ static inline bool call_restarts(uint64_t rax) { return rax + RESTART_BLOCK <= 4
 /* thread.c: where a new thread begins (word LX_START_THREAD). */
 void thread_begin(struct thread_state *t);
 /* rewrite.c: after a reflected call from rip (behind the syscall). */
-void rewrite_site(struct thread_state *t, uint64_t rip);
+void rewrite_site(uint64_t number, uint64_t rip);
+/* The areas of a new program are there, up to `end`: that of its stubs is made, if there is room.
+ * Where what it has ends then. And whether an area's pages are to be those with jumps to stubs. */
+uint64_t text_place(int32_t handle, uint64_t end);
+bool text_area(const struct vma *vma);
 /* entry.S: leaves for the program with these registers. */
 _Noreturn void leave(struct regs *r);
-void call_entry(void); /* where rewritten sites' stubs go: rcx the return address, rax the number */
 #endif

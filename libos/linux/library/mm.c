@@ -664,6 +664,6 @@ void mm_clear(uint64_t keep, uint64_t end)
     }
     lx.vmas = 0;
     lx.brk_start = lx.brk = 0;
-    lx.stub_va = lx.stub_end = 0;
-    memset(lx.sites, 0, sizeof(lx.sites));
+    lx.text = 0;
+    memset(lx.stays, 0, sizeof(lx.stays));
 }

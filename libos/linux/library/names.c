@@ -120,7 +120,7 @@ static __attribute__((noinline)) long open_path(uint64_t fd, uint64_t path, uint
     long n = path_put(path);
     if (n < 0) return n;
     t->window->absent = 0;
-    if (flags & O_DIRECTORY) near_open(t);
+    if (flags & O_DIRECTORY) near_forget(t);
     long r = server6(__NR_openat, fd, 0, flags, mode, 0, 0);
     if (r >= 0) {
         if (flags & O_DIRECTORY) near_opened(t, fd, (uint64_t)r, (uint64_t)n);

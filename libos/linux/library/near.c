@@ -90,7 +90,7 @@ uint64_t near_wanted(struct thread_state *t, uint64_t fd, uint64_t n, uint64_t f
     return LX_NEAR;
 }
 
-void near_open(struct thread_state *t)
+void near_forget(struct thread_state *t)
 {
     t->near.descriptor = 0;
     t->window->nears = 0;
@@ -120,7 +120,7 @@ uint64_t near_list(struct thread_state *t, uint64_t fd)
 
 void near_listed(struct thread_state *t, bool known)
 {
-    if (known && t->window->near_changes != t->near.changes) near_open(t);
+    if (known && t->window->near_changes != t->near.changes) near_forget(t);
     if (known) t->near.ended = t->window->near_ended;
     if (t->near.wasted >= NEAR_WASTED) return;
     if (known) near_take(t);

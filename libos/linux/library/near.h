@@ -21,8 +21,9 @@ uint64_t near_wanted(struct thread_state *t, uint64_t fd, uint64_t n, uint64_t f
 /* That call was made: what the server has told is known. */
 void near_take(struct thread_state *t);
 
-/* A directory is opened, and was, with the path in the window, of n bytes. */
-void near_open(struct thread_state *t);
+/* Nothing is known any more: a directory is opened, or this is another process. */
+void near_forget(struct thread_state *t);
+/* A directory was opened, with the path in the window, of n bytes. */
 void near_opened(struct thread_state *t, uint64_t fd, uint64_t directory, uint64_t n);
 /* The directory is about to be read: a3 of getdents64. And some of it was. */
 uint64_t near_list(struct thread_state *t, uint64_t fd);

@@ -46,7 +46,7 @@ bool page_pinned(uint64_t va)
 static bool page_busy(uint64_t va, const struct vma *vma)
 {
     bool faulting = va - lx.replace.faulting < REPLACE_FAULT * PAGE;
-    return !vma || faulting || (vma->prot & PROT_EXEC && lx.rewriting) || page_pinned(va);
+    return !vma || faulting || page_pinned(va);
 }
 
 /* PAGE_OTHER: nothing of ours alone lies there, or on a stage of exec. */

@@ -29,7 +29,6 @@ static void process_init(struct thread_state *t)
     t->tid = lx.pid;
     lx.threads = 1;
     lx.thread_map = lx.live = 1;
-    lx.rewriting = 0;
     lx.lock = 0;
     lx.objects = (uint32_t)t->window->start.objects;
     lx.objects_free = (1u << (t->window->start.objects_end - lx.objects)) - 1;

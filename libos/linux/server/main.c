@@ -11,6 +11,7 @@
 #include "waiting/poll.h"
 #include "process/borrow.h"
 #include "process/loan.h"
+#include "process/rewritten.h"
 #include "process/process.h"
 #include "process/swap.h"
 #include "waiting/timer.h"
@@ -37,6 +38,7 @@ static call_function *const operations[] = {
     [LX_OP_PAGES - LX_OP_BASE] = op_pages,
     [LX_OP_SEEN - LX_OP_BASE] = op_seen,
     [LX_OP_NAME - LX_OP_BASE] = op_name,
+    [LX_OP_SITE - LX_OP_BASE] = op_site,
     [LX_OP_SHARE - LX_OP_BASE] = op_share,
     [LX_OP_RING - LX_OP_BASE] = op_ring,
     [LX_OP_COPY - LX_OP_BASE] = op_copy,

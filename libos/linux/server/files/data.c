@@ -6,6 +6,7 @@
  * process wrote them through a mapping. fs->pages counts frames and index pages. */
 #include "data.h"
 #include "../process/memory.h"
+#include "../process/rewritten.h"
 #include "files.h"
 #include "../../../../lib/exo/exo.h"
 #include <linux/fs.h>
@@ -135,6 +136,7 @@ static long data_read(struct file *file, struct iobuf *io, uint64_t *pos)
 uint64_t data_put(struct inode *inode, uint64_t at, struct iobuf *io)
 {
     uint64_t start = at;
+    if (inode->data.rewritten) rewritten_drop(inode);
     while (io->left && at < LX_FILE_MAX) {
         uint64_t in_page = at % PAGE, n = EXO_MIN(io->left, PAGE - in_page);
         uint32_t frame = frame_write(inode, at / PAGE, in_page, in_page + n);
@@ -191,6 +193,7 @@ static void pages_cut(struct inode *inode, uint64_t from)
 long data_truncate(struct inode *inode, uint64_t size)
 {
     if (size > LX_FILE_MAX) return -EFBIG;
+    if (inode->data.rewritten) rewritten_drop(inode);
     if (size <= inode->size) { /* there may be pages behind its end: fallocate */
         pages_cut(inode, (size + PAGE - 1) / PAGE);
         uint32_t frame = size % PAGE ? frame_find(inode, size / PAGE) : 0;
@@ -220,6 +223,7 @@ long data_zero(struct inode *inode, uint64_t offset, uint64_t n)
 {
     if (offset >= inode->size) return 0;
     uint64_t end = offset + EXO_MIN(n, inode->size - offset);
+    if (inode->data.rewritten) rewritten_drop(inode);
     while (offset < end) {
         uint64_t in_page = offset % PAGE, part = EXO_MIN(end - offset, PAGE - in_page);
         if (offset >= inode->data.archive_size && !slot_find(inode, offset / PAGE, false)) {
@@ -300,6 +304,10 @@ long file_pages(struct file *file, uint64_t first, unsigned n, uint32_t frames[]
     if (!inode || !inode_is(inode, S_IFREG) || inode->proc.node) return -ENODEV;
     if (write && inode->fs->ops) return -ENODEV; /* who serves it would not see what is written */
     if (access == O_WRONLY || (write && access != O_RDWR)) return -EACCES;
+    if (write) {
+        if (inode->data.rewritten) rewritten_drop(inode);
+        inode->data.stored = true;
+    }
     uint64_t end = (inode->size + PAGE - 1) / PAGE;
     memset(frames, 0, n * sizeof(*frames));
     if (first >= end) return (long)n;

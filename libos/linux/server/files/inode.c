@@ -3,6 +3,7 @@
  * Inodes and the entries of directories: made, found, counted, freed. inode.h says who
  * holds what. Every structure is the server's own heap; the server is one thread. */
 #include "../process/memory.h"
+#include "../process/rewritten.h"
 #include "inode.h"
 #include "../budget.h"
 #include "data.h"
@@ -91,9 +92,10 @@ static struct inode *inode_free(struct inode *inode)
     struct inode *parent = NULL;
     if (inode_is(inode, S_IFDIR)) directories_changed++; /* it may be remembered (path.c) */
     if (inode->node) inode->fs->ops->forget(inode);
-    if (inode_is(inode, S_IFREG))
+    if (inode_is(inode, S_IFREG)) {
+        if (inode->data.executed) rewritten_end(inode);
         data_truncate(inode, 0);
-    else if (inode_is(inode, S_IFLNK))
+    } else if (inode_is(inode, S_IFLNK))
         names_give(inode->fs, inode->target, inode->size + LX_TARGET_ROOM);
     else if (inode_is(inode, S_IFIFO) && inode->pipe)
         inode->pipe->home = NULL; /* somebody still waits to open it */

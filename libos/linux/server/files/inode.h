@@ -21,6 +21,7 @@ struct pipe;
 struct process;
 struct proc_node;
 struct statfs;
+struct rewritten;
 struct walk;
 struct lock;
 
@@ -112,6 +113,9 @@ struct inode {
             uint64_t archive_size;
             uint32_t direct[LX_DIRECT], indirect, twice, indexes; /* how many index pages */
             uint64_t pages; /* frames it has, index pages too */
+            struct rewritten *rewritten; /* rewritten.h; NULL: not */
+            bool executed; /* it has or had one */
+            bool stored; /* it is to have none: it was changed, or can be through a mapping */
         } data;
         char *target; /* symbolic link; size is its length, LX_TARGET_ROOM bytes more are there */
         struct pipe *pipe; /* fifo: pipe.h */

@@ -8,6 +8,7 @@
  * executions it is learned anew, by a run that binds each page where it is touched. Whoever began
  * before that is not listened to any more. */
 #include "memory.h"
+#include "rewritten.h"
 #include "../files/data.h"
 #include "../files/files.h"
 
@@ -66,8 +67,10 @@ long op_seen(struct thread *thread, const uint64_t a[6])
     for (uint32_t w = 0; w < LX_SEEN_PAGES / 64; w++)
         for (uint64_t mask = p->seen->pages[w]; mask; mask &= mask - 1) {
             uint32_t page = w * 64 + (uint32_t)__builtin_ctzl(mask), frame = data_frame(file, page);
-            if (frame) list[n++] = (struct lx_seen){page, frame};
+            if (frame) list[n++] = (struct lx_seen){page, rewritten_frame(file, page, frame)};
         }
+    uint32_t stubs = rewritten_stubs(file);
+    if (n && stubs) list[n++] = (struct lx_seen){LX_STUBS, stubs};
     return n;
 }
 
@@ -147,11 +150,16 @@ long op_pages(struct thread *thread, const uint64_t a[6])
 {
     struct process_memory *m = thread->process->memory;
     uint32_t frames[64];
+    uint64_t pages = a[2] & ~LX_PAGES_TEXT;
     if (a[0] >= LX_HANDLES || !m->handle[a[0]]) return -EBADF;
-    if (!a[2] || a[2] > EXO_COUNT(frames)) return -EINVAL;
-    long n = file_pages(m->handle[a[0]], a[1], (unsigned)a[2], frames, false);
+    if (!pages || pages > EXO_COUNT(frames)) return -EINVAL;
+    struct file *file = m->handle[a[0]];
+    long n = file_pages(file, a[1], (unsigned)pages, frames, false);
     if (n < 0) return n;
-    if (a[3]) seen_add(thread->process, m->handle[a[0]], a[3] - 1);
-    window_put(thread, 0, frames, a[2] * sizeof(frames[0]));
+    if (a[3]) seen_add(thread->process, file, a[3] - 1);
+    for (uint64_t i = 0; a[2] & LX_PAGES_TEXT && i < pages; i++)
+        frames[i] = a[1] + i == LX_STUBS ? rewritten_stubs(file)
+                                         : rewritten_frame(file, a[1] + i, frames[i]);
+    window_put(thread, 0, frames, pages * sizeof(frames[0]));
     return n;
 }
