@@ -48,11 +48,12 @@ static inline long file_read(struct thread *thread, const uint64_t a[6], uint64_
     long r = iobuf_from(&io, thread, a[1], a[2], true);
     if (r < 0) return r;
     r = file->ops->read(file, &io, pos);
+    if (r >= 0) return r;
+    thread->handed = 0; /* what an earlier read was handed, should this one wait */
     if (r != -EAGAIN || !file->ops->queue) return r; /* a served file's server may say so */
     r = file_block(file, thread);
     if (r == -LX_WAIT && !pos) {
         thread->reading = file->ops->queue(file);
-        thread->handed = 0;
         thread->reading_where = a[1];
         thread->reading_length = a[2];
     }
