@@ -31,13 +31,14 @@ static long server(long op, long a0, long a1, long a2)
     register long rdx __asm__("rdx") = a0;
     register long r8 __asm__("r8") = a1;
     register long r9 __asm__("r9") = a2;
+    register long r10 __asm__("r10") = 0;
     long rax = EXO_CALL_call;
     __asm__ volatile(
         "push %%rbx; push %%rbp; xor %%ebx, %%ebx; xor %%ebp, %%ebp; syscall; pop %%rbp;"
         "pop %%rbx"
-        : "+a"(rax), "+r"(rdi), "+r"(rsi), "+r"(rdx), "+r"(r8), "+r"(r9)
+        : "+a"(rax), "+r"(rdi), "+r"(rsi), "+r"(rdx), "+r"(r8), "+r"(r9), "+r"(r10)
         :
-        : "rcx", "r10", "r11", "r12", "r13", "r14", "r15", "memory");
+        : "rcx", "r11", "r12", "r13", "r14", "r15", "memory");
     return rax < 0 ? rax : rsi;
 }
 
@@ -90,6 +91,7 @@ static int child_stays(bool other)
     int status = -1;
     pid_t pid = vfork();
     if (pid == 0) {
+        access("/", F_OK); /* its path lies in the window then, for the next call, too */
         if (!other && server(OP_EXEC, 0, 0, 0) < 0) _exit(NOTHING_COPIED);
         if (!other) touched = 1;
         _exit(0);
