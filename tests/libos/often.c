@@ -224,6 +224,32 @@ static void test_mappings(void)
     CHECK("map_files", map_files());
 }
 
+/* Neighbours that differ in what may be done with them; each is changed, and all are joined again. */
+#define AREAS 1500
+
+static void test_areas(void)
+{
+    char *m = mmap(NULL, AREAS * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    bool good = m != MAP_FAILED;
+    for (int i = 0; good && i < AREAS; i++) {
+        m[i * PAGE] = (char)i;
+        good = i % 2 || mprotect(m + i * PAGE, PAGE, PROT_READ) == 0;
+    }
+    CHECK("areas", good);
+    pid_t pid = good ? fork() : -1;
+    for (int i = 0; good && i < AREAS; i++) {
+        good = m[i * PAGE] == (char)i;
+        if (i % 2) m[i * PAGE] = 0;
+    }
+    if (pid == 0) _exit(good ? 0 : 1);
+    int status;
+    CHECK("areas_inherited", waitpid(pid, &status, 0) == pid && status == 0 && good);
+    CHECK("areas_join", mprotect(m, AREAS * PAGE, PROT_READ | PROT_WRITE) == 0);
+    for (int i = 0; good && i < AREAS; i++)
+        good = m[i * PAGE]++ == (char)(i % 2 ? 0 : i);
+    CHECK("areas_contents", good && munmap(m, AREAS * PAGE) == 0);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[0], "again")) exec_again(atoi(argv[1]));
@@ -235,5 +261,6 @@ int main(int argc, char **argv)
     test_shared();
     test_generations();
     test_mappings();
+    test_areas();
     return test_end();
 }

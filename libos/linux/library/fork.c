@@ -22,14 +22,16 @@ static void lent_inherit(void)
  * is behind the second one. */
 static uint64_t data_unused(void)
 {
-    const char *const at[4] = {(char *)&lx.vma[lx.vmas], (char *)&lx.vma[VMAS],
+    uint32_t vmas = lx.vma == lx.vma_first ? lx.vmas : 0;
+    const char *const at[4] = {(char *)&lx.vma_first[vmas], (char *)&lx.vma_first[VMAS],
                                (char *)&lx.extent[lx.extents], (char *)fork_fpu()};
     uint64_t packed = 0;
     for (unsigned i = 4; i--;)
         packed = packed << 16 | ((uint64_t)at[i] - LX_DATA_VA) / 8;
     return packed;
 }
-_Static_assert(offsetof(__typeof__(lx), vma) < offsetof(__typeof__(lx), extent), "data_unused");
+_Static_assert(offsetof(__typeof__(lx), vma_first) < offsetof(__typeof__(lx), extent),
+               "data_unused");
 _Static_assert(offsetof(__typeof__(lx), extent) + sizeof(lx.extent) + 64 >
                    offsetof(__typeof__(lx), fork_fpu),
                "data_unused");

@@ -91,7 +91,7 @@ static inline struct exo_upcall_page *upcall_page(void)
 }
 
 /* ---- the process ------------------------------------------------------------------------ */
-#define VMAS 256
+#define VMAS 256 /* at first */
 struct vma {
     uint64_t start, end; /* bytes, page-aligned */
     uint32_t prot; /* PROT_* */
@@ -160,11 +160,14 @@ struct lx {
     uint64_t data_end; /* bytes bound */
 
     /* memory: mm.c */
-    struct vma vma[VMAS];
+    struct vma vma_first[VMAS];
     uint32_t vmas;
+    struct vma
+        *vma; /* the table that is used, with room for vma_room; vma_first as long as it does */
+    uint32_t vma_room;
     uint32_t vma_hint; /* the place that was looked for last: the next is it, or the one behind */
     uint32_t extents; /* highest index in use + 1 */
-    struct extent extent[LX_EXTENTS]; /* forks copy of these, and of vma[], what is in use */
+    struct extent extent[LX_EXTENTS]; /* forks copy of these, and of vma_first[], what is in use */
     uint8_t fork_fpu[2816]
         __attribute__((aligned(64))); /* right behind it: XSAVE's area, at its end */
     uint32_t extent_hint; /* the last one with a free frame */
@@ -341,8 +344,9 @@ void extents_inherited(uint64_t keep[LX_EXTENTS / 64]);
 void pages_drop(uint64_t va, uint64_t end);
 /* Takes the right to write private pages away (before a fork). */
 void pages_protect(void);
-/* vmas: makes one (joined with a like neighbour); cuts one at an address; joins those of a range
- * that are alike, and its neighbours; takes a range out. */
+/* vmas: makes one (joined with a like neighbour); cuts one at an address: both can move all of them
+ * (-ENOMEM: there is no room); joins those of a range that are alike, and its neighbours; takes a
+ * range out. */
 long vma_add(const struct vma *vma);
 long vma_cut(uint64_t va);
 void vma_join(uint64_t va, uint64_t end);

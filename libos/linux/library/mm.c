@@ -542,15 +542,15 @@ void pages_protect(void)
 /* The first area that ends above va: its place in the array. */
 static uint32_t vma_at(uint64_t va)
 {
+    const struct vma *vma = lx.vma;
     uint32_t low = lx.vma_hint, high = lx.vmas;
-    if (low < high && lx.vma[low].end <= va) low++;
-    if ((low == high || (low < high && lx.vma[low].end > va)) &&
-        (!low || lx.vma[low - 1].end <= va))
+    if (low < high && vma[low].end <= va) low++;
+    if ((low == high || (low < high && vma[low].end > va)) && (!low || vma[low - 1].end <= va))
         return lx.vma_hint = low;
     low = 0;
     while (low < high) {
         uint32_t middle = (low + high) / 2;
-        if (lx.vma[middle].end <= va)
+        if (vma[middle].end <= va)
             low = middle + 1;
         else
             high = middle;
@@ -577,27 +577,40 @@ static bool vma_joins(const struct vma *a, const struct vma *b)
            (a->handle < 0 || a->offset + (a->end - a->start) / PAGE == b->offset);
 }
 
+/* A table that is full is left for one four times as large; false: there is no room. */
+static bool vmas_grow(void)
+{
+    struct vma *more = data_alloc(4 * lx.vma_room * sizeof(*more));
+    if (!more) return false;
+    memcpy(more, lx.vma, lx.vmas * sizeof(*more));
+    lx.vma = more;
+    lx.vma_room *= 4;
+    return true;
+}
+
 long vma_add(const struct vma *area)
 {
     struct vma new = *area, *vma = &new;
     uint32_t i = vma_at(vma->start);
+    struct vma *at = &lx.vma[i];
     if (lx.vfork_child) vma->flags |= VMA_BACK;
-    if (i && vma_joins(&lx.vma[i - 1], vma)) {
-        lx.vma[i - 1].end = vma->end;
-        if (i < lx.vmas && vma_joins(&lx.vma[i - 1], &lx.vma[i])) {
-            lx.vma[i - 1].end = lx.vma[i].end;
-            memmove(&lx.vma[i], &lx.vma[i + 1], (--lx.vmas - i) * sizeof(*vma));
+    if (i && vma_joins(at - 1, vma)) {
+        at[-1].end = vma->end;
+        if (i < lx.vmas && vma_joins(at - 1, at)) {
+            at[-1].end = at->end;
+            memmove(at, at + 1, (--lx.vmas - i) * sizeof(*vma));
         }
         return 0;
     }
-    if (i < lx.vmas && vma_joins(vma, &lx.vma[i])) {
-        lx.vma[i].start = vma->start;
-        lx.vma[i].offset = vma->offset;
+    if (i < lx.vmas && vma_joins(vma, at)) {
+        at->start = vma->start;
+        at->offset = vma->offset;
         return 0;
     }
-    if (lx.vmas == VMAS) return -ENOMEM;
-    memmove(&lx.vma[i + 1], &lx.vma[i], (lx.vmas++ - i) * sizeof(*vma));
-    lx.vma[i] = *vma;
+    if (lx.vmas == lx.vma_room && !vmas_grow()) return -ENOMEM;
+    at = &lx.vma[i];
+    memmove(at + 1, at, (lx.vmas++ - i) * sizeof(*vma));
+    *at = *vma;
     return 0;
 }
 
@@ -605,8 +618,9 @@ long vma_cut(uint64_t va)
 {
     struct vma *vma = vma_find(va);
     if (!vma || vma->start == va) return 0;
-    if (lx.vmas == VMAS) return -ENOMEM;
     uint32_t i = (uint32_t)(vma - lx.vma);
+    if (lx.vmas == lx.vma_room && !vmas_grow()) return -ENOMEM;
+    vma = &lx.vma[i];
     memmove(vma + 1, vma, (lx.vmas++ - i) * sizeof(*vma));
     vma[0].end = va;
     vma[1].offset += (va - vma[1].start) / PAGE;

@@ -3,7 +3,6 @@
  * Where threads begin: the first one of a first process, of a forked one, of one that executes away
  * from its parent's env, and the others. */
 #include "library.h"
-#include <asm/signal.h>
 #include "../../../lib/exo/text.h"
 
 extern const char upcall_entry[];
@@ -69,14 +68,18 @@ static void start_fork(struct thread_state *t)
     leave(&r);
 }
 
-static void start_exec(struct thread_state *t)
+/* Our data begins, in zeroes. */
+static void data_init(void)
 {
     lx.data_used = (sizeof(lx) + 15) & ~15ul;
     lx.data_end = LX_DATA_VA + LX_DATA_CHUNK * PAGE;
-    while (lx.data_end < LX_DATA_VA + lx.data_used) {
-        if (server(LX_OP_DATA, 0, 0, 0) < 0) server(LX_OP_CRASH, SIGKILL, 0, 0);
-        lx.data_end += LX_DATA_CHUNK * PAGE;
-    }
+    lx.vma = lx.vma_first;
+    lx.vma_room = VMAS;
+}
+
+static void start_exec(struct thread_state *t)
+{
+    data_init();
     process_init(t);
     exec_first(t);
 }
@@ -85,11 +88,10 @@ static void start_exec(struct thread_state *t)
  * no entries then. */
 static void start_handed(struct thread_state *t)
 {
-    memset(&lx, 0, offsetof(__typeof__(lx), vma));
+    memset(&lx, 0, offsetof(__typeof__(lx), vma_first));
     memset(&lx.vmas, 0, offsetof(__typeof__(lx), extent) - offsetof(__typeof__(lx), vmas));
     memset(&lx.extent_hint, 0, sizeof(lx) - offsetof(__typeof__(lx), extent_hint));
-    lx.data_used = (sizeof(lx) + 15) & ~15ul;
-    lx.data_end = LX_DATA_VA + LX_DATA_CHUNK * PAGE;
+    data_init();
     process_init(t);
     exec_handed(t);
 }
