@@ -53,6 +53,7 @@ struct fuse_node {
     bool stale; /* its times and blocks have changed there since they were told */
     bool loaded; /* all names of a directory are in the tree, all contents of a file in pages */
     bool loading, opened; /* that is under way; the server has it open (fh) */
+    bool written; /* since it is */
     long error; /* the last load's; 0: none */
     uint64_t fh, offset, started; /* of the load */
     struct waitq wait; /* for its end */

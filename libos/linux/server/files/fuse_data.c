@@ -91,7 +91,8 @@ static long write_done(struct fuse_request *request, long error, const void *rep
     uint32_t size = ((const struct fuse_write_out *)reply)->size;
     if (!size || size > in->size) return -EIO;
     uint64_t end = in->offset + size;
-    if (node->loaded || node->loading) {
+    node->written = node->loading;
+    if (node->loaded) {
         iobuf_own(&io, (void *)(uintptr_t)(in + 1), size);
         data_put(inode, in->offset, &io);
     }

@@ -29,7 +29,8 @@ static void load_end(struct inode *inode, long error)
     struct fuse_node *node = fuse_node(inode);
     if (node->opened) load_close(inode);
     node->loading = false;
-    node->loaded = !error;
+    node->loaded = !error && !node->written; /* else once more: what came may be older */
+    node->written = false;
     node->error = error;
     if (!error && is_directory(inode)) node->links = 0;
     wake(&node->wait);
