@@ -65,8 +65,22 @@
 #define LX_STACK_PAGES 4 /* of both */
 #define LX_THREADS 24 /* threads of a process */
 #define LX_DATA_VA (LX_OWN_VA + 0x100000) /* the library's data: struct lx first */
-#define LX_DATA_PAGES 128
-#define LX_DATA_CHUNK 16 /* pages it grows by */
+/* It grows by chunks: LX_DATA_NEAR of LX_DATA_CHUNK pages there, then larger ones elsewhere, for
+ * which there is one page table. */
+#define LX_DATA_CHUNK 16
+#define LX_DATA_NEAR 8
+#define LX_DATA_FAR_VA (LX_STAGE_FAR + LX_STAGE_FAR_PAGES * 4096ul)
+#define LX_DATA_FAR_CHUNK 64
+#define LX_DATA_CHUNKS (LX_DATA_NEAR + 512 / LX_DATA_FAR_CHUNK)
+static inline uint32_t lx_data_pages(uint32_t chunk)
+{
+    return chunk < LX_DATA_NEAR ? LX_DATA_CHUNK : LX_DATA_FAR_CHUNK;
+}
+static inline uint64_t lx_data_va(uint32_t chunk)
+{
+    if (chunk < LX_DATA_NEAR) return LX_DATA_VA + chunk * LX_DATA_CHUNK * 4096ul;
+    return LX_DATA_FAR_VA + (chunk - LX_DATA_NEAR) * LX_DATA_FAR_CHUNK * 4096ul;
+}
 /* Frames of a process's private block: window and stacks of its first thread, data. */
 #define LX_PRIVATE_DATA (LX_WINDOW_PAGES + LX_STACK_PAGES)
 #define LX_PRIVATE_FRAMES 24
@@ -86,7 +100,7 @@
 #define LX_SEL_FAULT 4 /* event of the server: a thread was stopped by a fault */
 #define LX_SEL_OBJECTS 5 /* frames for page tables and threads */
 #define LX_SEL_RING 6 /* 6..9: the pages at LX_RING_VA */
-#define LX_SEL_DATA 16 /* 16..31: private block, then chunks of data */
+#define LX_SEL_DATA 16 /* 16..31: private block, with the first chunk of data; the other chunks */
 #define LX_SEL_THREAD 32 /* 32 + 4 * i of thread i: gate, event, frames of its object, its stacks */
 #define LX_SEL_EXTENT 128 /* 128..255: extents of memory */
 #define LX_EXTENTS 128
@@ -156,7 +170,8 @@ struct lx_handed { /* what the bytes begin with in the new env: where the stack 
 /* a0 offset, a1 length of text for the log (dmesg) */
 #define LX_OP_LOG 0x1008
 #define LX_OP_CRASH 0x1009 /* a0 signal: the process ends by it */
-#define LX_OP_DATA 0x100a /* LX_DATA_CHUNK more pages of library data are bound */
+/* The next chunk of library data is bound, where there is a page table. -ENOMEM */
+#define LX_OP_DATA 0x100a
 /* A thread. a0 index, a1 word: it starts at the library's entry with LX_START_THREAD.
  * Result: its tid */
 #define LX_OP_THREAD 0x100b

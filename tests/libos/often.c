@@ -85,11 +85,26 @@ static bool far_forget(char *m)
     return true;
 }
 
+/* And all at once, of which a child sees the same. */
+static bool far_keep(char *m)
+{
+    for (int i = 0; i < TIMES; i++)
+        m[i * SPAN] = (char)(i + 1);
+    pid_t pid = fork();
+    bool good = pid >= 0;
+    for (int i = 0; i < TIMES && good; i++)
+        good = m[i * SPAN]++ == (char)(i + 1);
+    if (pid == 0) _exit(good ? 0 : 1);
+    int status;
+    return waitpid(pid, &status, 0) == pid && status == 0 && good;
+}
+
 static void test_far(void)
 {
     char *m = mmap(NULL, TIMES * SPAN, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     CHECK("far_forget", m != MAP_FAILED && far_forget(m) && far_forget(m));
+    CHECK("far_keep", m != MAP_FAILED && far_keep(m));
     munmap(m, TIMES * SPAN);
     CHECK("far_unmap", far_map(MAP_ANONYMOUS, -1));
     int fd = open("/proc/self/exe", O_RDONLY);

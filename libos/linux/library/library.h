@@ -156,8 +156,9 @@ struct lx {
     uint32_t lock; /* thread index + 1 of its holder */
     uint32_t threads; /* running */
     uint32_t thread_map; /* indices in use */
-    uint64_t data_used; /* bytes from LX_DATA_VA on that fork copies */
-    uint64_t data_end; /* bytes bound */
+    uint64_t data_used; /* bytes that fork copies */
+    uint64_t data_end; /* bytes bound ... */
+    uint32_t data_chunks; /* ... in so many chunks */
 
     /* memory: mm.c */
     struct vma vma_first[VMAS];

@@ -198,23 +198,6 @@ static void object_free(uint32_t frame)
     e->free++;
 }
 
-/* ---- the library's own data ----------------------------------------------------------------------- */
-
-/* Whether n bytes (a multiple of 16) are there. */
-static bool data_room(size_t n) { return lx.data_used + n <= lx.data_end - LX_DATA_VA; }
-
-void *data_alloc(size_t n)
-{
-    n = (n + 15) & ~15ul;
-    while (!data_room(n)) {
-        if (server(LX_OP_DATA, 0, 0, 0) < 0) return NULL;
-        lx.data_end += LX_DATA_CHUNK * PAGE;
-    }
-    void *at = (char *)LX_DATA_VA + lx.data_used;
-    lx.data_used += n;
-    return at;
-}
-
 /* ---- page tables and bindings --------------------------------------------------------------- */
 
 static uint32_t frame_selector(uint32_t entry)
@@ -224,8 +207,8 @@ static uint32_t frame_selector(uint32_t entry)
     return e ? LX_SEL_EXTENT + (uint32_t)(e - lx.extent) : 0;
 }
 
-/* The page tables for va, which lies in the block, down to level 1. */
-static long tables_make(struct pages *p, uint64_t va)
+/* The page tables for va, down to level 1; *table: that one's frame, if it was not there. */
+static long tables_make(uint64_t va, uint64_t *table)
 {
     for (unsigned level = 1; level;) {
         uint32_t frame = object_frame();
@@ -237,7 +220,7 @@ static long tables_make(struct pages *p, uint64_t va)
             r = exo_pt_make(EXO_SELF, va, level, sel, frame);
         while (r == -EXO_E_AGAIN);
         if (r < 0) object_free(frame);
-        if (r == 0 && level == 1) p->table = frame;
+        if (r == 0 && level == 1) *table = frame;
         if (r == -EXO_E_NOPT && level < 3)
             level++;
         else if (r < 0 && r != -EXO_E_BOUND)
@@ -246,6 +229,33 @@ static long tables_make(struct pages *p, uint64_t va)
             level--;
     }
     return 0;
+}
+
+/* ---- the library's own data ----------------------------------------------------------------------- */
+
+#define NEAR_BYTES (LX_DATA_NEAR * LX_DATA_CHUNK * PAGE)
+
+/* Whether n bytes (a multiple of 16) are there. */
+static bool data_room(size_t n) { return lx.data_used + n <= lx.data_end; }
+
+static bool data_more(void)
+{
+    uint64_t table;
+    if (lx.data_chunks == LX_DATA_NEAR && tables_make(LX_DATA_FAR_VA, &table) < 0) return false;
+    if (server(LX_OP_DATA, 0, 0, 0) < 0) return false;
+    lx.data_end += lx_data_pages(lx.data_chunks++) * PAGE;
+    return true;
+}
+
+void *data_alloc(size_t n)
+{
+    n = (n + 15) & ~15ul;
+    if (lx.data_used < NEAR_BYTES && lx.data_used + n > NEAR_BYTES) lx.data_used = NEAR_BYTES;
+    while (!data_room(n))
+        if (!data_more()) return NULL;
+    uint64_t at = lx.data_used;
+    lx.data_used += n;
+    return (void *)(at < NEAR_BYTES ? LX_DATA_VA + at : LX_DATA_FAR_VA + at - NEAR_BYTES);
 }
 
 /* ---- what lies where -------------------------------------------------------------------------- */
@@ -421,7 +431,7 @@ long pages_map(uint64_t va, uint32_t entry, unsigned n, unsigned rights)
             return r;
         }
         if (r == -EXO_E_AGAIN) continue;
-        if (r != -EXO_E_NOPT || tables_make(p, va) < 0) return -ENOMEM;
+        if (r != -EXO_E_NOPT || tables_make(va, &p->table) < 0) return -ENOMEM;
     }
 }
 
@@ -437,7 +447,8 @@ void pages_map_list(unsigned n, unsigned rights)
         struct pages *first = pages_at(list->va, true);
         if (!first) return;
         long r = exo_page_bind_list(EXO_SELF, n, LX_SEL_FILES, rights);
-        if (r == -EXO_E_AGAIN || (r == -EXO_E_NOPT && tables_make(first, list->va) == 0)) continue;
+        if (r == -EXO_E_AGAIN || (r == -EXO_E_NOPT && tables_make(list->va, &first->table) == 0))
+            continue;
         if (r <= 0) return;
         for (long i = 0; i < r; i++) {
             struct pages *p = pages_at(list[i].va, true);

@@ -49,10 +49,6 @@ static void extents_inherit(void)
 
 static void start_fork(struct thread_state *t)
 {
-    uint64_t end = LX_DATA_VA + LX_DATA_CHUNK * PAGE;
-    while (end < LX_DATA_VA + lx.data_used)
-        end += LX_DATA_CHUNK * PAGE;
-    lx.data_end = end;
     lx.borrowing = false;
     extents_inherit();
     pages_unbound();
@@ -72,7 +68,8 @@ static void start_fork(struct thread_state *t)
 static void data_init(void)
 {
     lx.data_used = (sizeof(lx) + 15) & ~15ul;
-    lx.data_end = LX_DATA_VA + LX_DATA_CHUNK * PAGE;
+    lx.data_end = LX_DATA_CHUNK * PAGE;
+    lx.data_chunks = 1;
     lx.vma = lx.vma_first;
     lx.vma_room = VMAS;
 }

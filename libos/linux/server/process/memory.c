@@ -381,8 +381,7 @@ bool data_leave(struct process *p)
     struct process_memory *m = p->memory;
     for (; m->data_count > 1; m->data_count--) {
         uint32_t i = m->data_count - 1;
-        uint64_t va = LX_DATA_VA + i * (uint64_t)LX_DATA_CHUNK * EXO_PAGE;
-        while (exo_page_unbind(m->env, va, LX_DATA_CHUNK) == -EXO_E_AGAIN)
+        while (exo_page_unbind(m->env, lx_data_va(i), lx_data_pages(i)) == -EXO_E_AGAIN)
             ;
         if (cap_delete(EXO_REF(m->env, LX_SEL_DATA + i)) < 0) return false;
         extent_put(p, m->data[i]);
@@ -591,13 +590,19 @@ static long objects_extent(struct process *p, uint32_t i, uint32_t frames)
     return first;
 }
 
-/* Leaves a part for what processes cannot do without: their libraries' data, children. Of memory
- * it may be less, in halves. A small piece that is not there is asked for. */
+/* Whether a part is left without so many frames, for what processes cannot do without: their
+ * libraries' data, children. */
+static bool memory_enough(uint32_t frames)
+{
+    return lx_shared->memory_free >= frames + lx_shared->memory_frames / RESERVE;
+}
+
+/* Leaves a part (memory_enough). Of memory it may be less, in halves. A small piece that is not there is asked for. */
 static long extent_grant(struct process *p, uint32_t frames, unsigned purpose)
 {
     for (uint32_t n = frames;; n = n > 2 * LX_EXTENT_FEW ? n / 2 : EXO_MIN(n, LX_EXTENT_FEW)) {
         long r = -ENOMEM;
-        if (lx_shared->memory_free >= n + lx_shared->memory_frames / RESERVE)
+        if (memory_enough(n))
             r = extent_new(p, n, purpose, purpose == LX_FOR_MEMORY && p != processes);
         if (r >= 0 || (n > LX_EXTENT_FEW && purpose != LX_FOR_MEMORY)) return r;
         if (n > LX_EXTENT_FEW) continue;
@@ -692,16 +697,17 @@ long op_data(struct thread *thread, const uint64_t a[6])
     (void)a;
     struct process *p = thread->process;
     struct process_memory *m = p->memory;
-    uint32_t i = m->data_count;
-    if (i == LX_DATA_SELS) return -ENOMEM;
-    long number = extent_new(p, LX_DATA_CHUNK, LX_FOR_MEMORY, false);
+    uint32_t i = m->data_count, n = lx_data_pages(i);
+    bool many = i >= LX_DATA_NEAR;
+    if (i == LX_DATA_CHUNKS || (many && !memory_enough(n))) return -ENOMEM;
+    long number = extent_new(p, n, LX_FOR_MEMORY, false);
     if (number < 0) return number;
     m->data[m->data_count++] = (uint16_t)number;
     long r = extent_derive(p, (uint16_t)number, LX_SEL_DATA + i, EXO_R | EXO_W);
     if (r == 0)
-        r = exo_page_bind(m->env, LX_DATA_VA + i * (uint64_t)LX_DATA_CHUNK * EXO_PAGE,
-                          LX_DATA_CHUNK, LX_SEL_DATA + i, extents[number].first, EXO_R | EXO_W);
-    return r == LX_DATA_CHUNK ? 0 : -ENOMEM;
+        r = exo_page_bind(m->env, lx_data_va(i), n, LX_SEL_DATA + i, extents[number].first,
+                          EXO_R | EXO_W);
+    return r == (long)n ? 0 : -ENOMEM;
 }
 
 /* ---- mapped files ---------------------------------------------------------------------------------- */

@@ -10,7 +10,6 @@
 #include "../server.h"
 
 #define LX_HANDLES 256 /* mapped files of a process */
-#define LX_DATA_SELS (LX_DATA_PAGES / LX_DATA_CHUNK)
 #define LX_OBJECTS_MORE 64
 #define FILE_PAGES_MAX 262144 /* 1 GiB */
 #define LX_FOR_FILE 3 /* kind of extent: a file's own pages, mapped to be written */
@@ -34,7 +33,7 @@ struct process_memory {
         uint32_t frames;
         uint16_t extent;
     } thread[LX_THREADS];
-    uint16_t data[LX_DATA_SELS]; /* private block, chunks of library data */
+    uint16_t data[LX_DATA_CHUNKS]; /* private block, chunks of library data */
     uint32_t data_count;
     uint32_t swapped; /* slots of the swap store that it has (swap.c) */
     uint32_t backs; /* of: what its vfork's child leaves it; NULL: none yet */

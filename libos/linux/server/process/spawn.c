@@ -324,6 +324,20 @@ long spawn_first(const char *text, size_t size)
 
 /* ---- fork ------------------------------------------------------------------------------------- */
 
+/* The page table for all chunks of data but the near ones. */
+static long data_table(struct process *p)
+{
+    struct process_memory *m = p->memory;
+    long r;
+    do
+        r = exo_pt_make(m->env, LX_DATA_FAR_VA, 1, LX_SEL_OBJECTS, m->objects + m->objects_used);
+    while (r == -EXO_E_AGAIN);
+    if (r < 0) return r == -EXO_E_BOUND ? 0 : -ENOMEM; /* a husk may have it */
+    m->objects_used++;
+    p->threads[0]->window->start.objects = m->objects + m->objects_used;
+    return 0;
+}
+
 /* The parent's library data, as much as is in use, into the child's own; `unused` as LX_OP_FORK
  * has it, whatever its stretches are. */
 static long data_copy(struct process *parent, struct process *child, uint64_t bytes,
@@ -336,10 +350,11 @@ static long data_copy(struct process *parent, struct process *child, uint64_t by
         if ((unused >> 16 & 0xffff) * 8 > at) at = (unused >> 16 & 0xffff) * 8;
     }
     for (uint32_t i = 1; i < parent->memory->data_count; i++) {
-        long r = op_data(child->threads[0], NULL);
+        long r = i == LX_DATA_NEAR ? data_table(child) : 0;
+        if (r == 0) r = op_data(child->threads[0], NULL);
         if (r < 0) return r;
         memcpy(frame_data(extent_first(child->memory->data[i])),
-               frame_data(extent_first(parent->memory->data[i])), LX_DATA_CHUNK * EXO_PAGE);
+               frame_data(extent_first(parent->memory->data[i])), lx_data_pages(i) * EXO_PAGE);
     }
     return 0;
 }
