@@ -7,6 +7,8 @@
 
 #include "../../kernel/core/vm.h"
 
+#define FRAMES 2048 /* of the machine */
+
 uint64_t random64(void);
 static inline uint64_t pick(uint64_t n) { return random64() % n; }
 static inline bool chance(uint64_t n) { return pick(n) == 0; }
@@ -20,4 +22,17 @@ void guest_run(struct thread *t);
 void monitor_write(const struct thread *t, uint64_t *set, uint64_t *get);
 /* Whatever was asked for, what virtual CPU t has is allowed. */
 void vcpu_check_allowed(struct thread *t);
+
+/* Around each call: whatever it is given, it may not do more than fuzz_rules.c says. `r` is what
+ * it returned. */
+void rules_before(const char *call, const uint64_t *a);
+void rules_after(const char *call, const uint64_t *a, long r);
+/* A processor caches the entry at `index` of `table`, a leaf whose accessed bit is set; forgets
+ * all; forgets a native entry that went; forgets what waited for that CPU's round. */
+void translation_cache(frame_t table, unsigned index);
+void translations_forget(void);
+void translation_drop(uint64_t entry);
+void translations_round(unsigned cpu);
+/* After each step of this CPU: what is cached and is no more waits for its round. */
+void translations_check(void);
 #endif

@@ -15,7 +15,6 @@
 #include "exo_calls.h"
 #include "fuzz.h"
 
-#define FRAMES 2048
 #define SHARED 1024 /* a block of 512 frames that all hostile envs hold, for large pages */
 #define ENVS 3
 #define TAB 2 /* table frames of a hostile env */
@@ -117,7 +116,7 @@ static uint64_t choose_frame(void)
 static uint64_t choose_va(void)
 {
     static const uint64_t bases[] = {0x400000,           0x400000,           0x5fe000,
-                                     0x40000000,         0x8000000000,       EXO_VA_END - 8192,
+                                     0x7fe00000,         0x8000000000,       EXO_VA_END - 8192,
                                      0xffff880000000000, 0xffff800000000000, 0xffff87fffffff000,
                                      0xfffffffffffff000, 0x0000800000000000, 0x40200000};
     if (chance(60)) return wild();
@@ -186,6 +185,13 @@ static void check(const char *what)
             vcpu_check_allowed(&threads[f - 2]);
 }
 
+/* The second phase, when the round is over. */
+static void commit(void)
+{
+    translations_round(host_cpu);
+    core_commit();
+}
+
 static void choose_next(void)
 {
     sched_choose();
@@ -218,7 +224,19 @@ static void arguments_bend(const char *call, uint64_t *a)
             a[3] = 9;
             a[4] = SHARED;
             a[5] |= EXO_LARGE_2M;
-        }
+        } else if (chance(8)) {
+            a[3] = 3; /* one of its own page tables */
+            a[4] = caps[env_caps(cur_env()) + 3].base + 3 + pick(3);
+            a[5] = EXO_R;
+        } else if (chance(2) && a[3] < envs[cur_env()].nsel)
+            a[5] &= caps[env_caps(cur_env()) + a[3]].rights;
+    } else if (strcmp(call, "cap_derive") == 0 || strcmp(call, "cap_copy") == 0) {
+        if (chance(16)) a[4] = wild();
+    } else if (strncmp(call, "page_protect", 12) == 0 && !chance(8)) {
+        a[strcmp(call, "page_protect") == 0 ? 3 : 2] = chance(8) ? 0 : EXO_R | pick(8);
+    } else if (strcmp(call, "slot_bind") == 0 && !chance(4)) {
+        a[1] = (chance(2) ? 32 : 64) + pick(8); /* all hostile envs may bind these */
+        a[2] = chance(2) ? 0 : choose_kind(EXO_THREAD);
     } else if (strcmp(call, "thread_set") == 0 && !chance(4)) {
         a[0] = chance(2) ? 0 : a[0];
         a[1] = pick(9);
@@ -244,6 +262,15 @@ static void arguments_bend(const char *call, uint64_t *a)
     }
 }
 
+/* The last table and the last entry of a GiB. */
+static void arguments_last(const char *call, uint64_t *a)
+{
+    if (strncmp(call, "pt_", 3) != 0 || !chance(4)) return;
+    a[0] = EXO_SELF;
+    a[1] = 0x7fe00000;
+    a[2] = 1 + pick(2);
+}
+
 /* Of a call on memory: into the virtual machine, whose env two of the hostile ones have. */
 static void arguments_machine(const char *call, uint64_t *a)
 {
@@ -257,18 +284,62 @@ static void arguments_machine(const char *call, uint64_t *a)
     a[4] = MACHINE_RAM + 12 + pick(8);
 }
 
-/* The processor sets accessed and dirty bits wherever it likes. */
+static bool is_table(frame_t f)
+{
+    return EXO_FW_TYPE(words[f]) >= EXO_FT_PT1 && EXO_FW_TYPE(words[f]) <= EXO_FT_PT4;
+}
+
+/* The processor sets accessed and dirty bits wherever it likes, and caches the translation. */
 static void processor_marks(void)
 {
     frame_t f = (frame_t)pick(FRAMES);
-    unsigned type = EXO_FW_TYPE(words[f]);
-    if (type < EXO_FT_PT1 || type > EXO_FT_PT4) return;
+    unsigned n, i = chance(2) ? 0 : (unsigned)pick(512);
+    for (n = 0; n < FRAMES && !is_table(f); n++)
+        f = (f + 1) % FRAMES;
+    if (n == FRAMES) return;
+    for (n = 0; n < 512 && (tables[f].e[i] & 1) == 0; n++)
+        i = (i + 1) % 512;
+    if (n == 512) return;
     bool ept = (envs[EXO_FW_OWNER(words[f])].flags & ENV_EPT) != 0;
-    uint64_t *entry = &tables[f].e[chance(2) ? pick(16) : pick(512)];
-    if ((*entry & 1) == 0) return;
-    bool leaf = type == EXO_FT_PT1 || (*entry & 0x80) != 0;
+    uint64_t *entry = &tables[f].e[i];
+    bool leaf = EXO_FW_TYPE(words[f]) == EXO_FT_PT1 || (*entry & 0x80) != 0;
     *entry |= ept ? 0x100 : 0x20;
     if (leaf) *entry |= ept ? 0x200 : 0x40;
+    if (leaf) translation_cache(f, i);
+}
+
+/* User code writes whatever it likes into its memory, that of a vector among it. */
+static void memory_write(void)
+{
+    frame_t f = HOST_FREE + (frame_t)pick(FRAMES - HOST_FREE);
+    if (EXO_FW_TYPE(words[f]) == EXO_FT_PLAIN) tables[f].e[pick(512)] = random64();
+    frame_t e = cur_env();
+    if (e != 0 && chance(8)) vectors[e + 2].used = (uint32_t)pick(EXO_RECORDS + 2);
+}
+
+/* Another CPU, in the same env, binds a page through the capability that this one deletes. */
+static void bind_meanwhile(void)
+{
+    const struct cap *c = &caps[env_caps(cur_env()) + chosen_sel];
+    frame_t cur = this_cpu()->cur;
+    host_cpu ^= 1;
+    struct cpu *other = this_cpu();
+    frame_t was = other->cur;
+    other->cur = cur;
+    sys_page_bind(EXO_SELF, 0x400000 + (pick(64) << 12), 1, chosen_sel, c->base + pick(c->count),
+                  EXO_R);
+    other->cur = was;
+    host_cpu ^= 1;
+}
+
+static void meanwhile_choose(const char *call, uint64_t *a)
+{
+    host_meanwhile = NULL;
+    if (strcmp(call, "cap_delete") != 0 || chosen_sel >= envs[cur_env()].nsel || !chance(2) ||
+        caps[env_caps(cur_env()) + chosen_sel].kind != EXO_FRAMES)
+        return;
+    a[0] = EXO_REF(EXO_SELF, chosen_sel);
+    host_meanwhile = bind_meanwhile;
 }
 
 static unsigned call_number(const char *name)
@@ -295,12 +366,16 @@ static void call_once(void)
         a[i] = choose(g->arg[i]);
     fill_list();
     arguments_bend(g->name, a);
+    arguments_last(g->name, a);
     arguments_machine(g->name, a);
     if (trace)
         fprintf(stderr, "cpu %u thread %u env %u: %s %lx %lx %lx %lx %lx %lx\n", host_cpu, cpu->cur,
                 t->env, g->name, a[0], a[1], a[2], a[3], a[4], a[5]);
+    meanwhile_choose(g->name, a);
+    rules_before(g->name, a);
+    long r = 0;
     if (calls[n].leaf != NULL) {
-        long r = ((leaf_fn *)(void (*)(void))calls[n].leaf)(a[0], a[1], a[2], a[3], a[4], a[5]);
+        r = ((leaf_fn *)(void (*)(void))calls[n].leaf)(a[0], a[1], a[2], a[3], a[4], a[5]);
         if (trace) fprintf(stderr, "  = %ld\n", r);
     } else {
         uint64_t *words_of[] = {&t->regs.rdi, &t->regs.rsi, &t->regs.rdx,
@@ -312,6 +387,9 @@ static void call_once(void)
         if (monitor) monitor_write(&threads[t->caller], &t->regs.rsi, &t->regs.rdx);
         calls[n].full(t);
     }
+    host_meanwhile = NULL;
+    rules_after(g->name, a, r);
+    translations_check();
     check(g->name);
 }
 
@@ -336,99 +414,133 @@ static void revive(void)
     }
 }
 
-static void step(void)
-{
-    host_cpu = (unsigned)pick(ncpus);
-    struct cpu *cpu = this_cpu();
-    host_now += pick(200);
-    if (cpu->pend_count != 0 && (stuck[host_cpu]++ > 3 || chance(2))) {
-        core_commit();
-        stuck[host_cpu] = 0;
-        check("commit");
-    }
-    if (cpu->pend_count != 0) return;
-    if ((host_ipis >> host_cpu & 1) != 0) {
-        host_ipis &= ~(1ull << host_cpu);
-        requests_serve();
-    }
-    for (int i = 0; i < 16; i++)
-        processor_marks();
-    if (chance(4)) timer_interrupt();
-    choose_next();
-    if (cpu->cur == 0) {
-        revive();
-        return;
-    }
-    struct thread *t = &threads[cpu->cur];
-    if ((t->slow & SLOW_VM) != 0) {
-        if (vm_enter_check(t)) guest_run(t);
-    } else if (chance(30))
-        fault_take(&threads[cpu->cur], choose_va());
-    else
-        call_once();
-    KASSERT(!host_flush_left);
-    if (cpu->pend_count != 0 && !chance(4)) core_commit();
-    if (cpu->pend_count == 0) choose_next();
-    check("step");
-}
-
 /* ---- the first env's part -------------------------------------------------------------------------- */
 
 static void settle(void)
 {
     for (host_cpu = 0; host_cpu < ncpus; host_cpu++) {
-        if (this_cpu()->pend_count != 0) core_commit();
+        if (this_cpu()->pend_count != 0) commit();
         requests_serve();
         choose_next();
     }
     host_cpu = 0;
 }
 
-/* One leaf call as the first thread; AGAIN is repeated, while the other CPU goes on. */
-static long as_root(const char *name, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)
+/* One leaf call as the first thread, on CPU 0, that nothing waits for. */
+static long root_call(const char *name, const uint64_t a[5])
 {
-    unsigned n = call_number(name);
+    leaf_fn *leaf = (leaf_fn *)(void (*)(void))calls[call_number(name)].leaf;
+    this_cpu()->cur = host_thread;
+    rules_before(name, a);
+    long r = leaf(a[0], a[1], a[2], a[3], a[4], 0);
+    rules_after(name, a, r);
+    this_cpu()->cur = 0;
+    KASSERT(!host_flush_left);
+    translations_check();
+    return r;
+}
+
+/* AGAIN is repeated, while the other CPU goes on. */
+static long as_root(const char *name, const uint64_t a[5])
+{
     long r = -EXO_E_AGAIN;
     for (unsigned tries = 0; r == -EXO_E_AGAIN; tries++) {
         settle();
         KASSERT(tries < 200000);
-        this_cpu()->cur = host_thread;
-        r = ((leaf_fn *)(void (*)(void))calls[n].leaf)(a, b, c, d, e, 0);
-        this_cpu()->cur = 0;
-        KASSERT(!host_flush_left);
-        if (this_cpu()->pend_count != 0) core_commit();
-        if (tries % 64 == 0) check(name);
+        r = root_call(name, a);
+        if (tries % 16 == 0) check(name);
     }
     settle();
     return r;
 }
+#define AS_ROOT(name, ...) as_root(name, (const uint64_t[5]){__VA_ARGS__})
 
-/* Env i gets its own memory, its env and thread, some slots, irqs and ports, and the env of
- * its neighbour with all rights but one. */
-static void env_hostile(unsigned i)
+struct gift {
+    const char *call;
+    uint64_t a[5];
+};
+#define GIFTS 16
+#define GIFTS_OWN 14 /* the others are of its neighbour */
+#define SHARES 30 /* the first env's selectors of what it can take back from each */
+
+static frame_t ram_of(unsigned i) { return i == 2 ? 512 : 64 + i * RAM_EACH; }
+
+/* What env i gets: its own memory, its env and thread, some slots, irqs and ports, memory that
+ * all share, with fewer rights too, and the env of its neighbour with all rights but one. */
+static struct gift gift_of(unsigned i, unsigned g)
 {
-    uint64_t env = 10 + i, thread = 20 + i;
-    uint64_t base = HOST_FREE + i * (3 + TAB);
-    uint64_t ram = i == 2 ? 512 : 64 + i * RAM_EACH;
-    uint64_t count = i == 2 ? 512 : RAM_EACH;
-    KASSERT(as_root("env_make", env, HOST_RAM, base, TAB, 0) == 0);
-    KASSERT(as_root("cap_derive", HOST_RAM, EXO_REF(env, 3), 15, ram, count) == 0);
-    KASSERT(as_root("cap_derive", env, EXO_REF(env, 1), 15, 0, 1) == 0);
-    KASSERT(as_root("thread_make", thread, env, 3, ram, i & 1) == 0);
-    KASSERT(as_root("cap_derive", thread, EXO_REF(env, 2), 15, 0, 1) == 0);
-    KASSERT(as_root("cap_derive", HOST_SLOTS, EXO_REF(env, 4), 15, i * 16, 80) == 0);
-    KASSERT(as_root("cap_derive", HOST_IRQS, EXO_REF(env, 5), 15, 0, EXO_IRQ_COUNT) == 0);
-    KASSERT(as_root("cap_derive", HOST_RAM, EXO_REF(env, 9), 15, SHARED, 512) == 0);
-    KASSERT(as_root("cap_derive", HOST_PORTS, EXO_REF(env, 6), 15, 0x3f8, 8) == 0);
-    if (i > 0) {
-        KASSERT(as_root("cap_derive", 10 + i - 1, EXO_REF(env, 7), 7, 0, 1) == 0);
-        KASSERT(as_root("cap_derive", 20 + i - 1, EXO_REF(env, 8), 15, 0, 1) == 0);
+    uint64_t env = 10 + i, thread = 20 + i, ram = ram_of(i);
+    uint64_t base = HOST_FREE + i * (3 + TAB), next = (i + ENVS - 1) % ENVS;
+    const struct gift gifts[GIFTS] = {
+        {"env_make", {env, HOST_RAM, base, TAB, 0}},
+        {"cap_derive", {HOST_RAM, EXO_REF(env, 3), 15, ram, i == 2 ? 512 : RAM_EACH}},
+        {"cap_derive", {env, EXO_REF(env, 1), 15, 0, 1}},
+        {"thread_make", {thread, env, 3, ram, i & 1}},
+        {"cap_derive", {thread, EXO_REF(env, 2), 15, 0, 1}},
+        {"cap_derive", {HOST_SLOTS, EXO_REF(env, 4), 15, i * 16, 80}},
+        {"cap_derive", {HOST_IRQS, EXO_REF(env, 5), 15, 0, EXO_IRQ_COUNT}},
+        {"cap_derive", {HOST_RAM, SHARES + i, 15, SHARED, 512}},
+        {"cap_derive", {SHARES + i, EXO_REF(env, 9), 15, SHARED, 512}},
+        {"cap_derive", {SHARES + i, EXO_REF(env, 12), EXO_R, SHARED, 512}},
+        {"cap_derive", {HOST_PORTS, EXO_REF(env, 6), 15, 0x3f8, 8}},
+        {"pt_make", {env, 0x400000, 3, 3, ram + 5}},
+        {"pt_make", {env, 0x400000, 2, 3, ram + 4}},
+        {"pt_make", {env, 0x400000, 1, 3, ram + 3}},
+        {"cap_derive", {10 + next, EXO_REF(env, 7), 7, 0, 1}},
+        {"cap_derive", {20 + next, EXO_REF(env, 8), 15, 0, 1}},
+    };
+    return gifts[g];
+}
+
+/* Another CPU has just asked this one to start the stopped thread f, which is destroyed now. */
+static void start_late(frame_t f)
+{
+    struct thread *t = &threads[f];
+    if (EXO_FW_TYPE(words[f]) != EXO_FT_THREAD || t->gone != 0 || t->cpu != host_cpu) return;
+    thread_halt(t);
+    thread_request(f, THREAD_REQ_START);
+}
+
+static struct {
+    struct gift gift;
+    bool unfinished;
+} task; /* of the first env */
+
+/* It takes something back, or gives it again, which may be refused. */
+static void root_turn(void)
+{
+    unsigned i = (unsigned)pick(ENVS);
+    if (!task.unfinished) {
+        task.gift = gift_of(i, (unsigned)pick(GIFTS));
+        if (chance(16)) task.gift = (struct gift){"cap_revoke", {SHARES + i}};
+        if (chance(60)) task.gift = (struct gift){"cap_delete", {(chance(2) ? 10 : 20) + i}};
     }
-    for (uint64_t level = 3; level >= 1; level--)
-        KASSERT(as_root("pt_make", env, 0x400000, level, 3, ram + 2 + level) == 0);
-    host_cpu = i & 1;
-    start_thread((frame_t)ram);
-    host_cpu = 0;
+    bool destroys = strcmp(task.gift.call, "cap_delete") == 0 && task.gift.a[0] >= 20;
+    if (destroys && chance(2)) start_late(ram_of((unsigned)task.gift.a[0] - 20));
+    long r = root_call(task.gift.call, task.gift.a);
+    task.unfinished = r == -EXO_E_AGAIN;
+    if (trace) fprintf(stderr, "root: %s %lx = %ld\n", task.gift.call, task.gift.a[0], r);
+    check(task.gift.call);
+}
+
+static void gifts_give(unsigned i, unsigned first, unsigned last)
+{
+    for (unsigned g = first; g < last; g++) {
+        struct gift x = gift_of(i, g);
+        KASSERT(as_root(x.call, x.a) == 0);
+    }
+}
+
+static void envs_hostile(void)
+{
+    for (unsigned i = 0; i < ENVS; i++)
+        gifts_give(i, 0, GIFTS_OWN);
+    for (unsigned i = 0; i < ENVS; i++) {
+        gifts_give(i, GIFTS_OWN, GIFTS);
+        host_cpu = i & 1;
+        start_thread(ram_of(i));
+        host_cpu = 0;
+    }
 }
 
 /* A virtual machine, of whose virtual CPUs env 0 and env 1 are the monitors: they have its
@@ -436,34 +548,80 @@ static void env_hostile(unsigned i)
 static void machine_hostile(void)
 {
     uint64_t env = 10 + ENVS, base = HOST_FREE + ENVS * (3 + TAB);
-    KASSERT(as_root("env_make", env, HOST_RAM, base, TAB, EXO_ENV_VM) == 0);
-    KASSERT(as_root("cap_derive", HOST_RAM, EXO_REF(env, 3), 15, MACHINE_RAM, 64) == 0);
-    KASSERT(as_root("cap_derive", HOST_PORTS, EXO_REF(env, 6), 15, 0x3f8, 8) == 0);
-    KASSERT(as_root("cap_derive", HOST_PORTS, EXO_REF(env, 7), 15, 0x3b0, 300) == 0);
+    KASSERT(AS_ROOT("env_make", env, HOST_RAM, base, TAB, EXO_ENV_VM) == 0);
+    KASSERT(AS_ROOT("cap_derive", HOST_RAM, EXO_REF(env, 3), 15, MACHINE_RAM, 64) == 0);
+    KASSERT(AS_ROOT("cap_derive", HOST_PORTS, EXO_REF(env, 6), 15, 0x3f8, 8) == 0);
+    KASSERT(AS_ROOT("cap_derive", HOST_PORTS, EXO_REF(env, 7), 15, 0x3b0, 300) == 0);
     for (uint64_t level = 3; level >= 1; level--)
-        KASSERT(as_root("pt_make", env, 0x400000, level, 3, MACHINE_RAM + 8 + level) == 0);
+        KASSERT(AS_ROOT("pt_make", env, 0x400000, level, 3, MACHINE_RAM + 8 + level) == 0);
     for (uint64_t i = 0; i < 2; i++) {
         uint64_t thread = 20 + ENVS + i, f = MACHINE_RAM + i * EXO_VCPU_FRAMES;
-        KASSERT(as_root("thread_make", thread, env, 3, f, i) == 0);
-        KASSERT(as_root("cap_derive", env, EXO_REF(10 + i, 10), 15, 0, 1) == 0);
-        KASSERT(as_root("cap_derive", thread, EXO_REF(10 + i, 11), 15, 0, 1) == 0);
-        KASSERT(as_root("gate_make", EXO_REF(env, 4 + i), 20 + i, 0x400000, 1, 0) == 0);
-        KASSERT(as_root("thread_set", thread, EXO_SET_FAULT, 4 + i, 0, 0) == 0);
-        KASSERT(as_root("thread_set", thread, EXO_SET_VHYPER, 4, 4, 0) == 0);
+        KASSERT(AS_ROOT("thread_make", thread, env, 3, f, i) == 0);
+        KASSERT(AS_ROOT("cap_derive", env, EXO_REF(10 + i, 10), 15, 0, 1) == 0);
+        KASSERT(AS_ROOT("cap_derive", thread, EXO_REF(10 + i, 11), 15, 0, 1) == 0);
+        KASSERT(AS_ROOT("gate_make", EXO_REF(env, 4 + i), 20 + i, 0x400000, 1, 0) == 0);
+        KASSERT(AS_ROOT("thread_set", thread, EXO_SET_FAULT, 4 + i, 0, 0) == 0);
+        KASSERT(AS_ROOT("thread_set", thread, EXO_SET_VHYPER, 4, 4, 0) == 0);
         for (uint64_t reason = 1; reason < EXO_VX_COUNT; reason++)
-            KASSERT(as_root("thread_set", thread, EXO_SET_VMASK, reason, pick(2048), 0) == 0);
+            KASSERT(AS_ROOT("thread_set", thread, EXO_SET_VMASK, reason, pick(2048), 0) == 0);
         host_cpu = (unsigned)i;
         start_thread((frame_t)f);
         host_cpu = 0;
     }
 }
 
+/* ---- a run --------------------------------------------------------------------------------- */
+
+static void step(void)
+{
+    host_cpu = (unsigned)pick(ncpus);
+    struct cpu *cpu = this_cpu();
+    host_now += pick(200);
+    if (cpu->pend_count != 0 && (stuck[host_cpu]++ > 3 || chance(2))) {
+        commit();
+        stuck[host_cpu] = 0;
+        check("commit");
+    }
+    if (cpu->pend_count != 0) return;
+    if ((host_ipis >> host_cpu & 1) != 0 && !chance(3)) { /* or it is on its way */
+        host_ipis &= ~(1ull << host_cpu);
+        requests_serve();
+    }
+    for (int i = 0; i < 4; i++)
+        processor_marks();
+    memory_write();
+    if (chance(4)) timer_interrupt();
+    if (chance(100)) revive();
+    choose_next();
+    if (cpu->cur == 0) {
+        revive();
+        return;
+    }
+    struct thread *t = &threads[cpu->cur];
+    if (host_cpu == 0 && chance(6))
+        root_turn();
+    else if ((t->slow & SLOW_VM) != 0) {
+        if (vm_enter_check(t)) guest_run(t);
+    } else if (chance(30))
+        fault_take(&threads[cpu->cur], choose_va());
+    else
+        call_once();
+    KASSERT(!host_flush_left);
+    if (cpu->pend_count != 0 && !chance(4)) commit();
+    if (cpu->pend_count == 0) choose_next();
+    check("step");
+}
+
+#define MANY 300 /* more than one step of a revocation takes */
+
 static void everything_back(void)
 {
     static const uint32_t sels[] = {HOST_RAM, HOST_SLOTS, HOST_IRQS, HOST_PORTS};
     uint64_t first = pick(4);
+    for (unsigned i = 0; i < MANY; i++)
+        KASSERT(AS_ROOT("cap_derive", HOST_RAM, 100 + i, 15, SHARED, 1) == 0);
     for (unsigned i = 0; i < 4; i++) {
-        long r = as_root("cap_revoke", sels[(first + i) % 4], 0, 0, 0, 0);
+        long r = AS_ROOT("cap_revoke", sels[(first + i) % 4]);
         KASSERT(r == 0);
     }
     check("revoking everything");
@@ -506,12 +664,16 @@ static void run(unsigned steps, bool aliased, bool vmx)
     machine_choose(vmx);
     host_cpu = 0;
     host_ipis = 0;
+    host_now = 1;
+    chosen_sel = 0;
     host_vcpus = 0;
     stuck[0] = stuck[1] = 0;
+    host_flushed = translation_drop;
+    translations_forget();
+    task.unfinished = false;
     host_boot(FRAMES, 2, aliased);
     check("boot");
-    for (unsigned i = 0; i < ENVS; i++)
-        env_hostile(i);
+    envs_hostile();
     machine_hostile();
     for (unsigned i = 0; i < steps && (input == NULL || input_left > 0); i++)
         step();

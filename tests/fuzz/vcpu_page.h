@@ -78,6 +78,7 @@ static inline void vcpu_page_write(struct exo_vcpu_page *p, uint64_t *set, uint6
     p->msr.lstar = p->msr.cstar = p->msr.sysenter_eip = address();
     p->msr.pat = PICK(0x0007040600070406, 0x0707070707070707, 2, pick(~0ull));
     ((uint64_t *)p->fpu)[64] = PICK(0, 3, 7, 0xe7, 8, pick(~0ull));
+    ((uint64_t *)p->fpu)[72] = pick(~0ull); /* behind the header: any is allowed */
     ((uint64_t *)p->fpu)[65] = chance(8);
     ((uint64_t *)p->fpu)[3] = PICK(0x1f80, 0xffff, 0x10000);
     if (chance(4)) {

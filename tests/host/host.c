@@ -82,13 +82,17 @@ void root_init(uint32_t frame) { page_clear(frame); }
 void irq_mask(unsigned irq) { KASSERT(irq < EXO_IRQ_COUNT); }
 void irq_unmask(unsigned irq) { KASSERT(irq < EXO_IRQ_COUNT); }
 void fpu_forget(uint32_t thread) { KASSERT(thread < nframes); }
+void (*host_flushed)(uint64_t entry);
+
+static unsigned flushes_asked;
+
 /* Every other time, so that both ways are gone. */
 bool flush_alone(uint64_t va, uint64_t entry, bool now)
 {
-    static unsigned asked;
     KASSERT((va & 4095) == 0 && entry != 0);
-    bool alone = (++asked & 1) != 0;
+    bool alone = (++flushes_asked & 1) != 0;
     if (alone && !now) host_flush_left = true;
+    if (alone && host_flushed != NULL) host_flushed(entry);
     return alone;
 }
 void flush_all(void) { host_flush_left = false; }
@@ -150,6 +154,7 @@ void host_boot(uint32_t frames, unsigned n, bool aliased)
 {
     nframes = frames;
     ncpus = n;
+    flushes_asked = 0;
     memory_place(frames, aliased);
     for (unsigned i = 0; i < n; i++)
         cpus[i].id = i;

@@ -102,6 +102,7 @@ extern unsigned host_cpu; /* the CPU that core now runs on */
 extern uint64_t host_now; /* the time-stamp counter */
 extern uint64_t host_ipis; /* mask of CPUs an IPI was sent to */
 extern bool host_flush_left; /* counts were given back, a flush is to follow */
+extern void (*host_flushed)(uint64_t entry); /* told when no CPU has its translation any more */
 extern struct exo_vm_exit host_exit; /* what the next VM exit is */
 extern unsigned host_vcpus; /* control blocks made, and not forgotten */
 extern uint32_t host_passed; /* the MSRs passed last, EXO_VP_* */

@@ -21,10 +21,12 @@ import sys
 
 LIST = "tests/mutants/mutants.list"
 BUILD = "build/mutants"
+BOUNDS = "-fsanitize=bounds-strict"
 CFLAGS = ["-std=gnu11", "-g", "-O1", "-DEXO_DEBUG", "-Wno-strict-prototypes", "-fno-strict-aliasing",
-          "-Itests/host",
-          "-Ibuild/gen", "-Ikernel/core"]
+          BOUNDS, "-fno-sanitize-recover=all",
+          "-Itests/host", "-Ibuild/gen", "-Ikernel/core"]
 CORE = "kernel/core"
+FUZZER = [f"tests/fuzz/fuzz_{part}.c" for part in ("core", "rules", "vm")]
 RUNS = [(1, 12, 1000), (100, 80, 8000)]  # first seed, seeds, steps
 SECONDS = 150  # of processor time; longer means that it does not end
 
@@ -51,8 +53,7 @@ def build_common():
     """Objects of all files as they are."""
     os.makedirs(BUILD, exist_ok=True)
     objects = {}
-    for path in glob.glob(CORE + "/*.c") + glob.glob("tests/host/*.c") + \
-            ["tests/fuzz/fuzz_core.c", "tests/fuzz/fuzz_vm.c"]:
+    for path in glob.glob(CORE + "/*.c") + glob.glob("tests/host/*.c") + FUZZER:
         objects[path] = os.path.join(BUILD, os.path.basename(path) + ".o")
         result = compile_file(path, objects[path])
         if result.returncode:
@@ -114,7 +115,7 @@ def judge(mutant, objects, quick):
     program = directory + "/fuzz_core"
     if result.returncode == 0:
         linked = [changed if p == path else o for p, o in objects.items()]
-        result = subprocess.run(["gcc", "-o", program, *linked], stderr=subprocess.STDOUT,
+        result = subprocess.run(["gcc", BOUNDS, "-o", program, *linked], stderr=subprocess.STDOUT,
                                 stdout=subprocess.PIPE, text=True, check=False)
     if result.returncode:
         return f"FAIL mutant {name} does not compile: {result.stdout}"
@@ -136,7 +137,7 @@ def main():
               if arguments.only in (None, m[0]) and (m[1] or not arguments.quick)]
     objects = build_common()
     unchanged = os.path.join(BUILD, "unchanged")
-    subprocess.run(["gcc", "-o", unchanged, *objects.values()], check=True)
+    subprocess.run(["gcc", BOUNDS, "-o", unchanged, *objects.values()], check=True)
     how = fuzz(unchanged)
     if how is not None:
         print(f"FAIL mutants: the unchanged core is refused ({how})")
