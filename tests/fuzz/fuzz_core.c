@@ -230,8 +230,6 @@ static void arguments_bend(const char *call, uint64_t *a)
             a[5] = EXO_R;
         } else if (chance(2) && a[3] < envs[cur_env()].nsel)
             a[5] &= caps[env_caps(cur_env()) + a[3]].rights;
-    } else if (strcmp(call, "cap_derive") == 0 || strcmp(call, "cap_copy") == 0) {
-        if (chance(16)) a[4] = wild();
     } else if (strncmp(call, "page_protect", 12) == 0 && !chance(8)) {
         a[strcmp(call, "page_protect") == 0 ? 3 : 2] = chance(8) ? 0 : EXO_R | pick(8);
     } else if (strcmp(call, "slot_bind") == 0 && !chance(4)) {
@@ -260,6 +258,18 @@ static void arguments_bend(const char *call, uint64_t *a)
         a[1] = 0;
         a[2] = 1 + pick(1000);
     }
+}
+
+/* The last names of a capability, and more. */
+static void arguments_derive(const char *call, uint64_t *a)
+{
+    if ((strcmp(call, "cap_derive") != 0 && strcmp(call, "cap_copy") != 0) || chance(2)) return;
+    if (chosen_sel >= envs[cur_env()].nsel) return;
+    const struct cap *c = &caps[env_caps(cur_env()) + chosen_sel];
+    a[0] = EXO_REF(EXO_SELF, chosen_sel);
+    a[1] = EXO_REF(EXO_SELF, pick(28));
+    a[3] = c->base + c->count - 1 - pick(3);
+    a[4] = chance(8) ? wild() : 1 + pick(4);
 }
 
 /* The last table and the last entry of a GiB. */
@@ -366,6 +376,7 @@ static void call_once(void)
         a[i] = choose(g->arg[i]);
     fill_list();
     arguments_bend(g->name, a);
+    arguments_derive(g->name, a);
     arguments_last(g->name, a);
     arguments_machine(g->name, a);
     if (trace)
