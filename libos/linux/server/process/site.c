@@ -73,6 +73,23 @@ static unsigned length_before(const struct site_text *text, uint64_t va)
     return votes >= VOTES ? length : 0;
 }
 
+/* Whether an instruction begins at va: decodings from before it come there, none passes over it. */
+static bool begins(const struct site_text *text, uint64_t va)
+{
+    int8_t meets[BACK + 1] = {1}; /* from k bytes before: 1; -1: it passes, 0: not known */
+    unsigned back = va - text->va < BACK ? (unsigned)(va - text->va) : BACK, votes = 0;
+    for (unsigned k = 1; k <= back; k++) {
+        struct code_insn insn;
+        bool known = code_decode(&insn, bytes_at(text, va - k),
+                                 text->length - (unsigned)(va - k - text->va));
+        meets[k] = !known ? 0 : insn.length > k ? -1 : meets[k - insn.length];
+        if (k < back / 2) continue;
+        if (meets[k] < 0) return false;
+        votes += (unsigned)meets[k];
+    }
+    return votes >= VOTES;
+}
+
 static void put32(uint8_t *to, int64_t value)
 {
     for (unsigned i = 0; i < 4; i++)
@@ -140,7 +157,7 @@ static bool stop_ends(const struct site_text *text, uint64_t va)
     if (end[-1] != 0xc3 && end[-1] != 0xf4 && end[-2] != 0xeb && end[-5] != 0xe9 &&
         !(end[-2] == 0x0f && end[-1] == 0x0b))
         return false;
-    unsigned length = length_before(text, va);
+    unsigned length = begins(text, va) ? length_before(text, va) : 0;
     struct code_insn insn;
     return length != 0 && code_decode(&insn, end - length, length) && insn.stops;
 }
@@ -185,7 +202,7 @@ bool site_plan(struct site_plan *plan, const struct site_text *text, uint64_t si
     *plan = (struct site_plan){0};
     if (!inside(text, site, 2)) return false;
     const uint8_t *code = bytes_at(text, site);
-    if (code[0] != 0x0f || code[1] != 0x05) return false; /* SYSCALL */
+    if (code[0] != 0x0f || code[1] != 0x05 || !begins(text, site)) return false; /* SYSCALL */
     return plan_before(plan, text, site, stub_va, pointer_va) ||
            plan_padding(plan, text, site, stub_va, pointer_va);
 }
