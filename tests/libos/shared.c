@@ -2,6 +2,7 @@
  *
  * Files that are mapped to be written, whose pages lie here and there: many more than a process
  * of exovisor has at a time. */
+#include <setjmp.h>
 #include <sys/mman.h>
 #include "test.h"
 
@@ -63,6 +64,68 @@ static bool read_all(int fd)
     return memcmp(file, from + 300 * PAGE, 300 * PAGE) == 0;
 }
 
+/* ---- a file that becomes shorter, and longer again ------------------------------------------- */
+
+#define CUT 8 /* pages */
+
+static sigjmp_buf back;
+
+static void jump(int number)
+{
+    (void)number;
+    siglongjmp(back, 1);
+}
+
+static bool bus_error(volatile char *at)
+{
+    if (sigsetjmp(back, 1)) return true;
+    (void)*at;
+    return false;
+}
+
+/* What is behind the end cannot be touched. */
+static bool cut_there(char *m)
+{
+    bool good = m[0] == 1;
+    for (unsigned long i = 1; i < CUT; i++)
+        good &= bus_error(m + i * PAGE);
+    return good;
+}
+
+/* Has touched the pages, is told that they are gone, makes room for others. */
+static void cut_child(int fd, char *m, const int ends[4])
+{
+    char byte = 0;
+    bool good = m[PAGE] == 1 && write(ends[3], &byte, 1) == 1 && read(ends[0], &byte, 1) == 1;
+    good = good && cut_there(m) && ftruncate(fd, CUT * PAGE) == 0 && !m[PAGE];
+    if (good) m[PAGE] = 3;
+    _exit(good ? 0 : 1);
+}
+
+static void test_cut(void)
+{
+    char byte = 0;
+    int fd = open("cut", O_RDWR | O_CREAT, 0600), ends[4], status = -1;
+    signal(SIGBUS, jump);
+    CHECK("cut_make", ftruncate(fd, CUT * PAGE) == 0 && pipe(ends) == 0 && pipe(ends + 2) == 0);
+    char *m = mmap(NULL, CUT * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    for (unsigned long i = 0; i < CUT; i++)
+        m[i * PAGE] = 1;
+    pid_t pid = fork();
+    if (pid == 0) cut_child(fd, m, ends);
+    CHECK("cut", read(ends[2], &byte, 1) == 1 && ftruncate(fd, PAGE / 2) == 0 && cut_there(m));
+    CHECK("cut_child", write(ends[1], &byte, 1) == 1 && waitpid(pid, &status, 0) == pid && !status);
+    CHECK("longer", !status && m[PAGE] == 3 && !m[2 * PAGE] && m[0] == 1);
+    if (!status) m[2 * PAGE] = 4;
+    CHECK("longer_file", pread(fd, &byte, 1, 2 * PAGE) == 1 && byte == 4);
+    CHECK("cut_all", ftruncate(fd, 0) == 0 && bus_error(m) && bus_error(m + 2 * PAGE));
+    CHECK("cut_unmap", munmap(m, CUT * PAGE) == 0);
+    signal(SIGBUS, SIG_DFL);
+    for (int i = 0; i < 4; i++)
+        close(ends[i]);
+    close(fd);
+}
+
 int main(void)
 {
     test_begin("shared");
@@ -91,5 +154,6 @@ int main(void)
     CHECK("sparse_written", pages_are(map, 4000));
     unlink("scattered");
     unlink("other");
+    test_cut();
     return test_end();
 }

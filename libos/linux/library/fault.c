@@ -230,10 +230,15 @@ static int fault_shared(struct vma *vma, uint64_t va)
     return pages_map(va, p->entry[at], n < AHEAD ? n : AHEAD, rights) < 0 ? SIGBUS : 0;
 }
 
-/* The first touch of a page that a fork left, and of its neighbours. */
+/* The first touch of a page that a fork left, and of its neighbours; or of one that was taken, which we
+ * were told and have not yet looked at. */
 static int fault_inherited(struct vma *vma, uint64_t va, uint32_t entry)
 {
     if (!(entry & (PG_W | PG_SHARED))) return around_bind(vma, va);
+    if (process_window()->start.asked & LX_TAKEN) {
+        replace_answer();
+        return 0;
+    }
     return page_map(va, entry, rights_of(vma, vma->prot & PROT_WRITE)) < 0 ? SIGBUS : 0;
 }
 

@@ -312,6 +312,11 @@ uint32_t *page_entry(uint64_t va, bool make);
 void page_note(uint64_t va, uint32_t entry); /* sets it */
 /* Whether private memory in that extent is on the page. */
 bool page_lies_in(uint32_t entry, const struct extent *e);
+/* Whether it is one of that extent's for MAP_SHARED. */
+static inline bool page_shared_in(uint32_t entry, const struct extent *e)
+{
+    return entry & PG_SHARED && (entry & PG_FRAME) - e->first < e->count;
+}
 /* Binds n consecutive frames, of which the first is the entry's, at va, all in one 2 MiB where
  * something was noted; page tables are made as needed, what was bound there goes. Pages
  * bound, from the first on, or -ENOMEM. */

@@ -421,16 +421,18 @@ void replace_inherited(void)
     lx.replace.answering = false;
 }
 
-/* All on an extent that was taken by force is lost. */
+/* All on an extent that was taken by force is lost; where it was a file's, which has become
+ * shorter, a fault finds what there is now. */
 static void extent_lost(uint32_t i)
 {
     struct extent *e = &lx.extent[i];
+    bool file = e->own == EXTENT_FILE;
     if (!e->own) return;
     for (struct pages *p = lx.pages_all; p; p = p->after)
         for (unsigned k = 0; k < BLOCK_PAGES; k++) {
-            if (!page_lies_in(p->entry[k], e)) continue;
+            if (!(file ? page_shared_in(p->entry[k], e) : page_lies_in(p->entry[k], e))) continue;
             page_unmap(p->va + k * PAGE);
-            page_note(p->va + k * PAGE, PG_SWAP);
+            page_note(p->va + k * PAGE, file ? 0 : PG_SWAP);
         }
     if (e->own == EXTENT_OWN || e->own == EXTENT_LEAVING) lx.owned -= e->count;
     e->own = EXTENT_NONE;

@@ -21,8 +21,7 @@ static void runs_leave(uint64_t leaving[LX_EXTENTS / 64], bool drop)
             for (uint32_t x = 0; x < lx.extents; x++) {
                 const struct extent *e = &lx.extent[x];
                 uint64_t bit = 1ul << x % 64;
-                if (!(leaving[x / 64] & bit) || (p->entry[i] & PG_FRAME) - e->first >= e->count)
-                    continue;
+                if (!(leaving[x / 64] & bit) || !page_shared_in(p->entry[i], e)) continue;
                 if (!drop && page_pinned(va)) leaving[x / 64] &= ~bit;
                 if (!drop) continue;
                 page_unmap(va);

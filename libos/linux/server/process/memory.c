@@ -302,7 +302,9 @@ static bool extent_held(uint16_t number, unsigned i)
     return extents[number].held[i / 64] >> i % 64 & 1;
 }
 
-void extent_seize(uint16_t number)
+/* All that have the extent lose it, and are told. Who holds that up, by a revocation that it does not
+ * finish, ends, or (not end) still counts as a holder. */
+static void extent_lose(uint16_t number, bool end)
 {
     cap_end(EXO_REF(store, number));
     bool stays = exo_cap_info(EXO_REF(store, number)) > 0;
@@ -311,7 +313,7 @@ void extent_seize(uint16_t number)
         if (!extent_held(number, k)) continue;
         uint32_t i = extent_index(p, number);
         if (stays || i == LX_EXTENTS || !hold_end(p, i)) {
-            process_end(p, SIGKILL); /* it holds the revocation up */
+            if (end) process_end(p, SIGKILL);
             continue;
         }
         struct lx_window *window = process_window(p);
@@ -319,6 +321,16 @@ void extent_seize(uint16_t number)
         __atomic_fetch_or(&window->start.taken[i / 64], 1ul << i % 64, __ATOMIC_RELAXED);
         process_ask(p, LX_TAKEN);
         extent_put(p, number);
+    }
+}
+
+void extent_seize(uint16_t number) { extent_lose(number, true); }
+
+void runs_cut(uint32_t frame)
+{
+    for (uint16_t number = 1; number < LX_EXTENTS_ALL; number++) {
+        const struct extent *e = &extents[number];
+        if (e->kind == LX_FOR_FILE && frame - e->first < e->count) extent_lose(number, false);
     }
 }
 

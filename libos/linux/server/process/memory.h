@@ -56,6 +56,8 @@ long memory_init(void);
 void pages_init(void);
 /* One more extent (or one less: -1) has these pages. */
 void runs_count(uint32_t first, uint32_t count, int more);
+/* The page is not the file's any more: extents that have it are taken from those that mapped it so. */
+void runs_cut(uint32_t frame);
 /* A piece of process memory for that process, selector 0: no capability is made yet. movable: its
  * library can empty it. Its number, or -ENOMEM. */
 long extent_new(struct process *process, uint32_t frames, unsigned purpose, bool movable);

@@ -66,6 +66,7 @@ uint32_t page_new(void)
 
 void page_free(uint32_t frame)
 {
+    if (page_runs[frame - files_first]) runs_cut(frame);
     if (page_quiet(frame))
         page_stack[pages_free++] = frame;
     else
