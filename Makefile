@@ -135,7 +135,7 @@ programs := root $(monitor) $(linuxd) $(apps) $(boot_tests) $(vm_tests) $(fuzz_b
 build/user/lib/exo/%.o: user_extra := -mgeneral-regs-only
 build/user/vmm/%.o: user_extra := -mgeneral-regs-only
 build/user/libos/linux/server/%.o: user_extra := -mgeneral-regs-only
-build/user/libos/linux/library/%.o: user_extra := -mgeneral-regs-only -fpie
+build/user/libos/linux/library/%.o: user_extra := -mgeneral-regs-only -mno-red-zone -fpie
 
 build/user/%.o: %.c | $(generated)
 	@mkdir -p $(@D)

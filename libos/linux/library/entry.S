@@ -346,7 +346,7 @@ user_copy_string:
     jmp 1b
 4:  ret
 /* long user_same(from, to, n): 1 when the n bytes are the same, else 0; -EFAULT. Eight bytes at a
- * time, the last ones first, where names of one directory differ. */
+ * time, the last ones first, where names of one directory differ. Changes rax, rcx, rdx. */
     .globl user_same
 user_same:
     xorl %eax, %eax
@@ -356,11 +356,11 @@ user_same:
     cmpq %rcx, (%rsi,%rdx)
     jne 2f
     subq $8, %rdx
-    jae 1b
-    cmpq $-8, %rdx
-    je 5f
-    xorl %edx, %edx
-    jmp 1b
+    ja 1b
+    movq (%rdi), %rcx
+    cmpq %rcx, (%rsi)
+    jne 2f
+    incl %eax
 2:  ret
 3:  addq $8, %rdx
 4:  decq %rdx

@@ -278,7 +278,16 @@ long user_put(uint64_t to, const void *from, size_t n);
 /* Whether 1 to PAGE bytes can be stored there, which does not change them: 0 or -EFAULT. */
 long user_probe(uint64_t to, uint64_t n);
 long user_string(char *to, uint64_t from, size_t size); /* length, -EFAULT, -ENAMETOOLONG */
-long user_same(const void *from, const void *to, uint64_t n);
+/* entry.S's user_same, which changes no other registers: 1, 0 or -EFAULT. */
+static inline long user_same(const void *from, const void *text, uint64_t n)
+{
+    long same;
+    __asm__ volatile("call user_same"
+                     : "=a"(same), "+d"(n)
+                     : "D"(from), "S"(text)
+                     : "rcx", "cc", "memory");
+    return same;
+}
 /* Whether the n bytes there, a page at most, can be read and are those of `text`. */
 static inline bool user_is(uint64_t from, const void *text, uint64_t n)
 {

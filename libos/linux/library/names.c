@@ -29,19 +29,30 @@ static inline long stat_take(long result, uint64_t to)
     return user_put(to, this_thread()->window->bytes, sizeof(struct stat));
 }
 
-/* The state of the program's path, with or out of those near it. */
-static __attribute__((noinline)) long stat_near(uint64_t fd, uint64_t path, uint64_t to,
-                                                uint64_t flags)
+/* The state of the program's path, and of those near it. */
+static __attribute__((noinline)) long stat_ask(uint64_t fd, uint64_t path, uint64_t to,
+                                               uint64_t flags)
 {
     struct thread_state *t = this_thread();
-    const struct stat *stat = near_look(t, fd, path, flags);
-    if (stat) return user_put(to, stat, sizeof(*stat));
     long n = path_put(path);
     if (n < 0) return n;
     uint64_t wanted = near_wanted(t, fd, (uint64_t)n, flags);
     long r = server6(__NR_newfstatat, fd, 0, 0, flags, wanted, 0);
     if (wanted) near_take(t);
     return stat_take(r, to);
+}
+
+static __attribute__((noinline)) long stat_far(uint64_t fd, uint64_t path, uint64_t to,
+                                               uint64_t flags)
+{
+    const struct stat *stat = near_look(this_thread(), fd, path, flags);
+    return stat ? user_put(to, stat, sizeof(*stat)) : stat_ask(fd, path, to, flags);
+}
+
+static inline long stat_near(uint64_t fd, uint64_t path, uint64_t to, uint64_t flags)
+{
+    const struct stat *stat = near_next(this_thread(), fd, path, flags);
+    return stat ? user_put(to, stat, sizeof(*stat)) : stat_far(fd, path, to, flags);
 }
 
 long leaf_stat(uint64_t path, uint64_t to, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
@@ -79,15 +90,23 @@ static __attribute__((noinline)) long stat_self(uint64_t fd, uint64_t path, uint
     return stat_take(server6(__NR_newfstatat, fd, 0, 0, AT_EMPTY_PATH, 0, 0), to);
 }
 
+static __attribute__((noinline)) long stat_plain(uint64_t fd, uint64_t path, uint64_t to,
+                                                 uint64_t flags)
+{
+    if (flags == AT_EMPTY_PATH) return stat_self(fd, path, to);
+    if (this_thread()->near.active) return stat_far(fd, path, to, flags);
+    long n = path_put(path);
+    return n < 0 ? n : stat_take(server6(__NR_newfstatat, fd, 0, 0, flags, 0, 0), to);
+}
+
 long leaf_newfstatat(uint64_t fd, uint64_t path, uint64_t to, uint64_t flags, uint64_t e,
                      uint64_t f)
 {
     (void)e, (void)f;
+    struct thread_state *t = this_thread();
     flags = (uint32_t)flags;
-    if (flags == AT_EMPTY_PATH) return stat_self(fd, path, to);
-    if (this_thread()->near.active) return stat_near(fd, path, to, flags);
-    long n = path_put(path);
-    return n < 0 ? n : stat_take(server6(__NR_newfstatat, fd, 0, 0, flags, 0, 0), to);
+    const struct stat *stat = t->near.active ? near_next(t, fd, path, flags) : NULL;
+    return stat ? user_put(to, stat, sizeof(*stat)) : stat_plain(fd, path, to, flags);
 }
 
 long leaf_access(uint64_t path, uint64_t mode, uint64_t c, uint64_t d, uint64_t e, uint64_t f)

@@ -4,45 +4,15 @@
 #include "near.h"
 #include "../../../lib/exo/text.h"
 
-typedef uint64_t any_word __attribute__((aligned(1), may_alias));
-
-/* Whether only the path says which file is meant. */
-static inline bool path_decides(uint64_t fd, uint64_t flags, uint8_t first)
-{
-    return !(flags & ~(uint64_t)AT_SYMLINK_NOFOLLOW) &&
-           ((uint32_t)fd == (uint32_t)AT_FDCWD || first == '/');
-}
-
-/* Whether the path leads to that entry. */
-static inline bool path_is(struct thread_state *t, uint64_t path, const struct lx_near *near)
-{
-    any_word *name = (any_word *)(t->near.text + t->near.length);
-    uint64_t length = near->length % LX_NEAR_NAME;
-    for (uint64_t i = 0; i <= length; i += 8)
-        *name++ = near->name[i / 8];
-    return user_is(path, t->near.text, t->near.length + length + 1);
-}
-
-/* The next entry that the path leads to; NULL: none. */
-static __attribute__((noinline)) const struct lx_near *
-near_skip(struct thread_state *t, uint64_t path, const struct lx_near *near)
-{
-    if (!user_is(path, t->near.text, t->near.length)) return NULL;
-    while (++near < t->near.end)
-        if (path_is(t, path, near)) return near;
-    return NULL;
-}
-
 const struct stat *near_look(struct thread_state *t, uint64_t fd, uint64_t path, uint64_t flags)
 {
     const struct lx_near *near = t->near.next;
     if (near == t->near.end || t->window->near_changes != shared->changes ||
-        !path_decides(fd, flags, t->near.text[0]))
+        !near_decides(fd, flags, t->near.text[0]) || !user_is(path, t->near.text, t->near.length))
         return NULL;
-    if (!path_is(t, path, near) && !(near = near_skip(t, path, near))) return NULL;
-    t->near.next = near + 1;
-    t->near.want = false;
-    return &near->stat;
+    while (++near < t->near.end)
+        if (near_leads(t, path, near)) return near_found(t, near);
+    return NULL;
 }
 
 void near_take(struct thread_state *t)
@@ -78,7 +48,7 @@ uint64_t near_wanted(struct thread_state *t, uint64_t fd, uint64_t n, uint64_t f
     const uint8_t *bytes = t->window->bytes;
     t->near.want |= t->near.next == t->window->near + LX_NEAR;
     t->near.active = t->near.want;
-    if (!t->near.want || !path_decides(fd, flags, bytes[0])) return 0;
+    if (!t->near.want || !near_decides(fd, flags, bytes[0])) return 0;
     t->near.want = false;
     while (n && bytes[n - 1] != '/')
         n--;
@@ -100,7 +70,7 @@ void near_forget(struct thread_state *t)
 void near_opened(struct thread_state *t, uint64_t fd, uint64_t directory, uint64_t n)
 {
     uint8_t *bytes = t->window->bytes;
-    if (!t->window->nears || lx.threads != 1 || !path_decides(fd, 0, bytes[0])) return;
+    if (!t->window->nears || lx.threads != 1 || !near_decides(fd, 0, bytes[0])) return;
     if (bytes[n - 1] != '/') bytes[n++] = '/';
     if (!text_set(t, n)) return;
     t->near.changes = t->window->near_changes;

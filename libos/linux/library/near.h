@@ -12,7 +12,7 @@
 
 #define NEAR_WASTED 3 /* times with little use after which none are asked for */
 
-/* What is known of the program's path; or NULL. */
+/* What is known of the program's path, which near_next does not find; or NULL. */
 const struct stat *near_look(struct thread_state *t, uint64_t fd, uint64_t path, uint64_t flags);
 /* How many are to be asked for by newfstatat, with the path in the window, of n bytes: 0 to
  * LX_NEAR. */
@@ -39,5 +39,42 @@ static inline bool near_is(const struct thread_state *t, uint64_t fd)
 static inline const struct stat *near_self(const struct thread_state *t, uint64_t fd)
 {
     return near_is(t, fd) && t->near.self ? &t->window->near[0].stat : NULL;
+}
+
+/* Whether only the path says which file is meant. */
+static inline bool near_decides(uint64_t fd, uint64_t flags, uint8_t first)
+{
+    return !(flags & ~(uint64_t)AT_SYMLINK_NOFOLLOW) &&
+           ((uint32_t)fd == (uint32_t)AT_FDCWD || first == '/');
+}
+
+/* Whether the path leads to that entry. */
+static inline bool near_leads(struct thread_state *t, uint64_t path, const struct lx_near *near)
+{
+    typedef uint64_t any_word __attribute__((aligned(1), may_alias));
+    any_word *name = (any_word *)(t->near.text + t->near.length);
+    uint64_t length = near->length % LX_NEAR_NAME;
+    *name = near->name[0];
+    for (uint64_t i = 1; i <= length / 8; i++)
+        name[i] = near->name[i];
+    return user_is(path, t->near.text, t->near.length + length + 1);
+}
+
+static inline const struct stat *near_found(struct thread_state *t, const struct lx_near *near)
+{
+    t->near.next = near + 1;
+    t->near.want = false;
+    return &near->stat;
+}
+
+/* What is known of the program's path, if that leads to the next entry; else NULL. */
+static inline const struct stat *near_next(struct thread_state *t, uint64_t fd, uint64_t path,
+                                           uint64_t flags)
+{
+    const struct lx_near *near = t->near.next;
+    if (near == t->near.end || t->window->near_changes != shared->changes ||
+        !near_decides(fd, flags, t->near.text[0]) || !near_leads(t, path, near))
+        return NULL;
+    return near_found(t, near);
 }
 #endif

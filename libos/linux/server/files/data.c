@@ -281,6 +281,19 @@ uint64_t file_size(const struct file *file)
     return file->inode && inode_is(file->inode, S_IFREG) ? file->inode->size : 0;
 }
 
+const uint32_t *data_frames(struct file *file, uint64_t page, uint64_t *n)
+{
+    struct inode *inode = file->inode;
+    *n = 0;
+    if (file->ops != &data_ops || page * PAGE >= inode->size) return NULL;
+    const uint32_t *slot = slot_find(inode, page, false);
+    uint64_t left = (inode->size + PAGE - 1) / PAGE - page;
+    if (!slot) return NULL;
+    *n = page < LX_DIRECT ? LX_DIRECT - page : LX_PER_INDEX - (page - LX_DIRECT) % LX_PER_INDEX;
+    if (*n > left) *n = left;
+    return slot;
+}
+
 uint32_t data_frame(struct file *file, uint64_t page)
 {
     bool there = file->ops == &data_ops && page * PAGE < file->inode->size;

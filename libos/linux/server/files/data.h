@@ -19,6 +19,8 @@ long data_zero(struct inode *inode, uint64_t offset, uint64_t n);
 const void *data_at(struct inode *inode, uint64_t at, size_t *n);
 /* The frame of a page that a process may have mapped: 0 when there is none. */
 uint32_t data_frame(struct file *file, uint64_t page);
+/* Where those of `page` and the *n - 1 behind it are kept, 0 where there is none; NULL and 0: nowhere. */
+const uint32_t *data_frames(struct file *file, uint64_t page, uint64_t *n);
 /* Stores at offset `at` what io has, as far as there is memory: where it ends. Says nothing of
  * times. */
 uint64_t data_put(struct inode *inode, uint64_t at, struct iobuf *io);

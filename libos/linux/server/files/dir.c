@@ -35,25 +35,29 @@ static uint8_t listed[LISTED + 8] __attribute__((aligned(8))); /* names are stor
 
 struct listing {
     bool old;
+    size_t head; /* bytes before the name */
     uint8_t *at, *end;
     uint64_t position; /* behind what is listed */
 };
 
 /* Stores one entry, whose name has zeroes to the next multiple of 8 behind it: false when it does
  * not fit. */
-static bool list_put(struct listing *list, const uint64_t *name, uint32_t length, uint64_t number,
-                     uint32_t mode, uint64_t next)
+static inline __attribute__((always_inline)) bool list_put(struct listing *list,
+                                                           const uint64_t *name, uint32_t length,
+                                                           uint64_t number, uint32_t mode,
+                                                           uint64_t next)
 {
-    size_t head = list->old ? offsetof(struct dirent_old, name) : offsetof(struct dirent64, name);
-    size_t size = (head + length + (list->old ? 2 : 1) + 7) & ~7ul;
-    any_word *words = (any_word *)list->at, *text = (any_word *)(list->at + head);
+    size_t size =
+        (offsetof(struct dirent64, name) + length + 1 + 7) & ~7ul; /* as in the old form */
+    any_word *words = (any_word *)list->at, *text = (any_word *)(list->at + list->head);
     uint8_t type = (uint8_t)(mode >> 12);
     if (size > (size_t)(list->end - list->at)) return false;
     words[size / 8 - 1] = 0;
     words[0] = number;
     words[1] = next;
     words[2] = size | (uint64_t)type << 16;
-    for (uint32_t i = 0; i <= length / 8; i++)
+    text[0] = name[0];
+    for (uint32_t i = 1; i <= length / 8; i++)
         text[i] = name[i];
     if (list->old) list->at[size - 1] = type;
     list->at += size;
@@ -118,18 +122,25 @@ static bool list_proc(struct listing *list, struct inode *directory)
 static bool list_all(struct listing *list, struct inode *directory, struct cursor *cursor)
 {
     if (list->position < 2 && !list_dots(list, directory)) return false;
-    for (; cursor->at; cursor->at = cursor->at->previous) {
-        const struct entry *entry = cursor->at;
-        if (!list_put(list, entry->name, entry->length, entry->inode->number, entry->inode->mode,
-                      entry->number + 1))
-            return false;
-    }
+    struct entry *entry = cursor->at;
+    while (entry && list_put(list, entry->name, entry->length, entry->inode->number,
+                             entry->inode->mode, entry->number + 1))
+        entry = entry->previous;
+    cursor->at = entry;
+    if (entry) return false;
     return !directory->proc.node || list_proc(list, directory);
 }
 
 static long directory_list(struct file *file, struct iobuf *io, bool old, uint64_t near)
 {
-    struct listing list = {old, listed, listed + EXO_MIN(io->left, LISTED), file->position};
+    bool window = io->run[0].base == thread_current->window->bytes; /* with room behind */
+    uint8_t *to = window ? io->run[0].base : listed;
+    struct listing list = {.old = old,
+                           .head = old ? offsetof(struct dirent_old, name)
+                                       : offsetof(struct dirent64, name),
+                           .at = to,
+                           .end = to + EXO_MIN(io->left, LISTED),
+                           .position = file->position};
     struct inode *directory = file->inode;
     const struct fs_ops *ops = directory->fs->ops;
     if (!directory->nlink && !directory->proc.node) return -ENOENT;
@@ -140,9 +151,10 @@ static long directory_list(struct file *file, struct iobuf *io, bool old, uint64
     const struct entry *first = cursor->at;
     bool all = list_all(&list, directory, cursor);
     file->position = list.position;
-    if (!all && list.at == listed) return -EINVAL;
+    if (!all && list.at == to) return -EINVAL;
     if (near && directory->fs == &root_fs) near_list(thread_current, first, near - 1, all);
-    return (long)iobuf_put(io, listed, (size_t)(list.at - listed));
+    size_t n = (size_t)(list.at - to);
+    return window ? (long)n : (long)iobuf_put(io, listed, n);
 }
 
 static long directory_getdents(struct file *file, struct iobuf *io, uint64_t near)

@@ -9,22 +9,19 @@
 /* From `entry` on, in the order of getdents. */
 static void near_put(struct lx_window *window, const struct entry *entry, uint64_t wanted)
 {
-    uint64_t n = 0;
-    if (wanted > LX_NEAR) wanted = LX_NEAR;
-    for (unsigned left = 2 * LX_NEAR; left && n < wanted && entry; left--) {
+    struct lx_near *near = window->near, *end = near + EXO_MIN(wanted, (uint64_t)LX_NEAR);
+    for (unsigned left = 2 * LX_NEAR; entry && near < end && left--; entry = entry->previous) {
         const struct inode *inode = entry->inode;
-        struct lx_near *near = &window->near[n];
-        bool plain = inode_is(inode, S_IFREG) || (inode_is(inode, S_IFDIR) && !inode->mounted);
-        if (plain && entry->length < LX_NEAR_NAME) {
-            for (uint32_t i = 0; i <= entry->length / 8; i++)
-                near->name[i] = entry->name[i];
-            near->length = entry->length;
-            stat_fill(&near->stat, inode);
-            n++;
-        }
-        entry = entry->previous;
+        uint32_t type = inode->mode & S_IFMT, length = entry->length;
+        if (inode->mounted || (type != S_IFREG && type != S_IFDIR) || length >= LX_NEAR_NAME)
+            continue;
+        near->name[0] = entry->name[0];
+        for (uint32_t i = 1; i <= length / 8; i++)
+            near->name[i] = entry->name[i];
+        near->length = length;
+        stat_fill(&near++->stat, inode);
     }
-    window->nears = n;
+    window->nears = (uint64_t)(near - window->near);
     window->near_changes = lx_shared->changes;
 }
 

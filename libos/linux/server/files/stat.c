@@ -50,17 +50,18 @@ static uint32_t stat_links(const struct inode *inode)
 
 void stat_fill(struct stat *stat, const struct inode *inode)
 {
+    uint32_t mode = inode->mode, type = mode & S_IFMT;
     stat->st_dev = inode->fs->device;
     stat->st_ino = inode->number;
-    stat->st_nlink = stat_links(inode);
-    stat->st_mode = inode->mode;
+    stat->st_nlink = inode->nlink;
+    stat->st_mode = mode;
     stat->st_uid = inode->uid;
     stat->st_gid = inode->gid;
     stat->__pad0 = 0;
     stat->st_rdev = inode->rdev;
-    stat->st_size = (int64_t)stat_size(inode);
+    stat->st_size = (int64_t)(type == S_IFDIR ? BLOCK : inode->size);
     stat->st_blksize = BLOCK;
-    stat->st_blocks = (int64_t)stat_blocks(inode);
+    stat->st_blocks = type == S_IFREG ? (int64_t)data_pages(inode) * (BLOCK / 512) : 0;
     stat->st_atime = (uint64_t)inode->atime.tv_sec;
     stat->st_atime_nsec = (uint64_t)inode->atime.tv_nsec;
     stat->st_mtime = (uint64_t)inode->mtime.tv_sec;
@@ -68,6 +69,10 @@ void stat_fill(struct stat *stat, const struct inode *inode)
     stat->st_ctime = (uint64_t)inode->ctime.tv_sec;
     stat->st_ctime_nsec = (uint64_t)inode->ctime.tv_nsec;
     stat->__unused[0] = stat->__unused[1] = stat->__unused[2] = 0;
+    if (!inode->node && !inode->proc.node) return;
+    stat->st_nlink = stat_links(inode);
+    stat->st_size = (int64_t)stat_size(inode);
+    stat->st_blocks = (int64_t)stat_blocks(inode);
 }
 
 static long stat_put(struct thread *thread, struct inode *inode)

@@ -64,10 +64,20 @@ long op_seen(struct thread *thread, const uint64_t a[6])
     if (a[0] >= LX_HANDLES || !p->memory->handle[a[0]]) return -EBADF;
     struct file *file = p->memory->handle[a[0]];
     if (!seen_of(p, file)) return 0;
+    const uint32_t *frames = NULL; /* of pages [first, end) */
+    const uint64_t *copied = rewritten_copied(file);
+    uint64_t first = 0, end = 0;
     for (uint32_t w = 0; w < LX_SEEN_PAGES / 64; w++)
         for (uint64_t mask = p->seen->pages[w]; mask; mask &= mask - 1) {
-            uint32_t page = w * 64 + (uint32_t)__builtin_ctzl(mask), frame = data_frame(file, page);
-            if (frame) list[n++] = (struct lx_seen){page, rewritten_frame(file, page, frame)};
+            uint32_t page = w * 64 + (uint32_t)__builtin_ctzl(mask);
+            if (page >= end) {
+                frames = data_frames(file, first = page, &end);
+                end += first;
+            }
+            uint32_t frame = page < end ? frames[page - first] : 0;
+            if (!frame) continue;
+            if (copied && copied[w] & mask & -mask) frame = rewritten_frame(file, page, frame);
+            list[n++] = (struct lx_seen){page, frame};
         }
     uint32_t stubs = rewritten_stubs(file);
     if (n && stubs) list[n++] = (struct lx_seen){LX_STUBS, stubs};

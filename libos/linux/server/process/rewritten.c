@@ -51,6 +51,12 @@ uint32_t rewritten_frame(const struct file *file, uint64_t page, uint32_t frame)
     return page_find(text, page);
 }
 
+const uint64_t *rewritten_copied(const struct file *file)
+{
+    const struct rewritten *text = rewritten_of(file);
+    return text ? text->copied : NULL;
+}
+
 uint32_t rewritten_stubs(const struct file *file)
 {
     const struct rewritten *text = rewritten_of(file);

@@ -14,6 +14,8 @@ struct rewritten;
 
 /* The frame of the file's page to be executed: `frame`, which is the page's own, or a copy. */
 uint32_t rewritten_frame(const struct file *file, uint64_t page, uint32_t frame);
+/* Which pages have a copy, a bit each of LX_SEEN_PAGES; NULL: none. */
+const uint64_t *rewritten_copied(const struct file *file);
 /* That of the page of stubs, 0: there is none. */
 uint32_t rewritten_stubs(const struct file *file);
 /* The contents of the inode, which has some, change: it gets no more. And it ends. */
