@@ -13,7 +13,8 @@
 /* site_fixed: the usual form; site_inside is its syscall alone, reached with another
  * number in eax. site_any: a site for all numbers. site_shared: two ways to one syscall. */
 __asm__(".text\n"
-        ".globl site_fixed, site_inside, site_any, site_shared, site_first, site_odd, site_after\n"
+        ".globl site_page, site_fixed, site_inside, site_any, site_shared, site_first, site_odd, "
+        "site_after\n"
         ".p2align 4\n"
         "site_fixed: mov $39, %eax\n" /* getpid */
         "site_inside: syscall\n"
@@ -41,8 +42,13 @@ __asm__(".text\n"
         "test %rax, %rax\n" /* a jump to here must not see the syscall's rest */
         "2: sete %al\n"
         "ret\n"
-        ".p2align 4\n");
+        ".p2align 12\n"
+        "site_page: mov $39, %eax\n" /* alone in its page */
+        "syscall\n"
+        "ret\n"
+        ".p2align 12\n");
 long site_fixed(void), site_shared(void), site_first(void), site_odd(void), site_after(void);
+long site_page(void);
 long site_any(long number, long a, long b, long c);
 extern char site_inside[];
 
@@ -277,6 +283,54 @@ static void test_race(void)
     CHECK("race_to_a_site", good);
 }
 
+/* ---- text that moves, and pages of the program's behind its own ---- */
+
+extern char _end[];
+
+static bool sites_good(void)
+{
+    bool good = true;
+    for (int i = 0; i < 30; i++)
+        good &= site_fixed() == getpid() && site_page() == getpid() && close(-1) < 0;
+    return good;
+}
+
+static char *behind(void) { return (char *)(((uintptr_t)_end + PAGE - 1) & -PAGE); }
+
+static void maps_behind(void)
+{
+    int prot = PROT_READ | PROT_WRITE;
+    char *at = mmap(behind(), PAGE, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (at != behind()) _exit(1);
+    memset(at, 0xcc, PAGE);
+    _exit(!sites_good() || at[0] != (char)0xcc);
+}
+
+static void unmaps_behind(void)
+{
+    if (munmap(behind(), PAGE) < 0) _exit(1);
+    _exit(!sites_good());
+}
+
+static void moves_text(void)
+{
+    char *to = mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *text = (void *)site_page;
+    if (mremap(text, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) != to) _exit(1);
+    for (int i = 0; i < 30; i++)
+        if (call_with(to, 0) != getpid() || site_fixed() != getpid()) _exit(2);
+    _exit(0);
+}
+
+static void test_moved(void)
+{
+    CHECK("called", sites_good());
+    CHECK("mapped_behind", test_child(maps_behind) == 0);
+    CHECK("unmapped_behind", test_child(unmaps_behind) == 0);
+    CHECK("text_moved", test_child(moves_text) == 0);
+    CHECK("still_called", sites_good());
+}
+
 int main(void)
 {
     test_begin("code");
@@ -286,5 +340,6 @@ int main(void)
     test_registers();
     test_interrupted();
     test_race();
+    test_moved();
     return test_end();
 }

@@ -508,6 +508,8 @@ void rewrite_site(uint64_t number, uint64_t rip);
  * Where what it has ends then. And whether an area's pages are to be those with jumps to stubs. */
 uint64_t text_place(int32_t handle, uint64_t end);
 bool text_area(const struct vma *vma);
+/* The page of stubs goes, or text moves: pages come again as they are in the file. Under the lock. */
+void text_end(void);
 /* entry.S: leaves for the program with these registers. */
 _Noreturn void leave(struct regs *r);
 #endif

@@ -52,6 +52,7 @@ static long unmap(uint64_t va, uint64_t end)
     }
     while (vma && vma < lx.vma + lx.vmas && vma->start < end) { /* the next one takes its place */
         int32_t handle = vma->handle;
+        if (vma->offset == LX_STUBS && text_area(vma)) text_end();
         bool shares = vma->flags & MAP_SHARED;
         uint64_t start = vma->start, stop = vma->end;
         pages_drop(start, stop);
@@ -271,6 +272,7 @@ static long remap(uint64_t va, uint64_t old, uint64_t new, uint64_t flags, uint6
     if (!vma || va + old > vma->end) return -EFAULT;
     if (vma_cut(va) < 0 || vma_cut(va + old) < 0) return -ENOMEM;
     vma = vma_find(va);
+    if (text_area(vma)) text_end();
     if (flags & MREMAP_FIXED) {
         if (!range_good(to, new) || (to < va + old && va < to + new)) return -EINVAL;
         long r = unmap(to, to + new);

@@ -38,6 +38,18 @@ uint64_t text_place(int32_t handle, uint64_t end)
     return stubs.end;
 }
 
+void text_end(void)
+{
+    int32_t handle = (int32_t)lx.text - 1;
+    lx.text = 0;
+    for (uint32_t i = 0; i < lx.vmas; i++) {
+        const struct vma *vma = &lx.vma[i];
+        if (vma->handle != handle || !(vma->prot & PROT_EXEC)) continue;
+        for (uint64_t va = vma->start; (va = page_next(va, vma->end)) < vma->end; va += PAGE)
+            if (*page_entry(va, false) & PG_FILE) pages_drop(va, va + PAGE);
+    }
+}
+
 void rewrite_site(uint64_t number, uint64_t rip)
 {
     uint64_t site = rip - SYSCALL_SIZE;
