@@ -35,7 +35,7 @@ static bool text_set(struct thread_state *t, uint64_t n)
 {
     const uint8_t *bytes = t->window->bytes;
     if (n >= PATH_WORDS * 8) return false;
-    if (n == t->near.length && !memcmp(t->near.text, bytes, n)) return true;
+    if (n == t->near.length && user_same(bytes, t->near.text, n) == 1) return true;
     memcpy(t->near.text, bytes, n);
     t->near.text[n] = 0;
     t->near.length = n;

@@ -11,7 +11,7 @@
 #include <asm/statfs.h>
 #include <linux/kdev_t.h>
 
-#define BLOCK 4096u
+#define BLOCK STAT_BLOCK
 #define NOW ((1l << 30) - 1) /* UTIME_NOW, UTIME_OMIT: utimensat(2) */
 #define OMIT ((1l << 30) - 2)
 #define ACCESS_MODES 7u /* R_OK | W_OK | X_OK of access(2) */
@@ -48,28 +48,8 @@ static uint32_t stat_links(const struct inode *inode)
     return inode->proc.node && !inode->nlink ? 1 : inode->nlink;
 }
 
-void stat_fill(struct stat *stat, const struct inode *inode)
+void stat_made(struct stat *stat, const struct inode *inode)
 {
-    uint32_t mode = inode->mode, type = mode & S_IFMT;
-    stat->st_dev = inode->fs->device;
-    stat->st_ino = inode->number;
-    stat->st_nlink = inode->nlink;
-    stat->st_mode = mode;
-    stat->st_uid = inode->uid;
-    stat->st_gid = inode->gid;
-    stat->__pad0 = 0;
-    stat->st_rdev = inode->rdev;
-    stat->st_size = (int64_t)(type == S_IFDIR ? BLOCK : inode->size);
-    stat->st_blksize = BLOCK;
-    stat->st_blocks = type == S_IFREG ? (int64_t)data_pages(inode) * (BLOCK / 512) : 0;
-    stat->st_atime = (uint64_t)inode->atime.tv_sec;
-    stat->st_atime_nsec = (uint64_t)inode->atime.tv_nsec;
-    stat->st_mtime = (uint64_t)inode->mtime.tv_sec;
-    stat->st_mtime_nsec = (uint64_t)inode->mtime.tv_nsec;
-    stat->st_ctime = (uint64_t)inode->ctime.tv_sec;
-    stat->st_ctime_nsec = (uint64_t)inode->ctime.tv_nsec;
-    stat->__unused[0] = stat->__unused[1] = stat->__unused[2] = 0;
-    if (!inode->node && !inode->proc.node) return;
     stat->st_nlink = stat_links(inode);
     stat->st_size = (int64_t)stat_size(inode);
     stat->st_blocks = (int64_t)stat_blocks(inode);
