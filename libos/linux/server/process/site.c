@@ -32,62 +32,34 @@ static bool inside(const struct site_text *text, uint64_t va, unsigned n)
     return va >= text->va && va - text->va <= text->length && text->length - (va - text->va) >= n;
 }
 
-/* Where a decoding that begins i bytes before `end` leads: the length of its instruction that
- * ends there; 0: it meets something unknown, or passes the end. found[k] is that of each
- * place k before the end that was met, next[k] the place behind it, -1: not met yet. */
-static uint8_t decode_on(const uint8_t *end, unsigned i, int8_t *next, uint8_t *found)
-{
-    unsigned at = i;
-    uint8_t length = 0;
-    while (next[at] < 0) {
-        struct code_insn insn;
-        bool known = code_decode(&insn, end - at, at);
-        next[at] = known ? (int8_t)(at - insn.length) : 0;
-        found[at] = known && insn.length == at ? (uint8_t)at : 0;
-        at = (unsigned)next[at];
-        if (at == 0) break;
-    }
-    for (at = i; at != 0 && length == 0; at = (unsigned)next[at])
-        length = found[at];
-    for (at = i; at != 0 && found[at] != length; at = (unsigned)next[at])
-        found[at] = length; /* shorter for who comes here later */
-    return length;
-}
+/* What decodings from BACK places and fewer before an address say of it. */
+struct before {
+    bool begins; /* an instruction begins there: they come there, none passes over it */
+    unsigned length; /* of the instruction that ends there; 0: not certain */
+};
+#define PASSES 255 /* in place of a length */
 
-/* The length of the instruction that ends at va; 0: not certain. */
-static unsigned length_before(const struct site_text *text, uint64_t va)
+static struct before look_before(const struct site_text *text, uint64_t va)
 {
-    uint8_t found[BACK + 1];
-    int8_t next[BACK + 1];
-    unsigned back = va - text->va < BACK ? (unsigned)(va - text->va) : BACK;
-    unsigned length = 0, votes = 0;
-    for (unsigned i = 0; i <= back; i++)
-        next[i] = -1;
-    for (unsigned i = back; i >= back / 2 && i > 0; i--) {
-        uint8_t last = decode_on(bytes_at(text, va), i, next, found);
-        if (last == 0) continue;
-        if (length != 0 && last != length) return 0;
-        length = last;
-        votes++;
-    }
-    return votes >= VOTES ? length : 0;
-}
-
-/* Whether an instruction begins at va: decodings from before it come there, none passes over it. */
-static bool begins(const struct site_text *text, uint64_t va)
-{
-    int8_t meets[BACK + 1] = {1}; /* from k bytes before: 1; -1: it passes, 0: not known */
+    uint8_t last[BACK + 1] = {
+        0}; /* from k bytes before: the last instruction's length; 0: unknown */
     unsigned back = va - text->va < BACK ? (unsigned)(va - text->va) : BACK, votes = 0;
+    struct before before = {false, 0};
+    bool same = true;
     for (unsigned k = 1; k <= back; k++) {
         struct code_insn insn;
-        bool known = code_decode(&insn, bytes_at(text, va - k),
-                                 text->length - (unsigned)(va - k - text->va));
-        meets[k] = !known ? 0 : insn.length > k ? -1 : meets[k - insn.length];
-        if (k < back / 2) continue;
-        if (meets[k] < 0) return false;
-        votes += (unsigned)meets[k];
+        if (!code_decode(&insn, bytes_at(text, va - k),
+                         text->length - (unsigned)(va - k - text->va)))
+            continue;
+        last[k] = insn.length > k ? PASSES : insn.length == k ? insn.length : last[k - insn.length];
+        if (k < back / 2 || !last[k]) continue;
+        if (last[k] == PASSES) return before;
+        same &= !votes++ || last[k] == before.length;
+        before.length = last[k];
     }
-    return votes >= VOTES;
+    before.begins = votes >= VOTES;
+    if (!before.begins || !same) before.length = 0;
+    return before;
 }
 
 static void put32(uint8_t *to, int64_t value)
@@ -126,9 +98,8 @@ static bool stub_end(uint8_t *stub, unsigned at, uint64_t va, uint64_t back, uin
 
 /* The first way. */
 static bool plan_before(struct site_plan *plan, const struct site_text *text, uint64_t site,
-                        uint64_t stub_va, uint64_t pointer_va)
+                        unsigned length, uint64_t stub_va, uint64_t pointer_va)
 {
-    unsigned length = length_before(text, site);
     struct code_insn insn;
     if (length < JUMP_LONG) return false;
     uint64_t va = site - length;
@@ -157,7 +128,7 @@ static bool stop_ends(const struct site_text *text, uint64_t va)
     if (end[-1] != 0xc3 && end[-1] != 0xf4 && end[-2] != 0xeb && end[-5] != 0xe9 &&
         !(end[-2] == 0x0f && end[-1] == 0x0b))
         return false;
-    unsigned length = begins(text, va) ? length_before(text, va) : 0;
+    unsigned length = look_before(text, va).length;
     struct code_insn insn;
     return length != 0 && code_decode(&insn, end - length, length) && insn.stops;
 }
@@ -202,7 +173,9 @@ bool site_plan(struct site_plan *plan, const struct site_text *text, uint64_t si
     *plan = (struct site_plan){0};
     if (!inside(text, site, 2)) return false;
     const uint8_t *code = bytes_at(text, site);
-    if (code[0] != 0x0f || code[1] != 0x05 || !begins(text, site)) return false; /* SYSCALL */
-    return plan_before(plan, text, site, stub_va, pointer_va) ||
+    if (code[0] != 0x0f || code[1] != 0x05) return false; /* SYSCALL */
+    const struct before before = look_before(text, site);
+    if (!before.begins) return false;
+    return plan_before(plan, text, site, before.length, stub_va, pointer_va) ||
            plan_padding(plan, text, site, stub_va, pointer_va);
 }
