@@ -225,8 +225,8 @@ static void arguments_bend(const char *call, uint64_t *a)
             a[4] = SHARED;
             a[5] |= EXO_LARGE_2M;
         } else if (chance(8)) {
-            a[3] = 3; /* one of its own page tables */
-            a[4] = caps[env_caps(cur_env()) + 3].base + 3 + pick(3);
+            a[3] = 3; /* its thread or one of its page tables */
+            a[4] = caps[env_caps(cur_env()) + 3].base + pick(6);
             a[5] = EXO_R;
         } else if (chance(2) && a[3] < envs[cur_env()].nsel)
             a[5] &= caps[env_caps(cur_env()) + a[3]].rights;
