@@ -142,7 +142,7 @@ const char *exo_cpu_name(char name[EXO_CPU_NAME])
 {
     uint32_t r[12];
     memcpy(name, "unknown", sizeof("unknown"));
-    if (__get_cpuid_max(0x80000000, NULL) < 0x80000004) return name;
+    if ((uint32_t)__get_cpuid_max(0x80000000, NULL) < 0x80000004) return name;
     for (uint32_t i = 0; i < 3; i++)
         __cpuid(0x80000002 + i, r[4 * i], r[4 * i + 1], r[4 * i + 2], r[4 * i + 3]);
     memcpy(name, r, sizeof(r));

@@ -108,6 +108,20 @@ static ssize_t request_read(int device, char *buffer, size_t size)
     return n < 0 && (errno == EINTR || errno == EAGAIN) ? 0 : n <= 0 ? -1 : n;
 }
 
+static ext2_ino_t node_inode(uint64_t node)
+{
+    return node == FUSE_ROOT_ID ? EXT2_ROOT_INO : (ext2_ino_t)node;
+}
+
+static void forget_all(const void *in, size_t n)
+{
+    const struct fuse_batch_forget_in *all = in;
+    const struct fuse_forget_one *one = (const struct fuse_forget_one *)(all + 1);
+    if (n < sizeof(*all)) return;
+    for (size_t i = 0; i < all->count && i < (n - sizeof(*all)) / sizeof(*one); i++)
+        inode_forget(node_inode(one[i].nodeid));
+}
+
 void serve(int device, int ready)
 {
     static _Alignas(16) char in[sizeof(struct fuse_in_header) + EXTFS_DATA_MAX + 4096 + 1],
@@ -119,13 +133,12 @@ void serve(int device, int ready)
         if (n == 0) volume_flush();
         if ((size_t)n < sizeof(*header)) continue;
         in[n] = 0;
-        ext2_ino_t ino =
-            header->nodeid == FUSE_ROOT_ID ? EXT2_ROOT_INO : (ext2_ino_t)header->nodeid;
+        ext2_ino_t ino = node_inode(header->nodeid);
         struct request r = {ino, header + 1, (size_t)n - sizeof(*header), out, 0, sizeof(out)};
-        if (header->opcode == FUSE_FORGET) { /* has no reply */
-            inode_forget(ino);
-            continue;
-        }
+        if (header->opcode == FUSE_FORGET) inode_forget(ino);
+        if (header->opcode == FUSE_BATCH_FORGET) forget_all(r.in, r.size);
+        if (header->opcode == FUSE_FORGET || header->opcode == FUSE_BATCH_FORGET)
+            continue; /* they have no reply */
         int error = request_serve(header, &r);
         reply(device, header->unique, error, &r);
         if (ready >= 0 && header->opcode != FUSE_INIT) {

@@ -10,6 +10,7 @@
 #include <linux/fs.h>
 #include <linux/magic.h>
 
+#define FORGETS 30 /* names in one message */
 #define MINOR_LEAST 23 /* of the server's protocol: since then there is FUSE_RENAME2 */
 
 static struct fuse *fuse_of(const struct inode *inode) { return inode->fs->fuse; }
@@ -38,19 +39,32 @@ static struct fuse_node *node_new(struct inode *inode, uint64_t number)
     return inode->node = *bucket = node;
 }
 
+/* In the last message, where it is one of this kind: a directory's names are many. */
+static void forget_tell(struct fuse *fuse, uint64_t node, uint64_t lookups)
+{
+    long error;
+    struct fuse_request *last = fuse->first ? fuse->last : NULL;
+    size_t empty = sizeof(struct fuse_in_header) + sizeof(struct fuse_batch_forget_in);
+    if (fuse->gone) return;
+    if (!last || last->sent || last->opcode != FUSE_BATCH_FORGET ||
+        last->size - last->header.len < sizeof(struct fuse_forget_one)) {
+        last =
+            fuse_new(fuse, NULL, FUSE_BATCH_FORGET,
+                     sizeof(struct fuse_batch_forget_in) + FORGETS * sizeof(struct fuse_forget_one),
+                     NULL, &error);
+        if (!last) return;
+        last->header.len = (uint32_t)empty;
+        fuse_tell(last);
+    }
+    struct fuse_batch_forget_in *in = (struct fuse_batch_forget_in *)last->body;
+    ((struct fuse_forget_one *)(in + 1))[in->count++] = (struct fuse_forget_one){node, lookups};
+    last->header.len += sizeof(struct fuse_forget_one);
+}
+
 static void fuse_forget(struct inode *inode)
 {
     struct fuse_node *node = inode->node, **link = node_bucket(fuse_of(inode), node->node);
-    struct fuse_request *request = NULL;
-    long error;
-    if (!inode->fs->detached)
-        request = fuse_new(fuse_of(inode), NULL, FUSE_FORGET, sizeof(struct fuse_forget_in), NULL,
-                           &error);
-    if (request) {
-        request->header.nodeid = node->node;
-        *(struct fuse_forget_in *)request->body = (struct fuse_forget_in){node->lookups};
-        fuse_tell(request);
-    }
+    if (!inode->fs->detached) forget_tell(fuse_of(inode), node->node, node->lookups);
     while (*link != node)
         link = &(*link)->next;
     *link = node->next;
@@ -133,10 +147,10 @@ static long learn(struct inode *directory, const struct name *name,
     return r == 0 ? 0 : -ENOMEM;
 }
 
-/* Whether nobody would miss the names of a directory that is known as a whole. */
+/* Whether nobody would miss the names of a directory. */
 static bool directory_idle(const struct inode *directory)
 {
-    if (!inode_is(directory, S_IFDIR) || !fuse_node(directory)->loaded || directory->dir.cursors)
+    if (!inode_is(directory, S_IFDIR) || fuse_node(directory)->loading || directory->dir.cursors)
         return false;
     for (const struct entry *entry = directory->dir.first; entry; entry = entry->next)
         if (entry->inode->references ||

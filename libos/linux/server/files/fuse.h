@@ -78,7 +78,7 @@ struct fuse_request {
     uint64_t before; /* bytes that this thread's read had already */
     struct waitq wait;
     uint8_t *reply;
-    struct fuse_in_header header; /* the message: `size` bytes from here on */
+    struct fuse_in_header header; /* the message: `size` bytes of room from here on */
     uint8_t body[];
 };
 

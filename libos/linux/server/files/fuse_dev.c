@@ -267,13 +267,13 @@ static long dev_read(struct file *file, struct iobuf *io, uint64_t *pos)
     for (;;) {
         struct fuse_request *request = request_next(fuse);
         if (!request) return -EAGAIN;
-        if (request->size > io->left) {
+        if (request->header.len > io->left) {
             request_end(request, -EIO);
             continue;
         }
-        long n = (long)iobuf_put(io, &request->header, request->size);
+        long n = (long)iobuf_put(io, &request->header, request->header.len);
         request->sent = true;
-        if (request->opcode != FUSE_FORGET) return n;
+        if (request->opcode != FUSE_BATCH_FORGET) return n;
         list_remove(request); /* it has no reply */
         request_free(request);
         return n;

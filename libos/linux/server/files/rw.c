@@ -282,14 +282,15 @@ long call_fallocate(struct thread *thread, const uint64_t a[6])
         mode != (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE))
         return -EOPNOTSUPP;
     if (!file_writable(file)) return -EBADF;
-    if (file->inode && file->inode->fs->ops) return -EOPNOTSUPP;
-    if (file->ops != &data_ops)
+    struct inode *inode = inode;
+    if (inode && inode->fs->ops) return -EOPNOTSUPP;
+    if (!inode || file->ops != &data_ops)
         return file->ops == &directory_ops ? -EISDIR : file_is_pipe(file) ? -ESPIPE : -ENODEV;
     if (__builtin_add_overflow((int64_t)offset, (int64_t)n, (int64_t *)&end)) return -EFBIG;
-    if (mode & FALLOC_FL_PUNCH_HOLE) return data_zero(file->inode, offset, n);
-    r = data_reserve(file->inode, offset, n);
-    if (r == 0 && !mode && end > file->inode->size) r = data_truncate(file->inode, end);
-    if (r == 0) inode_modified(file->inode);
+    if (mode & FALLOC_FL_PUNCH_HOLE) return data_zero(inode, offset, n);
+    r = data_reserve(inode, offset, n);
+    if (r == 0 && !mode && end > inode->size) r = data_truncate(inode, end);
+    if (r == 0) inode_modified(inode);
     return r;
 }
 
