@@ -29,7 +29,11 @@ static bool comm_is(pid_t pid, const char *name)
 static int exec_target(int argc, char **argv)
 {
     const char *value = getenv("TEST_VALUE");
-    if (strcmp(argv[1], "name") == 0) return !comm_is(getpid(), "exe");
+    if (strcmp(argv[1], "name") == 0) {
+        char name[16] = "";
+        prctl(PR_GET_NAME, name);
+        return !comm_is(getpid(), "exe") || strcmp(name, "exe") != 0;
+    }
     bool good =
         argc == 4 && strcmp(argv[2], "two words") == 0 && argv[3][0] == 0 && argv[4] == NULL;
     if (strcmp(argv[1], "environment") == 0)
@@ -373,6 +377,10 @@ static void test_name(void)
     pthread_join(thread, NULL);
     CHECK("name_of_thread", comm_is(getpid(), "a (name) of 15."));
     CHECK("name_executed", test_child(executes_named) == 0);
+    int status = -1;
+    pid_t pid = vfork();
+    if (pid == 0) executes_named();
+    CHECK("name_of_vfork", waitpid(pid, &status, 0) == pid && status == 0);
 }
 
 static pid_t clone_with(int signal) { return (pid_t)syscall(SYS_clone, signal, 0, 0, 0, 0); }

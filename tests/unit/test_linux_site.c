@@ -232,6 +232,50 @@ static void inside_others(void)
     EXPECT(looked > 5000);
 }
 
+/* Instructions as compilers make them; they are never run. */
+static void put_plain(unsigned bytes)
+{
+    static const struct {
+        uint8_t length, bytes[7];
+    } pool[] = {
+        {3, {0x48, 0x89, 0xc7}},
+        {2, {0x31, 0xc0}},
+        {3, {0x83, 0xc0, 0x01}},
+        {4, {0x48, 0x8b, 0x47, 0x08}},
+        {1, {0x50}},
+        {7, {0x8b, 0x04, 0x25, 0x10, 0x20, 0x30, 0x00}},
+        {5, {0x48, 0x8d, 0x44, 0x24, 0x08}},
+        {2, {0x74, 0x05}},
+        {5, {0xb8, 0x27, 0x00, 0x00, 0x00}},
+        {4, {0x4c, 0x8b, 0x04, 0xc8}},
+        {5, {0xe8, 0x00, 0x01, 0x00, 0x00}},
+        {4, {0x66, 0x0f, 0xef, 0xc0}},
+    };
+    for (unsigned end = used + bytes; used < end;) {
+        unsigned k = (unsigned)next(sizeof(pool) / sizeof(pool[0]));
+        put(pool[k].bytes, pool[k].length);
+    }
+}
+
+/* Padding that lies in a constant, behind a byte like RET's, near a real `syscall`. */
+static void padding_inside(void)
+{
+    for (unsigned round = 0; round < 50000 && !failures; round++) {
+        uint8_t before[10];
+        begin();
+        put_plain(120);
+        unsigned constant = used;
+        PUT(0x48, 0xb8, 0xc3, 0x90, 0x90, 0x90, 0x90, 0x90, (uint8_t)next(256), (uint8_t)next(256));
+        memcpy(before, code + constant, sizeof(before));
+        put_plain(60);
+        PUT(0x31, 0xc0, 0x0f, 0x05);
+        unsigned site = used - 2;
+        put_plain(190);
+        rewrite(site);
+        EXPECT(memcmp(before, code + constant, sizeof(before)) == 0);
+    }
+}
+
 static void far_stub(void)
 {
     begin();
@@ -270,6 +314,7 @@ int main(void)
         {"padding used", padding},
         {"sites that stay", refused},
         {"within an instruction", inside_others},
+        {"padding in a constant", padding_inside},
         {"a stub too far away", far_stub},
         {"old addresses", old_addresses},
     };

@@ -53,7 +53,7 @@ static struct before look_before(const struct site_text *text, uint64_t va)
             continue;
         last[k] = insn.length > k ? PASSES : insn.length == k ? insn.length : last[k - insn.length];
         if (k < back / 2 || !last[k]) continue;
-        if (last[k] == PASSES) return before;
+        if (last[k] == PASSES) return (struct before){false, 0};
         same &= !votes++ || last[k] == before.length;
         before.length = last[k];
     }
