@@ -403,7 +403,8 @@ static void test_told(void)
     sigprocmask(SIG_BLOCK, &set, &before);
     pid_t pid = clone_with(SIGUSR2);
     if (pid == 0) _exit(0);
-    waitpid(pid, NULL, __WALL);
+    CHECK_ERROR("told_not_so", waitpid(pid, NULL, 0), ECHILD);
+    CHECK("told_clone", waitpid(pid, NULL, __WCLONE) == pid);
     sigpending(&pending);
     CHECK("told_by_other", sigismember(&pending, SIGUSR2) && !sigismember(&pending, SIGCHLD));
     sigwaitinfo(&set, NULL);

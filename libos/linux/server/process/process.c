@@ -178,6 +178,7 @@ static void orphans(struct process *p)
         struct process *c = p->child;
         p->child = c->sibling;
         c->parent = first;
+        c->exit_signal = SIGCHLD;
         c->lender = NULL;
         c->sibling = first->child;
         first->child = c;
@@ -259,8 +260,11 @@ long op_crash(struct thread *thread, const uint64_t a[6])
 
 /* ---- waiting for children ------------------------------------------------------------------- */
 
-static bool wanted(const struct process *p, const struct process *child, int pid)
+/* A child whose end another signal than SIGCHLD tells is waited for with __WCLONE or __WALL. */
+static bool wanted(const struct process *p, const struct process *child, int pid, int options)
 {
+    bool other = child->exit_signal != SIGCHLD;
+    if (!(options & (int)__WALL) && other != !!(options & (int)__WCLONE)) return false;
     if (pid > 0) return child->pid == pid;
     if (pid == 0) return child->pgid == p->pgid;
     return pid == -1 || child->pgid == -pid;
@@ -313,7 +317,7 @@ static long wait_child(struct thread *thread, int pid, int options, int *status,
     struct process *p = thread->process;
     bool any = false;
     for (struct process *c = p->child; c; c = c->sibling) {
-        if (!wanted(p, c, pid)) continue;
+        if (!wanted(p, c, pid, options)) continue;
         any = true;
         *status = news(c, options, &gone);
         if (*status < 0) continue;
@@ -363,7 +367,8 @@ long call_waitid(struct thread *thread, const uint64_t a[6])
     uint8_t info[128];
     struct rusage usage;
     int status = 0, options = (int)a[3], pid = -1;
-    if (options & ~(WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED) ||
+    if (options & ~(WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | __WALL | __WCLONE |
+                    __WNOTHREAD) ||
         !(options & (WEXITED | WSTOPPED | WCONTINUED)))
         return -EINVAL;
     if (a[0] == P_PID)
