@@ -228,7 +228,8 @@ struct lx_back {
 struct lx_seen {
     uint32_t page, frame;
 };
-#define LX_OP_NAME 0x1022 /* bytes: LX_NAME bytes, the process's name, ended by 0: ps shows it */
+#define LX_OP_NAME                                                                                 \
+    0x1022 /* a0 0: the process's name becomes the LX_NAME bytes; 1: they become it */
 #define LX_NAME 16
 #define LX_SEEN_PAGES 1024 /* of a file, the first ones: others are not remembered */
 /* a0 handle of the program that is executed, a1 where in the file a `syscall` is that is called

@@ -373,6 +373,12 @@ static void test_name(void)
     CHECK("name_set", prctl(PR_SET_NAME, "a (name) of 15.s!") == 0);
     CHECK("name", comm_is(getpid(), "a (name) of 15."));
     CHECK("name_of_child", test_child(named_child) == 0);
+    char line[32] = "";
+    prctl(PR_SET_NAME, "a\nPid:\\1");
+    int fd = open("/proc/self/status", O_RDONLY);
+    CHECK("name_escaped", read(fd, line, 18) == 18 && !strcmp(line, "Name:\ta\\nPid:\\\\1\nU"));
+    close(fd);
+    prctl(PR_SET_NAME, "a (name) of 15.");
     pthread_create(&thread, NULL, thread_named, NULL);
     pthread_join(thread, NULL);
     CHECK("name_of_thread", comm_is(getpid(), "a (name) of 15."));

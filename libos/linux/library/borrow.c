@@ -18,7 +18,6 @@ struct kept {
     uint64_t limit[16][2];
     uint32_t limits_set, policy;
     int priority;
-    char name[16];
 };
 
 struct borrow {
@@ -79,7 +78,6 @@ bool borrow_keep(void)
     struct kept *kept = b->kept;
     memcpy(kept->action, lx.action, sizeof(kept->action));
     memcpy(kept->limit, lx.limit, sizeof(kept->limit));
-    memcpy(kept->name, lx.name, sizeof(kept->name));
     kept->actions_set = lx.actions_set;
     kept->ignored = lx.ignored;
     kept->allotment = lx.replace.allotment;
@@ -93,7 +91,6 @@ static void kept_back(const struct kept *kept)
 {
     memcpy(lx.action, kept->action, sizeof(kept->action));
     memcpy(lx.limit, kept->limit, sizeof(kept->limit));
-    memcpy(lx.name, kept->name, sizeof(kept->name));
     lx.actions_set = kept->actions_set;
     lx.ignored = kept->ignored;
     lx.replace.allotment = kept->allotment;

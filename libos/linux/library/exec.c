@@ -467,17 +467,6 @@ static void exec_tell(const struct exec *x, size_t at, uint64_t moved, uint64_t 
 }
 
 /* All that was the old program's is gone; but its signals that are ignored stay so. */
-/* What PR_GET_NAME says from now on: the last part of the path. */
-static void name_set(char name[LX_NAME], const char *path)
-{
-    const char *last = path;
-    for (const char *at = path; *at; at++)
-        if (*at == '/' && at[1]) last = at + 1;
-    memset(name, 0, LX_NAME);
-    for (unsigned i = 0; i < LX_NAME - 1 && last[i]; i++)
-        name[i] = last[i];
-}
-
 static void program_begin(struct exec *x, struct thread_state *t, struct regs *r)
 {
     uint64_t fs = 0;
@@ -510,7 +499,6 @@ static bool exec_replace(struct exec *x, struct thread_state *t, struct regs *r)
     extents_return();
     if (!program_place(x)) return false;
     exec_tell(x, 0, 0, a);
-    name_set(lx.name, x->path);
     server6(LX_OP_EXEC, a[0], a[1], a[2], a[3], (uint64_t)x->handle, 0);
     program_begin(x, t, r);
     return true;
@@ -528,7 +516,6 @@ struct handed {
     uint32_t xsave_size, limits_set;
     int32_t priority;
     uint32_t policy;
-    char name[LX_NAME];
 };
 
 /* All that exec_tell puts there too has room: a path, or a script's and its interpreter's. */
@@ -560,7 +547,6 @@ static size_t handed_write(const struct exec *x, const struct thread_state *t)
     for (uint64_t set = lx.actions_set; set; set &= set - 1)
         if (lx.action[__builtin_ctzl(set)].handler == LX_SIGNAL_IGNORE) h->ignored |= set & -set;
     timers_alarm(h->alarm);
-    name_set(h->name, x->path);
     memcpy(h + 1, x->head, h->head);
     if (!lx.limits_set) return n;
     memcpy((uint8_t *)h + n, lx.limit, sizeof(lx.limit));
@@ -650,7 +636,6 @@ static void handed_read(struct exec *x, struct thread_state *t, const struct han
     lx.xsave_size = h->xsave_size;
     lx.priority = h->priority;
     lx.limits_set = h->limits_set;
-    memcpy(lx.name, h->name, sizeof(lx.name));
     if (lx.limits_set) memcpy(lx.limit, head + h->head, sizeof(lx.limit));
     timers_alarm_set(t, h->alarm);
 }

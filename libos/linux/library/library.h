@@ -54,6 +54,7 @@ struct thread_state {
     bool futex_ready; /* it waits, but can run: it is not to be told */
     bool futex_woke; /* it has woken somebody since it last waited */
     bool waited; /* a leaf's call waited: the next one (server_wait) is the same again */
+    char name[LX_NAME]; /* PR_SET_NAME, of others than the first */
     uint64_t sleep_deadline; /* of an interrupted nanosleep, for restart_syscall */
     uint64_t used_before; /* ticks, by others that this one's exokernel thread was */
     struct {
@@ -219,7 +220,6 @@ struct lx {
     uint64_t text_base; /* where the file's first page lies, or would */
     uint32_t sigreturns; /* that were reflected */
     uint64_t stays[64]; /* hashed by address: sites that stay as they are */
-    char name[LX_NAME]; /* PR_SET_NAME */
 };
 #define lx (*(struct lx *)LX_DATA_VA)
 #define shared ((const volatile struct lx_shared *)LX_SHARED_VA)

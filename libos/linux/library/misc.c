@@ -283,18 +283,19 @@ long sys_prctl(struct thread_state *t, struct regs *r)
 {
     switch (r->rdi) {
     case PR_SET_NAME: {
-        char name[sizeof(lx.name)] = {0};
+        char name[LX_NAME] = {0};
         long n = user_string(name, r->rsi, sizeof(name));
         if (n < 0 && n != -ENAMETOOLONG) return n;
-        if (!borrow_keep()) return -ENOMEM;
         name[sizeof(name) - 1] = 0;
-        memcpy(lx.name, name, sizeof(name));
-        if (t->index) return 0; /* the process's is its first thread's */
-        memcpy(t->window->bytes, name, sizeof(name));
-        return server(LX_OP_NAME, 0, 0, 0);
+        char *to =
+            t->index ? t->name : (char *)t->window->bytes; /* the first one's: the process's */
+        memcpy(to, name, sizeof(name));
+        return t->index ? 0 : server(LX_OP_NAME, 0, 0, 0);
     }
     case PR_GET_NAME:
-        return user_put(r->rsi, lx.name, sizeof(lx.name));
+        if (t->name[0]) return user_put(r->rsi, t->name, sizeof(t->name));
+        server(LX_OP_NAME, 1, 0, 0);
+        return user_put(r->rsi, t->window->bytes, LX_NAME);
     case PR_EXO_REPLACE: {
         long before = (long)lx.replace.policy;
         if (r->rsi >= REPLACE_POLICIES) return -EINVAL;

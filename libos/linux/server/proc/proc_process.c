@@ -79,10 +79,19 @@ static const char *state_name(char letter)
                            : "sleeping";
 }
 
+/* A program gives itself any name: it makes no lines. */
+static void name_text(struct text *text, const char *name)
+{
+    for (; *name; name++)
+        text_add(text, *name == '\n' ? "\\n" : *name == '\\' ? "\\\\" : "%c", *name);
+}
+
 static void status_text(struct text *text, const struct process *process)
 {
     char state = state_letter(process);
-    text_add(text, "Name:\t%s\nUmask:\t%04x\nState:\t%c (%s)\n", process->name,
+    text_add(text, "Name:\t");
+    name_text(text, process->name);
+    text_add(text, "\nUmask:\t%04x\nState:\t%c (%s)\n",
              (process->umask & 7) | (process->umask & 070) << 1 | (process->umask & 0700) << 2,
              state, state_name(state));
     text_add(text, "Tgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n", process->pid,

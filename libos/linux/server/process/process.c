@@ -238,8 +238,8 @@ long call_exit_group(struct thread *thread, const uint64_t a[6])
 
 long op_name(struct thread *thread, const uint64_t a[6])
 {
-    (void)a;
     char name[LX_NAME];
+    if (a[0]) return window_put(thread, 0, thread->process->name, sizeof(name));
     long r = window_get(thread, 0, name, sizeof(name));
     if (r < 0) return r;
     name[LX_NAME - 1] = 0;
