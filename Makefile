@@ -15,7 +15,7 @@ CPUS ?= 1
 MEMORY ?= 2G
 VARIANTS := debug release counting
 
-warnings := -Wall -Wextra -Werror
+warnings := -Wall -Wextra -Winit-self -Werror
 common := -std=c11 -O2 -g -ffreestanding -fno-stack-protector -fcf-protection=none \
           -fno-asynchronous-unwind-tables -fno-strict-aliasing -MMD -MP $(warnings)
 kernel_flags := $(common) -O3 -mno-red-zone -mgeneral-regs-only -fpie \

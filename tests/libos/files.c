@@ -125,6 +125,47 @@ static void test_large(void)
     free(back);
 }
 
+/* Pages that were written between holes, of which some are punched out. */
+static bool punched(off_t written, off_t from, off_t pages)
+{
+    char page[4096], zeroes[4096] = {0};
+    int fd = open("holes", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    memset(page, 'x', sizeof page);
+    bool good =
+        ftruncate(fd, 5000 * 4096) == 0 &&
+        pwrite(fd, page, sizeof page, written * 4096) == (ssize_t)sizeof page &&
+        fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from * 4096, pages * 4096) == 0 &&
+        pread(fd, page, sizeof page, written * 4096) == (ssize_t)sizeof page;
+    bool inside = written >= from && written < from + pages;
+    good = good && (inside ? !memcmp(page, zeroes, sizeof page) : page[0] == 'x');
+    close(fd);
+    return good;
+}
+
+static void test_allocate(void)
+{
+    struct stat state;
+    int fd = open("allocated", O_RDWR | O_CREAT | O_TRUNC, 0600), ends[2];
+    CHECK("allocate", fallocate(fd, 0, 0, 10000) == 0 && fstat(fd, &state) == 0 &&
+                          state.st_size == 10000 && state.st_blocks > 0);
+    CHECK("allocate_keeps", fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 50000) == 0 &&
+                                fstat(fd, &state) == 0 && state.st_size == 10000);
+    CHECK_ERROR("allocate_nothing", fallocate(fd, 0, 0, 0), EINVAL);
+    CHECK_ERROR("allocate_odd", fallocate(fd, 0x1000, 0, 1), EOPNOTSUPP);
+    close(fd);
+    fd = open("allocated", O_RDONLY);
+    CHECK_ERROR("allocate_readonly", fallocate(fd, 0, 0, 1), EBADF);
+    close(fd);
+    CHECK("pipe", pipe(ends) == 0);
+    CHECK_ERROR("allocate_pipe", fallocate(ends[1], 0, 0, 1), ESPIPE);
+    close(ends[0]);
+    close(ends[1]);
+    bool good = true;
+    for (off_t at = 0; at < 3300; at += 103)
+        good &= punched(at, 100, 3000);
+    CHECK("punched", good && punched(5, 5, 1) && punched(1029, 6, 1024) && punched(1030, 6, 1024));
+}
+
 static void test_status(void)
 {
     struct stat status, other;
@@ -303,6 +344,7 @@ int main(void)
     test_open();
     test_append_and_holes();
     test_large();
+    test_allocate();
     test_status();
     test_links();
     test_rename();

@@ -423,6 +423,11 @@ long pages_map(uint64_t va, uint32_t entry, unsigned n, unsigned rights)
     struct pages *p = pages_at(va, true);
     if (!sel || !p) return -ENOMEM;
     unsigned i = va >> 12 & 511;
+    if (n > 1 && !(entry & PG_FILE)) { /* extents of a file can overlap: this one's are fewer */
+        const struct extent *e = extent_of(entry & PG_FRAME);
+        if (n > e->first + e->count - (entry & PG_FRAME))
+            n = e->first + e->count - (entry & PG_FRAME);
+    }
     if (n > 1 || p->bound[i / 64] >> i % 64 & 1) unbind(p, i, n);
     for (;;) {
         long r = exo_page_bind(EXO_SELF, va, n, sel, entry & PG_FRAME, rights);

@@ -52,6 +52,7 @@ static void shares_go(void)
 long extent_share(int32_t handle, uint64_t page, uint32_t n)
 {
     uint64_t i, count;
+    if (process_window()->start.asked & LX_TAKEN) replace_answer(); /* what was taken is no share */
     for (int again = 1;; again--) {
         uint32_t shares = 0;
         i = LX_EXTENTS;

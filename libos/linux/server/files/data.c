@@ -227,7 +227,8 @@ long data_zero(struct inode *inode, uint64_t offset, uint64_t n)
     while (offset < end) {
         uint64_t in_page = offset % PAGE, part = EXO_MIN(end - offset, PAGE - in_page);
         if (offset >= inode->data.archive_size && !slot_find(inode, offset / PAGE, false)) {
-            offset += EXO_MIN(end - offset, LX_PER_INDEX * PAGE - in_page); /* no index page */
+            uint64_t index = (offset / PAGE - LX_DIRECT) % LX_PER_INDEX; /* of a missing page */
+            offset += EXO_MIN(end - offset, (LX_PER_INDEX - index) * PAGE - in_page);
             continue;
         }
         uint32_t frame = frame_find(inode, offset / PAGE);

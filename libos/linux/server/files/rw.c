@@ -282,7 +282,7 @@ long call_fallocate(struct thread *thread, const uint64_t a[6])
         mode != (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE))
         return -EOPNOTSUPP;
     if (!file_writable(file)) return -EBADF;
-    struct inode *inode = inode;
+    struct inode *inode = file->inode;
     if (inode && inode->fs->ops) return -EOPNOTSUPP;
     if (!inode || file->ops != &data_ops)
         return file->ops == &directory_ops ? -EISDIR : file_is_pipe(file) ? -ESPIPE : -ENODEV;

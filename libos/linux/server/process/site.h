@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * How the site of a `syscall` is turned into a jump to a stub: what would have to be written
- * where. Decides only, from a copy of the bytes around; rewrite.c does it. */
+ * where. Decides only, from a copy of the bytes around; rewritten.c does it. */
 #ifndef LX_SITE_H
 #define LX_SITE_H
 #include <stdbool.h>
