@@ -60,7 +60,11 @@ const uint64_t *rewritten_copied(const struct file *file)
 uint32_t rewritten_stubs(const struct file *file)
 {
     const struct rewritten *text = rewritten_of(file);
-    return text ? text->stubs : 0;
+    if (text) return text->stubs;
+    if (file->ops != &data_ops || !file->inode->data.executed) return 0;
+    for (text = files; text < files + FILES; text++) /* who has its copies needs them still */
+        if (text->inode == file->inode) return text->stubs;
+    return 0;
 }
 
 void rewritten_drop(struct inode *inode)
