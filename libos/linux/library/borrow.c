@@ -70,10 +70,10 @@ long borrow_begin(struct thread_state *t, struct regs *r, uint64_t stack, int si
     return 0;
 }
 
-bool borrow_keep(void)
+bool borrow_keep_all(void)
 {
     struct borrow *b = lx.borrow;
-    if (!lx.borrowing || b->changed) return true;
+    if (b->changed) return true;
     if (!b->kept && !(b->kept = data_alloc(sizeof(*b->kept)))) return false;
     struct kept *kept = b->kept;
     memcpy(kept->action, lx.action, sizeof(kept->action));

@@ -415,7 +415,8 @@ long borrow_begin(struct thread_state *t, struct regs *r, uint64_t stack, int si
 _Noreturn void borrow_end(struct thread_state *t);
 /* Before a change of what is the child's alone, though it lies in the parent's library: actions,
  * limits, priority, name, policy. False: no memory; to be left as it is. */
-bool borrow_keep(void);
+bool borrow_keep_all(void);
+static inline bool borrow_keep(void) { return !lx.borrowing || borrow_keep_all(); }
 /* In a child of vfork, before it executes or ends: its parent gets what is new in the memory that they
  * share. sp: of the program; stage: pages of a new stack, which are not the parent's to have. */
 void vfork_back(uint64_t sp, uint32_t stage);
