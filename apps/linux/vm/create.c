@@ -190,7 +190,7 @@ int run(int argc, char **argv)
     bool background = false;
     for (int option; (option = getopt(argc, argv, "+bm:n:")) != -1;) {
         if (option == 'b') background = true;
-        if (option == 'm') memory = optarg;
+        if (option == 'm' && optarg) memory = optarg;
         if (option == 'n') name = optarg;
         if (option == '?') return 2;
     }

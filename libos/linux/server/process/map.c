@@ -64,7 +64,8 @@ long op_seen(struct thread *thread, const uint64_t a[6])
     if (a[0] >= LX_HANDLES || !p->memory->handle[a[0]]) return -EBADF;
     struct file *file = p->memory->handle[a[0]];
     if (!seen_of(p, file)) return 0;
-    const uint32_t *frames = NULL; /* of pages [first, end) */
+    static const uint32_t none;
+    const uint32_t *frames = &none; /* of pages [first, end) */
     const uint64_t *copied = rewritten_copied(file);
     uint64_t first = 0, end = 0;
     for (uint32_t w = 0; w < LX_SEEN_PAGES / 64; w++)
