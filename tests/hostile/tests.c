@@ -89,7 +89,7 @@ static bool test_control(void)
 
 static bool is_spared(uint32_t port)
 {
-    return port == 0x60 || port == 0x64 || /* reset by the keyboard controller */
+    return (port >= 0x5d && port < 0x65) || /* reset by the keyboard controller: 60, 64 */
            (port >= 0x3f5 && port < 0x403) || /* our own words */
            (port >= 0x5fe && port < 0x606) || /* power off */
            (port >= 0xcf6 && port < 0xcfc); /* reset */
